@@ -1,0 +1,102 @@
+"""One call on its way through the engine: who asks, until when, how to report progress, how to stop it.
+
+A `Call` crosses from the event loop into a worker thread. The thread asks it (`check`) whether to go on and tells it how
+it can be interrupted; the loop stops it. Nothing in here blocks.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Progress
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
+
+
+@dataclass(eq=False)
+class Call:
+    """`timeout_s` counts from creation on the monotonic clock; None is no deadline."""
+
+    tool: str
+    principal: str
+    timeout_s: float | None = None
+    request_id: str = field(default_factory=new_request_id)
+    on_progress: Callable[[Progress], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.started_at = time.monotonic()
+        self._stopped_by: AgnesError | None = None
+        self._interrupts: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_at
+
+    @property
+    def remaining_s(self) -> float | None:
+        return None if self.timeout_s is None else max(0.0, self.timeout_s - self.elapsed_s)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped_by is not None
+
+    def check(self) -> None:
+        """Raise the error that ended this call, if one has: `cancelled` or `timeout`."""
+        if self._stopped_by is None and self.remaining_s == 0.0:
+            self.stop(timed_out(self.timeout_s or 0.0))
+        if self._stopped_by is not None:
+            raise self._stopped_by
+
+    def stop(self, reason: AgnesError) -> None:
+        """End the call. The first reason stays."""
+        with self._lock:
+            if self._stopped_by is None:
+                self._stopped_by = reason
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Run every registered interrupt. Each is quick and may be run again."""
+        with self._lock:
+            interrupts = list(self._interrupts)
+        for interrupt in interrupts:
+            interrupt()
+
+    @contextmanager
+    def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """While inside, stopping the call runs `interrupt`, from any thread, perhaps several times."""
+        self.check()
+        with self._lock:
+            self._interrupts.append(interrupt)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._interrupts.remove(interrupt)
+
+    def report(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell whoever waits how far the work is; from any thread."""
+        if self.on_progress is not None and not self.stopped:
+            self.on_progress(Progress(done=done, total=total, message=message))
+
+
+def cancelled() -> AgnesError:
+    return AgnesError("cancelled", "The call was cancelled.", "Nothing is left running; call again when needed.")
+
+
+def timed_out(timeout_s: float) -> AgnesError:
+    return AgnesError(
+        "timeout",
+        f"The call was stopped after {timeout_s:g} seconds.",
+        "Ask for less: fewer columns, a narrower WHERE, a partition filter, or an aggregate instead of rows.",
+        {"timeout_seconds": timeout_s},
+    )

@@ -1,0 +1,1 @@
+"""The embedded default: generated tables, a local BigQuery stand-in, a printed session."""

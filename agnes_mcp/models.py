@@ -1,0 +1,172 @@
+"""What travels between the rooms, and in which shape.
+
+Sizes are bytes, times are RFC 3339 UTC, money is USD. `None` is "not known", `0` is zero: they are never the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Dialect = Literal["bigquery", "duckdb"]
+Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
+QueryMode = Literal["local", "remote"]
+SourceType = Literal["bigquery", "local", "extract"]
+AggregateFunction = Literal["count", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
+Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota"]
+
+#: A table's id, and every part of it that is fixed by us. Always matched whole.
+TABLE_ID_PATTERN = r"[a-z0-9_]{1,64}"
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Table(Model):
+    """One registered table: where it is, and what is said of it. Never leaves the engine whole: `path` is of this machine."""
+
+    id: str
+    name: str = ""
+    description: str = ""
+    source_type: SourceType
+    query_mode: QueryMode = "local"
+    bucket: str = ""  # BigQuery: the dataset
+    source_table: str = ""  # BigQuery: the table's name; local: a table inside a DuckDB file
+    project: str = ""  # BigQuery: the project that holds the table; "" is the configured one
+    path: str = ""  # local: a file, a glob or a folder, absolute
+    primary_key: list[str] = Field(default_factory=list)
+    discovered: bool = False
+
+    @property
+    def dialect(self) -> Dialect:
+        return "bigquery" if self.source_type == "bigquery" else "duckdb"
+
+
+class Column(Model):
+    """One column, or one field of a STRUCT. `type` is the source's own word for it (`INT64`, `VARCHAR`, `STRUCT`)."""
+
+    name: str
+    type: str
+    mode: Mode = "NULLABLE"
+    description: str = ""
+    fields: list[Column] = Field(default_factory=list)
+
+
+class Partition(Model):
+    """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE or HIVE."""
+
+    column: str | None = None
+    type: str = "DAY"
+    filter_required: bool = False
+
+
+class TableSchema(Model):
+    """What is known of a table without reading it. `rows` and `size_bytes` are None for a view."""
+
+    table_id: str
+    columns: list[Column]
+    pseudo_columns: list[Column] = Field(default_factory=list)
+    partition: Partition | None = None
+    clustered_by: list[str] = Field(default_factory=list)
+    primary_key: list[str] = Field(default_factory=list)
+    description: str = ""
+    entity_type: str = "BASE TABLE"
+    rows: int | None = None
+    size_bytes: int | None = None
+    modified: datetime | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    def column(self, name: str) -> Column | None:
+        """The top-level column of that name, without regard to case."""
+        folded = name.casefold()
+        return next((c for c in self.columns if c.name.casefold() == folded), None)
+
+    def walk(self) -> Iterator[tuple[str, Column]]:
+        """Every column and nested field with its dotted path."""
+        stack = [(c.name, c) for c in reversed(self.columns)]
+        while stack:
+            path, column = stack.pop()
+            yield path, column
+            stack.extend((f"{path}.{f.name}", f) for f in reversed(column.fields))
+
+
+class Aggregate(Model):
+    """One aggregate: `count` without a column counts rows; every other function names a column."""
+
+    function: AggregateFunction
+    column: str | None = None
+    alias: str | None = None
+
+
+class ScanRequest(Model):
+    """What a scan asks for, before anything of it has been checked. `where` is the agent's text; "" is no predicate."""
+
+    table_id: str
+    select: list[str] | None = None
+    where: str = ""
+    group_by: list[str] | None = None
+    aggregates: list[Aggregate] | None = None
+    order_by: list[str] | None = None
+    limit: int | None = None
+
+
+class Statement(Model):
+    """One SELECT that the server built. `columns` are the output columns' names, in order."""
+
+    sql: str
+    dialect: Dialect
+    columns: list[str]
+    source_columns: list[str]
+    has_predicate: bool = False
+    plain: bool = False  # a projection of whole columns: no predicate, grouping, order or limit
+    limit: int | None = None
+
+
+class Price(Model):
+    """What a statement would cost. `scan_bytes` None: cannot be known; 0: served from files, nothing is billed."""
+
+    scan_bytes: int | None
+    reserve_bytes: int | None = None  # what to set aside: the bill's own rounding included
+    path: Literal["local", "query_job", "direct_read", "preview", "snapshot"] = "local"
+    referenced_tables: list[str] = Field(default_factory=list)
+
+
+class QuotaLeft(Model):
+    """A principal's standing today."""
+
+    daily_bytes_used: int
+    daily_bytes_reserved: int
+    daily_bytes_limit: int
+    daily_bytes_left: int
+    running_scans: int
+    max_concurrent_scans: int
+    resets_at: datetime
+    seconds_to_reset: int
+
+
+class Progress(Model):
+    """How far a running call is. `total` None: not known."""
+
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+class Receipt(Model):
+    """What a read cost, once it is over."""
+
+    bytes_billed: int = 0
+    bytes_processed: int | None = None
+    job_id: str | None = None
+    cache_hit: bool = False
+
+
+class Rows(Model):
+    """Rows for an agent: columns once, then arrays."""
+
+    columns: list[str]
+    rows: list[list[Any]]

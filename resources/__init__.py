@@ -1,0 +1,1 @@
+"""What Claude can read: resources, prompts and completions."""

@@ -1,0 +1,1 @@
+"""The rails for an agent, as skills."""
