@@ -1,7 +1,7 @@
 """One call on its way through the engine: who asks, until when, how to report progress, how to stop it.
 
-A `Call` crosses from the event loop into a worker thread. The thread asks it (`check`) whether to go on and tells it how
-it can be interrupted; the loop stops it. Nothing in here blocks.
+A `Call` crosses from the event loop into a worker thread. The thread asks it (`check`) whether to go on and tells it
+how it can be interrupted; the loop stops it. Nothing in here blocks.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Model(BaseModel):
 
 
 class Table(Model):
-    """One registered table: where it is, and what is said of it. Never leaves the engine whole: `path` is of this machine."""
+    """One registered table: where it is, and what is said of it. Stays in the engine: `path` is of this machine."""
 
     id: str
     name: str = ""
