@@ -2,7 +2,8 @@
 
 The file is found through `--config`, `AGNES_CONFIG`, `./instance.yaml`, `~/.agnes/instance.yaml`; with none of them the
 demo instance is served. Every key can also be set in the environment: `AGNES_` and the path with `__` between its
-parts, so that `AGNES_API__SCAN__MAX_LIMIT=1000` is `api.scan.max_limit`. The environment wins. `0` is zero, never a default.
+parts, so that `AGNES_API__SCAN__MAX_LIMIT=1000` is `api.scan.max_limit`. The environment wins.
+`0` is zero, never a default.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class Statement(Model):
     dialect: Dialect
     columns: list[str]
     source_columns: list[str]
-    has_predicate: bool = False
+    predicate_sql: str = ""  # the predicate as it was rendered; "" is none
     plain: bool = False  # a projection of whole columns: no predicate, grouping, order or limit
     limit: int | None = None
 
