@@ -1,0 +1,69 @@
+"""DuckDB's types: as columns of a schema, and as what Arrow can carry without loss."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from agnes_mcp.models import Column
+
+# Measured on DuckDB 1.5: Arrow export wraps UHUGEINT to negative numbers, drops TIMETZ's zone, and gives BIT, BIGNUM
+# and VARIANT as opaque bytes; Parquet cannot hold a UNION. As text each is whole.
+_LOSSY = ("UHUGEINT", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMETRY")
+_LOSSY_WORD = re.compile(rf"\b({'|'.join(_LOSSY)})\b|\bUNION\(")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
+
+
+def columns_of(description: Sequence[Sequence[Any]]) -> list[Column]:
+    """Columns from a cursor's description, whose second entries are DuckDBPyType."""
+    return [_column(str(entry[0]), entry[1]) for entry in description]
+
+
+def _column(name: str, kind: Any) -> Column:
+    if kind.id in ("list", "array"):
+        element = kind.children[0][1]
+        return Column(name=name, type=_spelling(element), mode="REPEATED", fields=_fields(element))
+    return Column(name=name, type=_spelling(kind), fields=_fields(kind))
+
+
+def _fields(kind: Any) -> list[Column]:
+    if kind.id != "struct":
+        return []
+    return [_column(field, child) for field, child in kind.children]
+
+
+def _spelling(kind: Any) -> str:
+    return "STRUCT" if kind.id == "struct" else str(kind)
+
+
+def loses_in_arrow(kind: str) -> bool:
+    """True for a DuckDB type, as it is spelled, that holds one of those which Arrow changes."""
+    return _LOSSY_WORD.search(_QUOTED.sub("", kind)) is not None
+
+
+def safe_type(kind: str) -> str:
+    """That type with each part that Arrow changes as VARCHAR."""
+    while (start := kind.find("UNION(")) >= 0:
+        kind = kind[:start] + "VARCHAR" + kind[_closing(kind, start + len("UNION")) + 1 :]
+    return _outside_quotes(kind)
+
+
+def _closing(kind: str, opening: int) -> int:
+    """Where the parenthesis at `opening` is closed; quoted names count for nothing."""
+    blanked = _QUOTED.sub(lambda quoted: "_" * len(quoted.group()), kind)
+    depth = 0
+    for place in range(opening, len(blanked)):
+        depth += {"(": 1, ")": -1}.get(blanked[place], 0)
+        if depth == 0:
+            return place
+    return len(kind) - 1
+
+
+def _outside_quotes(kind: str) -> str:
+    parts: list[str] = []
+    end = 0
+    for quoted in _QUOTED.finditer(kind):
+        parts += [_LOSSY_WORD.sub("VARCHAR", kind[end : quoted.start()]), quoted.group()]
+        end = quoted.end()
+    return "".join([*parts, _LOSSY_WORD.sub("VARCHAR", kind[end:])])

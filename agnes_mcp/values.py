@@ -1,0 +1,201 @@
+"""Arrow columns as JSON, without loss and without a crash.
+
+Numbers that a JSON reader would round are strings: integers beyond 2^53, decimals with a fraction. NaN and the
+infinities are the strings "NaN", "Infinity", "-Infinity"; BYTES are base64; TIMESTAMP is RFC 3339, with `Z` where the
+type has a zone; STRUCT is an object, ARRAY an array, a MAP with text keys an object and any other MAP a list of
+[key, value]; NULL is null.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_SAFE_INTEGER = 2**53
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_DAYS_TO_EPOCH = 719_468  # from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar
+# How DuckDB stores the infinite dates and timestamps.
+_INFINITE = {2**31 - 1: "infinity", -(2**31 - 1): "-infinity", 2**63 - 1: "infinity", -(2**63 - 1): "-infinity"}
+
+
+def column_to_json(array: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """The values of one column, JSON-ready, in order."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.ChunkedArray):
+        return [value for chunk in array.chunks for value in column_to_json(chunk)]
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return column_to_json(array.storage)
+    if pa.types.is_dictionary(kind):
+        return column_to_json(array.dictionary_decode())
+    for recognises, convert in _nested_kinds():
+        if recognises(kind):
+            return convert(array)
+    return _scalars(array)
+
+
+def _nested_kinds() -> list[tuple[Callable[[Any], bool], Callable[[Any], list[Any]]]]:
+    from pyarrow import types
+
+    return [
+        (types.is_struct, _structs),
+        (types.is_map, _maps),
+        (_is_list, _lists),
+        (types.is_union, lambda array: [to_json(value) for value in array.to_pylist()]),
+        (types.is_timestamp, _timestamps),
+        (types.is_date, _dates),
+        (types.is_time, _times),
+        (types.is_duration, lambda array: [None if v is None else v for v in _integers(array)]),
+    ]
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return any(
+        recognises(kind)
+        for recognises in (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view)
+    )
+
+
+def _scalars(array: pa.Array) -> list[Any]:
+    from pyarrow import types
+
+    values = array.to_pylist()
+    if types.is_string(array.type) or types.is_boolean(array.type) or types.is_large_string(array.type):
+        return values  # type: ignore[no-any-return]
+    return [to_json(value) for value in values]
+
+
+def to_json(value: Any) -> Any:
+    """One Python value that is neither temporal nor nested in Arrow."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _spell_float(value)
+    if isinstance(value, Decimal):
+        return _decimal(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(bytes(value)).decode("ascii")
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if type(value).__name__ == "MonthDayNano":
+        return _interval(value.months, value.days, value.nanoseconds)
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    return str(value)
+
+
+def _spell_float(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _decimal(value: Decimal) -> int | str:
+    exponent = value.as_tuple().exponent
+    if exponent == 0 and abs(value) <= MAX_SAFE_INTEGER:
+        return int(value)
+    return format(value, "f")
+
+
+def _structs(array: pa.Array) -> list[Any]:
+    names = [field.name for field in array.type]
+    columns = [column_to_json(field) for field in array.flatten()]
+    valid = array.is_valid().to_pylist()
+    rows = zip(*columns, strict=True) if columns else (() for _ in valid)
+    return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(valid, rows, strict=True)]
+
+
+def _lists(array: pa.Array) -> list[Any]:
+    lengths = array.value_lengths().to_pylist()
+    items = iter(column_to_json(array.flatten()))
+    return [None if length is None else [next(items) for _ in range(length)] for length in lengths]
+
+
+def _maps(array: pa.Array) -> list[Any]:
+    import pyarrow as pa
+
+    offsets = array.offsets.to_pylist()
+    first, last = offsets[0], offsets[-1]
+    keys = column_to_json(array.keys.slice(first, last - first))
+    items = column_to_json(array.items.slice(first, last - first))
+    named = pa.types.is_string(array.type.key_type)
+    answer: list[Any] = []
+    for ok, start, end in zip(array.is_valid().to_pylist(), offsets, offsets[1:], strict=False):
+        pairs = list(zip(keys[start - first : end - first], items[start - first : end - first], strict=True))
+        answer.append(None if not ok else dict(pairs) if named else [list(pair) for pair in pairs])
+    return answer
+
+
+def _integers(array: pa.Array) -> list[int | None]:
+    import pyarrow as pa
+
+    width = pa.int32() if array.type.bit_width == 32 else pa.int64()
+    return array.view(width).to_pylist()  # type: ignore[no-any-return]
+
+
+def _timestamps(array: pa.Array) -> list[str | None]:
+    per_second = _TICKS[array.type.unit]
+    zone = "Z" if array.type.tz else ""
+    return [_timestamp(ticks, per_second, zone) for ticks in _integers(array)]
+
+
+def _timestamp(ticks: int | None, per_second: int, zone: str) -> str | None:
+    if ticks is None:
+        return None
+    if ticks in _INFINITE:
+        return _INFINITE[ticks]
+    seconds, fraction = divmod(ticks, per_second)
+    days, second = divmod(seconds, 86_400)
+    return f"{_date(days)}T{_clock(second, fraction, per_second)}{zone}"
+
+
+def _clock(second: int, fraction: int, per_second: int) -> str:
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    if not fraction:
+        return clock
+    digits = len(str(per_second)) - 1
+    return f"{clock}.{fraction:0{digits}}"
+
+
+def _dates(array: pa.Array) -> list[str | None]:
+    per_day = 1 if array.type.bit_width == 32 else 86_400_000
+    return [None if v is None else _INFINITE.get(v) or _date(v // per_day) for v in _integers(array)]
+
+
+def _date(days: int) -> str:
+    """A day number as year-month-day, for every year that BIGINT can hold; Python's own dates end at 9999.
+
+    The civil-from-days construction: shift the year to begin in March, so that the leap day is its last.
+    """
+    days += _DAYS_TO_EPOCH
+    era, day_of_era = divmod(days, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted_month = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * shifted_month + 2) // 5 + 1
+    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
+    year = year_of_era + era * 400 + (month <= 2)
+    return f"{year:04}-{month:02}-{day:02}" if year >= 0 else f"-{-year:04}-{month:02}-{day:02}"
+
+
+def _times(array: pa.Array) -> list[str | None]:
+    per_second = _TICKS[array.type.unit]
+    return [None if t is None else _clock(t // per_second, t % per_second, per_second) for t in _integers(array)]
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    """ISO 8601 duration, each part with its own sign."""
+    seconds, fraction = divmod(abs(nanoseconds), 10**9)
+    spelled = f"{seconds}.{fraction:09}".rstrip("0").rstrip(".")
+    sign = "-" if nanoseconds < 0 else ""
+    parts = (f"{months}M" if months else "") + (f"{days}D" if days else "")
+    return f"P{parts}" + (f"T{sign}{spelled}S" if nanoseconds else "") if parts or nanoseconds else "PT0S"
