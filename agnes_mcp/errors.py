@@ -74,6 +74,7 @@ KINDS: dict[str, int] = {
     "snapshot_busy": EXIT_EXISTS,
     "snapshot_damaged": EXIT_SERVER,
     "disk_full": EXIT_DISK,
+    "storage_failed": EXIT_DISK,
     # BigQuery
     "not_configured": EXIT_SERVER,
     "auth_failed": EXIT_AUTH,

@@ -1,0 +1,122 @@
+"""One line per call, refused ones too, as JSON Lines under the data directory.
+
+A line holds who called what, what it cost and how it ended; of a predicate only a digest, of the rows nothing. A line
+that cannot be written is counted and logged; the call goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from agnes_mcp.models import Model
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["ok", "rejected", "quota_exceeded", "truncated", "cancelled", "error"]
+ROTATE_AT_BYTES = 16 * 2**20
+KEEP_FILES = 8
+LOCK_WAIT_S = 2.0
+
+
+class AuditLine(Model):
+    """One call. Sizes are bytes; None is not known or not applicable."""
+
+    time: str = ""
+    request_id: str
+    tool: str
+    principal: str
+    table_id: str | None = None
+    snapshot: str | None = None
+    select: list[str] | None = None
+    where_hash: str | None = None
+    limit: int | None = None
+    estimated_scan_bytes: int | None = None
+    bytes_billed: int | None = None
+    job_id: str | None = None
+    actual_result_rows: int | None = None
+    actual_result_bytes: int | None = None
+    latency_ms: int | None = None
+    status: Status = "ok"
+    error_kind: str | None = None
+
+
+def hash_predicate(where: str) -> str:
+    """What stands for a predicate in the audit: enough to see that two calls used the same one, and no more."""
+    return hashlib.sha256(where.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Audit:
+    """Appends to `<folder>/audit.jsonl`; files beyond `rotate_at_bytes` are renamed and the oldest removed."""
+
+    def __init__(self, folder: Path, rotate_at_bytes: int = ROTATE_AT_BYTES) -> None:
+        self._folder = folder
+        self._path = folder / "audit.jsonl"
+        self._rotate_at_bytes = rotate_at_bytes
+        self._lock = threading.Lock()
+        self.failures = 0
+
+    def write(self, line: AuditLine) -> None:
+        """Append one line. Never raises for a disk that does not let it."""
+        line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        record = json.dumps(line.model_dump(), ensure_ascii=True, separators=(",", ":")) + "\n"
+        try:
+            with self._lock:
+                self._append(record.encode("ascii"))
+        except (OSError, Timeout) as error:
+            self.failures += 1
+            logger.error("audit line not written: %s (%d so far)", type(error).__name__, self.failures)
+
+    def billed_today(self, today: datetime) -> dict[str, int]:
+        """Bytes billed per principal since 00:00 UTC, from the lines on disk."""
+        billed: dict[str, int] = defaultdict(int)
+        prefix = today.date().isoformat()
+        for line in self._lines():
+            if str(line.get("time", "")).startswith(prefix) and isinstance(line.get("bytes_billed"), int):
+                billed[str(line.get("principal", ""))] += line["bytes_billed"]
+        return dict(billed)
+
+    def _append(self, record: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._rotate()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, record)
+        finally:
+            os.close(descriptor)
+
+    def _rotate(self) -> None:
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_size < self._rotate_at_bytes:
+                return
+            with FileLock(self._folder / ".rotate.lock", timeout=LOCK_WAIT_S):
+                if self._path.stat().st_size >= self._rotate_at_bytes:  # another process may have been faster
+                    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+                    self._path.rename(self._folder / f"audit-{stamp}.jsonl")
+            for old in sorted(self._folder.glob("audit-*.jsonl"))[:-KEEP_FILES]:
+                old.unlink(missing_ok=True)
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        for path in [*sorted(self._folder.glob("audit-*.jsonl")), self._path]:
+            with suppress(OSError):
+                yield from _parse(path)
+
+
+def _parse(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="ascii", errors="replace") as lines:
+        for text in lines:
+            with suppress(ValueError):  # a line that a crash cut short
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield line

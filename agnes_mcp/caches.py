@@ -1,0 +1,69 @@
+"""A small cache that forgets: least recently used beyond a size, anything beyond its time to live."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+V = TypeVar("V")
+
+
+class TtlCache(Generic[V]):
+    """For one event loop. A time to live of 0 keeps nothing. Concurrent misses of a key make its value once."""
+
+    def __init__(self, max_entries: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_entries = max_entries
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
+        self._making: dict[str, anyio.Lock] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> V | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if self._clock() >= entry[0]:
+            del self._entries[key]
+            return None
+        self._entries.move_to_end(key)
+        return entry[1]
+
+    def put(self, key: str, value: V) -> None:
+        if self._ttl_s <= 0:
+            return
+        self._entries[key] = (self._clock() + self._ttl_s, value)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
+    async def fetch(self, key: str, make: Callable[[], Awaitable[V]]) -> V:
+        """The cached value, or what `make` gives. Who waits for another's making is not failed by its failure."""
+        cached = self.get(key)
+        if cached is not None:
+            return cached
+        lock = self._making.setdefault(key, anyio.Lock())
+        try:
+            async with lock:
+                cached = self.get(key)
+                if cached is None:
+                    cached = await make()
+                    self.put(key, cached)
+                return cached
+        finally:
+            if not lock.statistics().tasks_waiting and self._making.get(key) is lock:
+                del self._making[key]
+
+    def invalidate(self, key: str) -> None:
+        """Forget that key and every key below it (`orders`, `orders|5`)."""
+        for known in [k for k in self._entries if k == key or k.startswith(f"{key}|")]:
+            del self._entries[known]
+
+    def clear(self) -> None:
+        self._entries.clear()
