@@ -28,3 +28,12 @@ given). Method names in faults and the request log: `datasets.list/get`, `tables
 `jobs.insert/query/get/list/cancel/getQueryResults`, `CreateReadSession`, `ReadRows`, and `job` (the execution of a job).
 `python -m agnes_mcp.demo.bigquery` runs it alone; see `__main__`.
 """
+
+from __future__ import annotations
+
+from agnes_mcp.demo.bigquery.faults import Fault
+from agnes_mcp.demo.bigquery.fields import Field
+from agnes_mcp.demo.bigquery.stand_in import StandIn
+from agnes_mcp.demo.bigquery.tables import Partition
+
+__all__ = ["Fault", "Field", "Partition", "StandIn"]

@@ -1,0 +1,151 @@
+"""A statement, understood: its result schema, the tables it names, its bytes, and the DuckDB SQL that answers it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import duckdb
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.annotate_types import annotate_types
+
+from agnes_mcp.demo.bigquery.catalog import Catalog
+from agnes_mcp.demo.bigquery.dialect import executable, to_duckdb
+from agnes_mcp.demo.bigquery.fields import Field, from_duckdb, from_sql_type
+from agnes_mcp.demo.bigquery.pricing import Scan, billed, qualified, scans_of, schema_of
+from agnes_mcp.demo.bigquery.pruning import partition_filter, required_filter_missing
+from agnes_mcp.demo.bigquery.replies import ApiError, invalid_query
+from agnes_mcp.demo.bigquery.statement import Names, Resolved, bind_parameters, parse, position, resolve
+from agnes_mcp.demo.bigquery.store import Store, bounds_of
+from agnes_mcp.demo.bigquery.tables import Table
+
+#: Types that DuckDB keeps as text or as a struct: only the statement's own typing tells them apart.
+_HIDDEN_TYPES = frozenset({"BIGNUMERIC", "GEOGRAPHY", "RANGE"})
+#: Functions whose answer changes from call to call, so that a result is never taken from the cache.
+_VOLATILE = (exp.CurrentDate, exp.CurrentTimestamp, exp.CurrentDatetime, exp.CurrentTime, exp.Rand, exp.Uuid)
+
+
+@dataclass
+class Analysis:
+    """`fields` are the result's columns; `bytes_by_table` what each stored table would cost to read."""
+
+    sql: str
+    duckdb_sql: str
+    fields: tuple[Field, ...]
+    referenced: list[Table]
+    bytes_by_table: dict[Table, int] = field(default_factory=dict)
+    deterministic: bool = True
+
+    @property
+    def bytes_processed(self) -> int:
+        return sum(self.bytes_by_table.values())
+
+    @property
+    def bytes_billed(self) -> int:
+        return sum(billed(read) for read in self.bytes_by_table.values())
+
+
+def analyse(
+    sql: str,
+    catalog: Catalog,
+    store: Store,
+    names: Names,
+    location: str | None = None,
+    parameters: Callable[[str | int], exp.Expression] | None = None,
+) -> Analysis:
+    """Understand `sql` without reading a row. Raises `ApiError` in BigQuery's words for whatever is wrong with it."""
+    query = parse(sql)
+    if parameters is not None:
+        bind_parameters(query, parameters)
+    resolved = resolve(query, catalog, names, location)
+    tree = _qualify(resolved)
+    duckdb_sql = executable(resolved.query, resolved.tables)
+    with store.cursor() as cursor:
+        fields = _result_fields(cursor, duckdb_sql, tree, resolved)
+        sizes = {scan.table: _scan_bytes(cursor, scan) for scan in scans_of(resolved, tree)}
+    tables = [*resolved.tables.values()]
+    return Analysis(sql, duckdb_sql, fields, tables, sizes, query.find(*_VOLATILE) is None)
+
+
+def _qualify(resolved: Resolved) -> exp.Expression:
+    try:
+        return qualified(resolved)
+    except SqlglotError as error:
+        raise _unknown_name(str(error), resolved.query) from None
+
+
+def _unknown_name(message: str, query: exp.Expression) -> ApiError:
+    found = re.search(r"[Cc]olumn:? ['\"]?([^'\"]+?)['\"]?(?: could not|\.|$)", message.splitlines()[0])
+    if found is None:
+        return invalid_query(message.splitlines()[0])
+    name = found[1].split(".")[-1].strip('`"')
+    for column in query.find_all(exp.Column):
+        if column.name.lower() == name.lower() or column.parts[0].name.lower() == name.lower():
+            written = column.parts[0].name
+            if "ambiguous" in message.lower():
+                return invalid_query(f"Column name {column.name} is ambiguous", *position(column))
+            return invalid_query(f"Unrecognized name: {written}", *position(column))
+    return invalid_query(f"Unrecognized name: {name}")
+
+
+def _result_fields(
+    cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, tree: exp.Expression, resolved: Resolved
+) -> tuple[Field, ...]:
+    try:
+        described = cursor.execute(f"SELECT * FROM ({duckdb_sql}) LIMIT 0").description or []  # noqa: S608 - rendered
+    except duckdb.Error as error:
+        raise refusal_of(error) from None
+    computed = [from_duckdb(column[0], column[1]) for column in described]
+    annotated = annotate_types(tree, schema=schema_of(resolved), dialect="bigquery")
+    typed = [projection.type for projection in annotated.selects] if isinstance(annotated, exp.Query) else []
+    if len(typed) != len(computed):
+        return tuple(computed)
+    return tuple(_with_hidden_type(seen, kind) for seen, kind in zip(computed, typed, strict=True))
+
+
+def _with_hidden_type(computed: Field, kind: exp.DataType | None) -> Field:
+    """`computed`, with the types that DuckDB has no word for as the statement types them."""
+    if kind is None or not any(name in kind.sql("bigquery").upper() for name in _HIDDEN_TYPES):
+        return computed
+    return from_sql_type(computed.name, kind).without_requirement()
+
+
+def _scan_bytes(cursor: duckdb.DuckDBPyConnection, scan: Scan) -> int:
+    """The bytes of the scanned leaves in the partitions that some reading of the table needs."""
+    table = scan.table
+    filters = [partition_filter(table, conditions) for conditions in scan.filters]
+    if table.partition and table.partition.require_filter and any(condition is None for condition in filters):
+        raise required_filter_missing(table)
+    kept = _kept_partitions(cursor, table, filters)
+    return sum(s.bytes_of(scan.leaves) for s in table.segments if kept is None or s.id in kept)
+
+
+def _kept_partitions(
+    cursor: duckdb.DuckDBPyConnection, table: Table, filters: list[exp.Expression | None]
+) -> set[str] | None:
+    usable = [condition for condition in filters if condition is not None]
+    if table.partition is None or not usable or len(usable) < len(filters):
+        return None
+    condition = to_duckdb(exp.or_(*usable))
+    sql = f"SELECT id FROM {bounds_of(table)} WHERE id = '__UNPARTITIONED__' OR ({condition})"  # noqa: S608 - rendered
+    try:
+        return {row[0] for row in cursor.execute(sql).fetchall()}
+    except duckdb.Error as error:
+        raise refusal_of(error) from None
+
+
+def refusal_of(error: duckdb.Error) -> ApiError:
+    """What BigQuery would say of a statement that DuckDB refuses or fails on."""
+    first = str(error).splitlines()[0]
+    text = first.split("Error: ", 1)[-1]
+    function = re.search(r"Function with name (\S+) does not exist", text)
+    if function:
+        return invalid_query(f"Function not found: {function[1].strip('!')}")
+    column = re.search(r'column "?([\w.]+)"? not found', text)
+    if column:
+        return invalid_query(f"Unrecognized name: {column[1]}")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return ApiError(400, "resourcesExceeded", "Resources exceeded during query execution: " + text)
+    return invalid_query(text)
