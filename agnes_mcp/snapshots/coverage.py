@@ -1,0 +1,74 @@
+"""Whether a snapshot already holds what a request would read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from agnes_mcp.models import ScanRequest, Snapshot
+
+
+def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: datetime) -> bool:
+    """Whether the rows that `request` reads, before grouping, order and limit, are exactly the rows of `snapshot`.
+
+    `where_sql` is the request's predicate as rendered for the engine: the very text that the snapshot was read with. The
+    snapshot may not be from before `oldest`."""
+    return (
+        snapshot.table_id == request.table_id
+        and snapshot.where_sql == where_sql
+        and _is_raw(snapshot)
+        and _is_usable(snapshot, oldest)
+        and _has_columns(snapshot, request)
+    )
+
+
+def newest_covering(
+    snapshots: Iterable[Snapshot], request: ScanRequest, where_sql: str, now: datetime, max_age: timedelta
+) -> Snapshot | None:
+    """The one with the latest rows among those that cover the request; None: there is none."""
+    covering = [snapshot for snapshot in snapshots if covers(snapshot, request, where_sql, now - max_age)]
+    return max(covering, key=lambda snapshot: (as_of(snapshot) or oldest_possible(now), snapshot.name), default=None)
+
+
+def as_of(snapshot: Snapshot) -> datetime | None:
+    return snapshot.effective_as_of or snapshot.fetched_at
+
+
+def oldest_possible(now: datetime) -> datetime:
+    return datetime.min.replace(tzinfo=now.tzinfo)
+
+
+def _is_raw(snapshot: Snapshot) -> bool:
+    """Every row of its predicate, as the table has them."""
+    return snapshot.complete and not snapshot.group_by and not snapshot.aggregates
+
+
+def _is_usable(snapshot: Snapshot, oldest: datetime) -> bool:
+    made = as_of(snapshot)
+    return snapshot.damaged is None and not snapshot.expired and made is not None and made >= oldest
+
+
+def _has_columns(snapshot: Snapshot, request: ScanRequest) -> bool:
+    needed = _needed(request)
+    if needed is None:
+        return _has_every_column(snapshot)
+    held = {column.name.casefold() for column in snapshot.columns}
+    return {name.casefold() for name in needed} <= held
+
+
+def _needed(request: ScanRequest) -> set[str] | None:
+    """The source columns behind the answer; None is all of them."""
+    ordered = {entry.split()[0] for entry in request.order_by or [] if entry.split()}
+    if request.group_by or request.aggregates:
+        aggregated = {entry.column for entry in request.aggregates or [] if entry.column is not None}
+        aliases = {entry.alias for entry in request.aggregates or [] if entry.alias is not None}
+        return {*(request.group_by or []), *aggregated, *(request.select or []), *(ordered - aliases)}
+    return None if request.select is None else {*request.select, *ordered}
+
+
+def _has_every_column(snapshot: Snapshot) -> bool:
+    if snapshot.select is None:
+        return True
+    held = {column.name.casefold() for column in snapshot.columns}
+    source = {column.name.casefold() for column in snapshot.source_columns}
+    return bool(source) and source <= held

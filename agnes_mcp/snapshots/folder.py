@@ -1,0 +1,129 @@
+"""The files of one principal, by name. Layout of a folder:
+
+    <name>.meta.json                    the sidecar: a snapshot exists from the moment this has its name
+    <name>.<token>.parquet              its rows; immutable; the sidecar says which token
+    .staging/<name>.<token>.parquet     rows being written
+    .staging/<name>.<token>.meta.json   the trace: `<name>.<token>.parquet`, wherever it is, is not part of a snapshot
+    .locks/<name>.lock                  held while the name is written or dropped; empty
+
+A write puts the trace down before the rows get their final name, and turns it into the sidecar last. A drop turns the
+sidecar into a trace first. So a data file that has neither a sidecar nor a trace was left that way by somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agnes_mcp.errors import AgnesError
+
+from .files import disk_errors
+from .names import NAME_PATTERN, is_name
+
+_SIDECAR = re.compile(rf"({NAME_PATTERN})\.meta\.json")
+_DATA = re.compile(rf"({NAME_PATTERN})\.([0-9a-f]{{16}})\.parquet")
+_TRACE = re.compile(rf"({NAME_PATTERN})\.([0-9a-f]{{16}})\.meta\.json")
+
+
+def new_token() -> str:
+    return secrets.token_hex(8)
+
+
+@dataclass
+class Found:
+    """The files of one name: whether it has a sidecar, and the tokens of its data files."""
+
+    sidecar: bool = False
+    tokens: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Folder:
+    path: Path
+
+    @property
+    def staging(self) -> Path:
+        return self.path / ".staging"
+
+    def sidecar(self, name: str) -> Path:
+        return self.path / f"{name}.meta.json"
+
+    def data(self, name: str, token: str) -> Path:
+        return self.path / f"{name}.{token}.parquet"
+
+    def staged_data(self, name: str, token: str) -> Path:
+        return self.staging / f"{name}.{token}.parquet"
+
+    def trace(self, name: str, token: str) -> Path:
+        return self.staging / f"{name}.{token}.meta.json"
+
+    def lock(self, name: str) -> Path:
+        return self.path / ".locks" / f"{name}.lock"
+
+    def create(self) -> None:
+        """Make the folder and its two sub-folders, for their owner alone."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.path, self.staging, self.path / ".locks"):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        self.refuse_links()
+
+    def refuse_links(self) -> None:
+        """`storage_failed` where the folder, or one inside it, is a symbolic link: it could lead anywhere."""
+        for folder in (self.path, self.staging, self.path / ".locks"):
+            if folder.exists() and not stat.S_ISDIR(os.lstat(folder).st_mode):
+                raise AgnesError(
+                    "storage_failed",
+                    "The snapshots folder holds a symbolic link in place of a folder.",
+                    "Ask whoever runs this server to remove the link from the snapshots folder.",
+                )
+
+    def survey(self) -> dict[str, Found]:
+        """Every name that has a file here, without opening one."""
+        found: dict[str, Found] = defaultdict(Found)
+        for entry in _names_in(self.path):
+            if (match := _SIDECAR.fullmatch(entry)) and is_name(match[1]):
+                found[match[1]].sidecar = True
+            elif match := _DATA.fullmatch(entry):
+                found[match[1]].tokens.append(match[2])
+        return dict(found)
+
+    def tokens(self, name: str) -> list[str]:
+        """The tokens of every data file of this name."""
+        return self.survey().get(name, Found()).tokens
+
+    def staged(self) -> dict[str, set[str]]:
+        """The tokens in staging, rows or traces, by name."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for entry in _names_in(self.staging):
+            if match := _DATA.fullmatch(entry) or _TRACE.fullmatch(entry):
+                found[match[1]].add(match[2])
+        return dict(found)
+
+    def orphaned(self, name: str, token: str) -> bool:
+        """Whether a data file stands alone for good, and not just because a write or a drop is under way.
+
+        The order of the looks matters: a drop makes its trace before it removes the file, and removes the trace after.
+        """
+        trace = self.trace(name, token)
+        if trace.exists() or os.path.lexists(self.sidecar(name)) or trace.exists():
+            return False
+        return self.data(name, token).exists()
+
+
+def token_of(name: str, file_name: str) -> str | None:
+    """The token in a data file's name; None unless it is a name this store gives to data of that snapshot."""
+    match = _DATA.fullmatch(file_name)
+    return match[2] if match and match[1] == name else None
+
+
+def _names_in(folder: Path) -> list[str]:
+    with disk_errors("list the snapshots"):
+        try:
+            return os.listdir(folder)
+        except FileNotFoundError:
+            return []

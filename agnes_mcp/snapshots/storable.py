@@ -1,0 +1,113 @@
+"""Which Arrow types a snapshot holds, and what becomes of the others.
+
+A snapshot is Parquet that DuckDB reads, so a type is kept only where both hold its values exactly. DuckDB 1.5 reads a
+256-bit decimal from Parquet as DOUBLE, for instance: a BIGNUMERIC would silently lose digits, and is kept as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agnes_mcp.errors import AgnesError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Digits of DuckDB's widest DECIMAL.
+_DECIMAL_DIGITS = 38
+
+
+def storable_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of the file; `invalid_argument` names a column whose type cannot be kept."""
+    import pyarrow as pa
+
+    if len(schema) == 0:
+        raise AgnesError("invalid_argument", "There is no column to keep.", "Select at least one column.")
+    fields = [field.with_type(_storable(field.type, field.name)) for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch in a schema that `storable_schema` gave; `schema_changed` where it has other columns."""
+    import pyarrow as pa
+
+    if batch.schema.equals(schema):
+        return batch
+    try:
+        if batch.schema.names != schema.names:
+            raise pa.ArrowInvalid("other columns")
+        columns = [_cast(array, field.type) for array, field in zip(batch.columns, schema, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+    except pa.ArrowException as error:
+        raise AgnesError(
+            "schema_changed",
+            "Rows arrived that do not have the columns which were announced.",
+            "The table changed while it was read: look at its schema, then call again.",
+        ) from error
+
+
+def _storable(kind: pa.DataType, column: str) -> pa.DataType:
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _storable(kind.value_type, column)
+    if types.is_decimal(kind):
+        return _storable_decimal(kind)
+    if types.is_float16(kind):
+        return pa.float32()
+    if types.is_interval(kind):
+        return pa.string()
+    if types.is_duration(kind):
+        return pa.int64()
+    return _storable_nested(kind, column) if types.is_nested(kind) else kind
+
+
+def _storable_decimal(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.decimal128(kind.precision, kind.scale) if kind.precision <= _DECIMAL_DIGITS else pa.string()
+
+
+def _storable_nested(kind: pa.DataType, column: str) -> pa.DataType:
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    inner: Callable[[pa.DataType], pa.DataType] = lambda part: _storable(part, column)  # noqa: E731 - one line, used thrice
+    if types.is_map(kind):
+        return pa.map_(inner(kind.key_type), inner(kind.item_type))
+    if types.is_struct(kind) and kind.num_fields > 0:
+        return pa.struct([field.with_type(inner(field.type)) for field in kind])
+    if types.is_large_list(kind) or types.is_large_list_view(kind):
+        return pa.large_list(inner(kind.value_type))
+    if not types.is_struct(kind) and not types.is_union(kind):
+        return pa.list_(kind.value_field.with_type(inner(kind.value_type)))
+    raise AgnesError(
+        "invalid_argument",
+        f"Column {column!r} has a type that a snapshot cannot hold: {str(kind)[:80]}.",
+        "Leave it out of `select`, or select the fields of it that are needed.",
+        {"argument": "select", "column": column},
+    )
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    if array.type.equals(kind):
+        return array
+    if types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    if types.is_interval(array.type):
+        return pa.array([None if value is None else _iso_duration(*value) for value in array.to_pylist()], kind)
+    return array.cast(kind)
+
+
+def _iso_duration(months: int, days: int, nanoseconds: int) -> str:
+    """ISO 8601, every part with its own sign: P14M-3DT0.5S. The parts stay apart: a month has no fixed length."""
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    return f"P{months}M{days}DT{sign}{seconds}{fraction}S"

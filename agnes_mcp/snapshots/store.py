@@ -1,0 +1,257 @@
+"""The store: every snapshot of every principal below one folder, and the only door to them.
+
+Blocking, for worker threads; any number of threads and processes may use one folder. Nothing exists on the disk before
+the first write. A principal sees its own snapshots alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agnes_mcp.calls import Call
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import (
+    DiskUsage,
+    Receipt,
+    ScanRequest,
+    Snapshot,
+    SnapshotFacts,
+    SnapshotPrune,
+    SnapshotWrite,
+)
+
+from .claim import Claim, Rules
+from .content import Engine
+from .coverage import newest_covering
+from .dropping import drop_if, forget_lock
+from .files import disk_errors
+from .folder import Folder
+from .locks import exclusive
+from .names import check_name, folder_name, is_name
+from .pruning import PruneFilter, prune_filter, prune_folder
+from .reading import Stored, Verifier, computed, damage_error, load, load_all, not_found, reading
+from .sweeping import folders, sweep_folder
+from .usage import display_path, free_bytes, nearest_existing, used_bytes
+from .writing import require_space
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Event = Literal["written", "refreshed", "dropped"]
+#: principal, name, what happened; called in the thread that did it, after it is done. Must be quick and not raise.
+Listener = Callable[[str, str, Event], None]
+
+GB = 1024**3
+DEFAULT_MIN_FREE_BYTES = GB // 2
+#: How long a call waits for another one that writes or drops the same name.
+LOCK_WAIT_S = 2.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SnapshotStore:
+    """`quota_bytes` is soft, per principal: above it a write warns. `min_free_bytes` is hard: below it none is written."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        quota_bytes: int,
+        stale_warn_days: float = 7,
+        min_free_bytes: int = DEFAULT_MIN_FREE_BYTES,
+        lock_wait_s: float = LOCK_WAIT_S,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self.root = root
+        self.listeners: list[Listener] = []
+        self._lock_wait_s = lock_wait_s
+        self._rules = Rules(
+            quota_bytes=quota_bytes,
+            min_free_bytes=min_free_bytes,
+            stale_after=timedelta(days=stale_warn_days),
+            now=clock,
+            engine=Engine(),
+            verifier=Verifier(),
+        )
+
+    # reading
+
+    def list(self, principal: str) -> list[Snapshot]:
+        """Every snapshot of the principal, by name; those that cannot be used say why in `damaged`.
+
+        Reads the sidecars, not the rows: damage inside a data file shows once it has been opened.
+        """
+        with disk_errors("list the snapshots"):
+            return [self._public(stored) for stored in load_all(self._folder(principal))]
+
+    def get(self, principal: str, name: str) -> Snapshot:
+        """One snapshot, damaged or not; `snapshot_not_found`."""
+        return self._public(self._load(principal, name))
+
+    def verify(self, principal: str, name: str, call: Call | None = None) -> Path:
+        """The absolute path of the rows, of which every byte is as it was written; `snapshot_damaged` otherwise.
+
+        A drop or a refresh may remove the file at any time; `reading` prevents that.
+        """
+        with self.reading(principal, name, call) as (_, path):
+            return path
+
+    @contextmanager
+    def reading(self, principal: str, name: str, call: Call | None = None) -> Iterator[tuple[Snapshot, Path]]:
+        """The snapshot and the verified path of its rows, which stays until the end of the block whatever happens to
+        the snapshot meanwhile. Raises `snapshot_not_found`, `snapshot_damaged`."""
+        if not is_name(name):
+            raise not_found(name)
+        with reading(self._folder(principal), name, self._rules.verifier, call) as stored:
+            if stored.path is None:
+                raise damage_error(name, "its file is missing")
+            yield self._public(stored), stored.path
+
+    def covering(self, principal: str, request: ScanRequest, where_sql: str, max_age: timedelta) -> Snapshot | None:
+        """The newest snapshot that holds exactly the rows and columns `request` reads; None: there is none.
+
+        Its grouping, aggregates, order and limit are then to be applied to the snapshot.
+        """
+        return newest_covering(self.list(principal), request, where_sql, self._rules.now(), max_age)
+
+    def disk_usage(self, principal: str | None = None) -> DiskUsage:
+        """What the snapshots of one principal take, or all of them; right also before there is a folder."""
+        owned = list(folders(self.root)) if principal is None else [self._folder(principal)]
+        with disk_errors("measure the snapshots"):
+            return DiskUsage(
+                snapshots_dir=display_path(self.root),
+                used_bytes=used_bytes(self.root) if principal is None else used_bytes(owned[0].path),
+                snapshot_count=sum(len(load_all(folder)) for folder in owned),
+                free_bytes=free_bytes(self.root),
+                quota_gb=self._rules.quota_bytes / GB,
+            )
+
+    # writing
+
+    @contextmanager
+    def claim(self, principal: str, name: str, call: Call, *, force: bool = False) -> Iterator[Claim]:
+        """Hold a name while its rows are paid for and written, so that nobody pays twice to lose at the end.
+
+        Raises `invalid_argument`, `snapshot_exists` (unless `force`), `snapshot_busy`, `disk_full`, `storage_failed`.
+        Leaving without a write changes nothing.
+        """
+        check_name(name)
+        folder = self._folder(principal)
+        self._require_absent(folder, name, force)
+        self.check_space(0)
+        with disk_errors("prepare the snapshots folder"):
+            folder.create()
+        with exclusive(folder.lock(name), name, self._lock_wait_s, call):
+            self._require_absent(folder, name, force)
+            existed = load(folder, name) is not None
+            claimed = Claim(folder, principal, name, self._rules, call)
+            try:
+                yield claimed
+            finally:
+                forget_lock(folder, name)
+        if claimed.changed:
+            self._tell(principal, name, "refreshed" if existed else "written")
+
+    def write(
+        self,
+        principal: str,
+        name: str,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        facts: SnapshotFacts,
+        *,
+        force: bool = False,
+        call: Call,
+        receipt: Callable[[], Receipt] | None = None,
+    ) -> SnapshotWrite:
+        """Claim the name and write it; see `claim` and `Claim.write`."""
+        with self.claim(principal, name, call, force=force) as claimed:
+            return claimed.write(batches, schema, facts, receipt)
+
+    def check_space(self, expected_bytes: int) -> None:
+        """`disk_full` unless the floor of free space holds once `expected_bytes` are written: ask before paying."""
+        with disk_errors("ask for free space"):
+            require_space(nearest_existing(self.root), expected_bytes, self._rules.min_free_bytes)
+
+    def drop(self, principal: str, name: str, call: Call | None = None) -> Snapshot:
+        """Remove a snapshot, damaged or not, and return what it was. `snapshot_not_found`, `snapshot_busy`."""
+        self._load(principal, name)
+        dropped = drop_if(self._folder(principal), name, lambda _: True, self._lock_wait_s, call)
+        if dropped is None:
+            raise not_found(name)
+        self._tell(principal, name, "dropped")
+        return dropped
+
+    def prune(
+        self,
+        principal: str,
+        older_than: str | None = None,
+        larger_than: str | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> SnapshotPrune:
+        """Drop what meets every given filter; none is `invalid_argument`. Each is looked at again under its lock."""
+        wanted = prune_filter(older_than, larger_than, expired)
+        pruned = prune_folder(self._folder(principal), wanted, self._rules.now(), dry_run=dry_run)
+        if not dry_run:
+            for entry in pruned.dropped:
+                self._tell(principal, entry.name, "dropped")
+        return pruned
+
+    def sweep(self) -> int:
+        """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.
+
+        For the start of a process and now and then; a live writer's files are never touched.
+        """
+        removed = 0
+        for folder in folders(self.root):
+            with disk_errors("remove leftovers"):
+                folder.create()
+                removed += sweep_folder(folder)
+                owners = {stored.snapshot.name: stored.snapshot.principal for stored in load_all(folder)}
+                gone = prune_folder(folder, PruneFilter(expired=True), self._rules.now(), dry_run=False).dropped
+            removed += len(gone)
+            for entry in gone:
+                self._tell(owners.get(entry.name, ""), entry.name, "dropped")
+        return removed
+
+    # inside
+
+    def _folder(self, principal: str) -> Folder:
+        folder = Folder(self.root / folder_name(principal))
+        folder.refuse_links()
+        return folder
+
+    def _load(self, principal: str, name: str) -> Stored:
+        stored = load(self._folder(principal), name) if is_name(name) else None
+        if stored is None:
+            raise not_found(name)
+        return stored
+
+    def _public(self, stored: Stored) -> Snapshot:
+        snapshot = computed(stored.snapshot, self._rules.now(), self._rules.stale_after)
+        if stored.path is not None:
+            reason = self._rules.verifier.known_damage(stored.path, snapshot)
+            snapshot = snapshot.model_copy(update={"damaged": reason})
+        return snapshot
+
+    def _require_absent(self, folder: Folder, name: str, force: bool) -> None:
+        stored = None if force else load(folder, name)
+        if stored is not None:
+            state = f"is damaged ({stored.snapshot.damaged})" if stored.snapshot.damaged else "exists"
+            raise AgnesError(
+                "snapshot_exists",
+                f"Snapshot {name!r} {state}.",
+                "Query it, refresh it with snapshot_refresh, choose another name, or replace it with force=true.",
+                {"name": name},
+            )
+
+    def _tell(self, principal: str, name: str, event: Event) -> None:
+        for listener in list(self.listeners):
+            listener(principal, name, event)

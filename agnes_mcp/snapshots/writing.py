@@ -1,0 +1,186 @@
+"""Record batches into one Parquet file: streamed, hashed on the way, synced, read back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agnes_mcp.calls import Call
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Column
+
+from .amounts import format_bytes
+from .content import ContentHash, Engine
+from .files import disk_errors, disk_full, open_new, write_all
+from .storable import storable_schema, store_as
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from _typeshed import ReadableBuffer
+
+#: DuckDB's own row group: it reads row groups in parallel, and smaller ones slow it down ("Parquet Tips", DuckDB docs).
+ROW_GROUP_ROWS = 122_880
+#: A row group of wide rows is cut here, so that memory does not depend on how wide they are.
+ROW_GROUP_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A complete file under its staging name."""
+
+    rows: int
+    size_bytes: int
+    sha256: str
+    content_hash: str
+    columns: list[Column]
+
+
+def stage(
+    path: Path,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    engine: Engine,
+    call: Call,
+    ordered: bool,
+    min_free_bytes: int,
+) -> Staged:
+    """Write `batches` to the new file `path`, to the disk. Whatever is raised, the caller removes the file.
+
+    Raises what iterating raises, what ended the call, `disk_full`, `storage_failed`, `schema_changed`.
+    """
+    stored = storable_schema(schema)
+    with engine.cursor() as cursor:
+        content = ContentHash(cursor, stored, ordered=ordered)
+        with _Sink(path, call) as sink:
+            _write_parquet(sink, _counted(regroup(batches, stored, call), content, path, min_free_bytes), stored)
+            sink.sync()
+    with disk_errors("read the snapshot back"):
+        _read_back(path, sink.size_bytes, content.rows)
+    return Staged(content.rows, sink.size_bytes, sink.sha256.hexdigest(), content.hexdigest(), engine.columns(path))
+
+
+def regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema, call: Call) -> Iterator[pa.Table]:
+    """The same rows in tables of at most `ROW_GROUP_ROWS` rows and about `ROW_GROUP_BYTES`; the last may be smaller."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        call.check()
+        left = store_as(batch, schema)
+        while left.num_rows:
+            part = left.slice(0, min(ROW_GROUP_ROWS - rows, _rows_that_fit(left, ROW_GROUP_BYTES - size)))
+            left = left.slice(part.num_rows)
+            waiting.append(part)
+            rows, size = rows + part.num_rows, size + part.nbytes
+            if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES or left.num_rows:
+                yield pa.Table.from_batches(waiting, schema).combine_chunks()
+                waiting, rows, size = [], 0, 0
+    call.check()
+    if waiting:
+        yield pa.Table.from_batches(waiting, schema).combine_chunks()
+
+
+def _rows_that_fit(batch: pa.RecordBatch, size_bytes: int) -> int:
+    rows: int = batch.num_rows
+    return max(1, size_bytes * rows // max(1, int(batch.nbytes)))
+
+
+def _counted(tables: Iterator[pa.Table], content: ContentHash, path: Path, min_free_bytes: int) -> Iterator[pa.Table]:
+    for table in tables:
+        content.update(table)
+        require_space(path.parent, table.nbytes if min_free_bytes else 0, min_free_bytes)
+        yield table
+
+
+def require_space(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
+    """`disk_full` unless `min_free_bytes` stay free once `wanted_bytes` are written."""
+    free = shutil.disk_usage(folder).free
+    if free - wanted_bytes < min_free_bytes:
+        raise disk_full(
+            f"The disk has {format_bytes(free)} free; {format_bytes(wanted_bytes)} more are wanted "
+            f"and {format_bytes(min_free_bytes)} have to stay free."
+        )
+
+
+def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = pq.ParquetWriter(sink, schema, compression="zstd")
+    try:
+        for table in tables:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        writer.close()
+    except BaseException:
+        sink.deaf = True  # or the writer, when it is collected, would try to write a footer behind what is there
+        with suppress(pa.ArrowException, OSError):
+            writer.close()
+        raise
+
+
+def _read_back(path: Path, size_bytes: int, rows: int) -> None:
+    """What the disk has must be what was written, as far as its size and its footer tell."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        matches = os.lstat(path).st_size == size_bytes and pq.read_metadata(path).num_rows == rows
+    except pa.ArrowException:
+        matches = False
+    if not matches:
+        raise AgnesError(
+            "storage_failed",
+            "The snapshot read back from the disk is not what was written.",
+            "Nothing was kept. Check the disk of the snapshots folder, then call again.",
+        )
+
+
+class _Sink(io.RawIOBase):
+    """The file below the Parquet writer: counts and hashes what passes, and stops when the call is stopped.
+
+    The hash is that of the bytes that were meant, so a disk that keeps other bytes is found out at the first read.
+    """
+
+    def __init__(self, path: Path, call: Call) -> None:
+        super().__init__()
+        self.size_bytes = 0
+        self.sha256 = hashlib.sha256()
+        self.deaf = False
+        self._call = call
+        with disk_errors("create the snapshot"):
+            self._descriptor = open_new(path)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        view = memoryview(content)
+        if self.deaf:
+            return view.nbytes
+        self._call.check()
+        with disk_errors("write the snapshot"):
+            write_all(self._descriptor, view)
+        self.sha256.update(view)
+        self.size_bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def sync(self) -> None:
+        with disk_errors("write the snapshot"):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
