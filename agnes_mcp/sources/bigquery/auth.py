@@ -15,7 +15,6 @@ import os
 import re
 import threading
 import time
-from collections import deque
 from typing import Any, Literal
 
 import google.auth
@@ -27,7 +26,7 @@ from google.auth.transport import requests as requests_transport
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.sources.bigquery.redact import redact
+from agnes_mcp.sources.bigquery.redact import redact, remember
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,6 @@ class TokenSource:
         self._lock = threading.Lock()
         self._flight: _Flight | None = None
         self._token: _Token | None = None
-        self._recent: deque[str] = deque(maxlen=4)
         self._metadata_absent_until = 0.0
         self._last_error = ""
 
@@ -83,10 +81,6 @@ class TokenSource:
         with self._lock:
             if self._token is not None and self._token.text == token:
                 self._token = None
-
-    def redact(self, text: str) -> str:
-        """`text` without any token of this process."""
-        return redact(text, tuple(self._recent))
 
     def health(self) -> dict[str, Any]:
         """Origin and age of the token in seconds, and the last failure's text. Never the token."""
@@ -128,7 +122,7 @@ class TokenSource:
             with self._lock:
                 if flight.token is not None:
                     self._token = flight.token
-                    self._recent.append(flight.token.text)
+                    remember(flight.token.text)
                 self._last_error = flight.error.message if flight.error else ""
                 self._flight = None
             flight.done.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import deque
 
 MASK = "[redacted]"
 
@@ -21,9 +21,17 @@ _SHAPES = re.compile(
 )
 
 
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` without the given secrets and without anything that has the shape of a credential."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, MASK)
+_held: deque[str] = deque(maxlen=16)
+
+
+def remember(secret: str) -> None:
+    """From now on `redact` removes this very text too, whatever its shape."""
+    if secret and secret not in _held:
+        _held.append(secret)
+
+
+def redact(text: str) -> str:
+    """`text` without any remembered secret and without anything that has the shape of a credential."""
+    for secret in list(_held):
+        text = text.replace(secret, MASK)
     return _SHAPES.sub(MASK, text)

@@ -1,0 +1,177 @@
+"""BigQuery's schema fields as ours and as Arrow's, and the cells of a REST answer as Arrow arrays."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from agnes_mcp.models import Column, Mode
+
+Field = Mapping[str, Any]  # a TableFieldSchema of the REST API
+
+#: REST still says the names of legacy SQL.
+GOOGLESQL_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+
+#: https://cloud.google.com/bigquery/docs/reference/storage#arrow_schema_details
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "INT64": pa.int64(),
+    "FLOAT64": pa.float64(),
+    "NUMERIC": pa.decimal128(38, 9),
+    "BIGNUMERIC": pa.decimal256(76, 38),
+    "BOOL": pa.bool_(),
+    "STRING": pa.string(),
+    "BYTES": pa.binary(),
+    "DATE": pa.date32(),
+    "TIME": pa.time64("us"),
+    "DATETIME": pa.timestamp("us"),
+    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+    "JSON": pa.string(),
+    "GEOGRAPHY": pa.string(),
+    "INTERVAL": pa.month_day_nano_interval(),
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_INTERVAL = re.compile(r"(-?)(\d+)-(\d+) (-?\d+) (-?)(\d+):(\d+):(\d+)(?:\.(\d{1,9}))?")
+
+
+def type_name(field: Field) -> str:
+    """GoogleSQL's name of a field's type: `INT64`, `STRUCT`, `RANGE<DATE>`."""
+    name = str(field.get("type", "STRING")).upper()
+    if name == "RANGE":
+        return f"RANGE<{field.get('rangeElementType', {}).get('type', 'DATE')}>"
+    return GOOGLESQL_NAMES.get(name, name)
+
+
+def columns_of(fields: Iterable[Field]) -> list[Column]:
+    """Fields as columns, nested ones too."""
+    return [
+        Column(
+            name=str(field["name"]),
+            type=type_name(field),
+            mode=_mode(field),
+            description=str(field.get("description") or ""),
+            fields=columns_of(field.get("fields") or ()),
+        )
+        for field in fields
+    ]
+
+
+def _mode(field: Field) -> Mode:
+    mode = str(field.get("mode") or "NULLABLE").upper()
+    return "REQUIRED" if mode == "REQUIRED" else "REPEATED" if mode == "REPEATED" else "NULLABLE"
+
+
+def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
+    """The schema in which the Storage Read API would give these fields."""
+    return pa.schema([arrow_field(field) for field in fields])
+
+
+def arrow_field(field: Field) -> pa.Field:
+    mode = _mode(field)
+    item = _item_type(field)
+    return pa.field(str(field["name"]), pa.list_(item) if mode == "REPEATED" else item, nullable=mode == "NULLABLE")
+
+
+def _item_type(field: Field) -> pa.DataType:
+    """The Arrow type of one value. A type that is not known here is read as the text that BigQuery sends."""
+    name = type_name(field)
+    if name == "STRUCT":
+        return pa.struct([arrow_field(inner) for inner in field.get("fields") or ()])
+    if name.startswith("RANGE<"):
+        bound = ARROW_TYPES[name[6:-1]]
+        return pa.struct([pa.field("start", bound), pa.field("end", bound)])
+    return ARROW_TYPES.get(name, pa.string())
+
+
+def table_of_rows(fields: Sequence[Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Rows of `tabledata.list` (asked for with `useInt64Timestamp`) as an Arrow table."""
+    records = list(rows)
+    schema = arrow_schema(fields)
+    arrays = []
+    for index, field in enumerate(fields):
+        decode = decoder(field)
+        values = [decode(record["f"][index]["v"]) for record in records]
+        arrays.append(pa.array(values, schema.field(index).type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def decoder(field: Field) -> Callable[[Any], Any]:
+    """What turns one JSON cell of this field into the value that Arrow takes. NULL stays None."""
+    one = _value_decoder(field)
+    if _mode(field) == "REPEATED":
+        return lambda cell: [one(entry["v"]) for entry in cell or ()]
+    return one
+
+
+def _value_decoder(field: Field) -> Callable[[Any], Any]:
+    name = type_name(field)
+    if name == "STRUCT":
+        return _struct_decoder(field.get("fields") or ())
+    if name.startswith("RANGE<"):
+        return _range_decoder(_CELLS[name[6:-1]])
+    decode = _CELLS.get(name, str)
+    return lambda cell: None if cell is None else decode(cell)
+
+
+def _struct_decoder(inner: Sequence[Field]) -> Callable[[Any], Any]:
+    decoders = [(str(field["name"]), decoder(field)) for field in inner]
+
+    def decode(cell: Any) -> dict[str, Any] | None:
+        if cell is None:
+            return None
+        return {name: one(part["v"]) for (name, one), part in zip(decoders, cell["f"], strict=True)}
+
+    return decode
+
+
+def _range_decoder(bound: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """`[2020-01-01, UNBOUNDED)`; an open end is NULL."""
+
+    def decode(cell: Any) -> dict[str, Any] | None:
+        if cell is None:
+            return None
+        start, end = (part.strip() for part in str(cell).strip("[)").split(",", 1))
+        open_ends = ("UNBOUNDED", "NULL")
+        return {
+            "start": None if start.upper() in open_ends else bound(start),
+            "end": None if end.upper() in open_ends else bound(end),
+        }
+
+    return decode
+
+
+def _timestamp(cell: str) -> datetime:
+    """Microseconds since the epoch; a RANGE writes its bounds so too."""
+    return _EPOCH + timedelta(microseconds=int(cell))
+
+
+def _interval(cell: str) -> tuple[int, int, int]:
+    """BigQuery's canonical `Y-M D H:M:S.F`, as months, days and nanoseconds."""
+    match = _INTERVAL.fullmatch(cell)
+    if match is None:
+        raise pa.lib.ArrowInvalid(f"not an INTERVAL: {cell[:40]!r}")
+    sign, years, months, days, time_sign, hours, minutes, seconds, fraction = match.groups()
+    whole = (int(hours) * 3600 + int(minutes) * 60 + int(seconds)) * 10**9 + int((fraction or "").ljust(9, "0"))
+    month_count = int(years) * 12 + int(months)
+    return (-month_count if sign else month_count, int(days), -whole if time_sign else whole)
+
+
+_CELLS: dict[str, Callable[[str], Any]] = {
+    "INT64": int,
+    "FLOAT64": float,  # also "NaN", "Infinity", "-Infinity"
+    "NUMERIC": Decimal,
+    "BIGNUMERIC": Decimal,
+    "BOOL": lambda cell: str(cell).lower() == "true",
+    "STRING": str,
+    "BYTES": base64.b64decode,
+    "DATE": date.fromisoformat,
+    "TIME": time.fromisoformat,
+    "DATETIME": datetime.fromisoformat,
+    "TIMESTAMP": _timestamp,
+    "INTERVAL": _interval,
+}

@@ -1,0 +1,49 @@
+"""BigQuery's names, checked whole before any of them stands in a path or in SQL."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from agnes_mcp.errors import ConfigError
+from agnes_mcp.models import Table
+
+# https://cloud.google.com/bigquery/docs/datasets#dataset-naming, …/tables#table_naming, and projects, where a domain
+# may stand before the colon. Always used with fullmatch: `$` would let a final newline pass.
+PROJECT = re.compile(r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
+DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
+TABLE = re.compile(r"[\w\- ]{1,1024}")
+
+
+class TablePath(NamedTuple):
+    """Where a table is."""
+
+    project: str
+    dataset: str
+    table: str
+
+    @property
+    def resource(self) -> str:
+        """As the Storage Read API writes it."""
+        return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
+
+    @property
+    def dotted(self) -> str:
+        return f"{self.project}.{self.dataset}.{self.table}"
+
+
+def table_path(table: Table, default_project: str) -> TablePath:
+    """Raises `ConfigError` for a name that BigQuery does not allow."""
+    path = TablePath(table.project or default_project, table.bucket, table.source_table or table.id)
+    for what, pattern, value in (
+        ("project", PROJECT, path.project),
+        ("bucket (dataset)", DATASET, path.dataset),
+        ("source_table", TABLE, path.table),
+    ):
+        if not pattern.fullmatch(value):
+            raise ConfigError(
+                f"The {what} of table {table.id!r} is not a name that BigQuery allows.",
+                "Whoever keeps this instance corrects it in instance.yaml under `tables`.",
+                f"tables.{table.id}",
+            )
+    return path

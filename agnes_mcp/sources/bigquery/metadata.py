@@ -1,0 +1,180 @@
+"""What BigQuery tells for free: `tables.get`, `tables.list`, `tabledata.list`. Never a query job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from agnes_mcp.models import Column, Partition, Table, TableSchema
+from agnes_mcp.sources.bigquery.attempts import Attempts
+from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
+from agnes_mcp.sources.bigquery.identifiers import DATASET, TABLE, TablePath
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from google.cloud import bigquery
+
+#: REST's `type` without case, space or underscore → the word that INFORMATION_SCHEMA.TABLES uses.
+_ENTITY_TYPES = {
+    "TABLE": "BASE TABLE",
+    "BASETABLE": "BASE TABLE",
+    "VIEW": "VIEW",
+    "MATERIALIZEDVIEW": "MATERIALIZED VIEW",
+    "EXTERNAL": "EXTERNAL",
+    "SNAPSHOT": "SNAPSHOT",
+    "CLONE": "CLONE",
+}
+#: What holds rows of its own, and so has sizes and free previews.
+STORED = frozenset({"BASE TABLE", "SNAPSHOT", "CLONE"})
+#: `tables.list` gives at most so many a page.
+TABLES_PER_PAGE = 1000
+
+
+def entity_type(resource: Mapping[str, Any]) -> str:
+    """The canonical entity type of a `tables.get` or `tables.list` resource; an unknown one is given as it is."""
+    if resource.get("cloneDefinition"):
+        return "CLONE"
+    given = str(resource.get("type") or "TABLE")
+    return _ENTITY_TYPES.get(given.upper().replace(" ", "").replace("_", ""), given)
+
+
+def fetch_resource(client: bigquery.Client, path: TablePath, attempts: Attempts) -> dict[str, Any]:
+    """The table resource of `tables.get`: one free call."""
+    from google.cloud import bigquery
+
+    reference = bigquery.DatasetReference(path.project, path.dataset).table(path.table)
+    found = attempts.run(
+        "reading the schema", lambda timeout_s: client.get_table(reference, retry=None, timeout=timeout_s)
+    )
+    resource: dict[str, Any] = found.to_api_repr()
+    return resource
+
+
+def schema_of(table: Table, resource: Mapping[str, Any]) -> TableSchema:
+    """A table resource as a `TableSchema`. Rows and bytes are None for whatever holds no rows of its own."""
+    kind = entity_type(resource)
+    stored = kind in STORED
+    partition = partition_of(resource)
+    key = (resource.get("tableConstraints") or {}).get("primaryKey") or {}
+    return TableSchema(
+        table_id=table.id,
+        columns=columns_of((resource.get("schema") or {}).get("fields") or ()),
+        pseudo_columns=_pseudo_columns(partition, kind),
+        partition=partition,
+        clustered_by=list((resource.get("clustering") or {}).get("fields") or ()),
+        primary_key=list(table.primary_key or key.get("columns") or ()),
+        description=str(resource.get("description") or table.description),
+        entity_type=kind,
+        rows=_number(resource.get("numRows")) if stored else None,
+        size_bytes=_number(resource.get("numBytes")) if stored else None,
+        modified=_moment(resource.get("lastModifiedTime")),
+        labels=dict(resource.get("labels") or {}),
+    )
+
+
+def partition_of(resource: Mapping[str, Any]) -> Partition | None:
+    required = bool(resource.get("requirePartitionFilter"))
+    if by_time := resource.get("timePartitioning"):
+        return Partition(
+            column=by_time.get("field"),
+            type=str(by_time.get("type") or "DAY"),
+            filter_required=required or bool(by_time.get("requirePartitionFilter")),
+        )
+    if by_range := resource.get("rangePartitioning"):
+        return Partition(column=by_range.get("field"), type="RANGE", filter_required=required)
+    hive = (resource.get("externalDataConfiguration") or {}).get("hivePartitioningOptions")
+    if hive:
+        keys = list(hive.get("fields") or ())
+        required = required or bool(hive.get("requirePartitionFilter"))
+        return Partition(column=keys[0] if keys else None, type="HIVE", filter_required=required)
+    return None
+
+
+def _pseudo_columns(partition: Partition | None, kind: str) -> list[Column]:
+    """Columns that can be filtered on without being in the schema."""
+    if kind == "EXTERNAL":
+        return [Column(name="_FILE_NAME", type="STRING", description="The file that the row comes from")]
+    if partition is None or partition.column is not None or partition.type == "HIVE":
+        return []
+    columns = [Column(name="_PARTITIONTIME", type="TIMESTAMP", description="Start of the row's partition, in UTC")]
+    if partition.type == "DAY":
+        columns.append(Column(name="_PARTITIONDATE", type="DATE", description="Day of the row's partition, in UTC"))
+    return columns
+
+
+def _number(value: object) -> int | None:
+    return None if value is None else int(str(value))
+
+
+def _moment(milliseconds: object) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(int(str(milliseconds)) / 1000, timezone.utc)
+
+
+def preview_rows(
+    client: bigquery.Client,
+    path: TablePath,
+    resource: Mapping[str, Any],
+    columns: list[str],
+    n: int,
+    attempts: Attempts,
+) -> pa.Table:
+    """Up to `n` rows of a stored table through `tabledata.list`, which bills nothing. Columns in the order asked for."""
+    from google.cloud import bigquery
+
+    by_name = {str(field["name"]).casefold(): field for field in resource["schema"]["fields"]}
+    chosen = [by_name[name.casefold()] for name in columns]
+    known = bigquery.Table.from_api_repr(dict(resource))
+    selected = [field for field in known.schema if field.name in {str(entry["name"]) for entry in chosen}]
+
+    def first_page(timeout_s: float) -> list[Mapping[str, Any]]:
+        pages = client.list_rows(known, selected, max_results=n, retry=None, timeout=timeout_s).pages
+        rows: list[Mapping[str, Any]] = []
+        for page in pages:
+            rows.extend(page.raw_page.get("rows") or ())
+        return rows
+
+    rows = attempts.run("reading a preview", first_page)
+    # selectedFields does not order: cells come as the schema has them.
+    order = [field.name for field in selected]
+    in_schema_order = sorted(chosen, key=lambda field: order.index(str(field["name"])))
+    return table_of_rows(in_schema_order, rows[:n]).select([str(field["name"]) for field in chosen])
+
+
+def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: Attempts) -> list[Table]:
+    """Every table, view and external table of a dataset, page by page. A name that cannot stand in SQL is left out."""
+    from google.cloud import bigquery
+
+    if not DATASET.fullmatch(dataset):
+        return []
+    reference = bigquery.DatasetReference(project, dataset)
+    found: list[Table] = []
+    token: str | None = None
+    while True:
+        page, token = attempts.run(
+            f"listing the dataset {dataset}", lambda timeout_s, at=token: _list_page(client, reference, at, timeout_s)
+        )
+        found.extend(
+            Table(
+                id=name,
+                name=name,
+                source_type="bigquery",
+                query_mode="remote",
+                bucket=dataset,
+                source_table=name,
+                discovered=True,
+            )
+            for name in page
+            if TABLE.fullmatch(name)
+        )
+        if not token:
+            return found
+        attempts.call.report(len(found), None, f"{len(found)} tables of {dataset} found")
+
+
+def _list_page(
+    client: bigquery.Client, reference: bigquery.DatasetReference, token: str | None, timeout_s: float
+) -> tuple[list[str], str | None]:
+    listing = client.list_tables(reference, page_token=token, page_size=TABLES_PER_PAGE, retry=None, timeout=timeout_s)
+    names = [entry.table_id for entry in next(listing.pages, ())]
+    return names, listing.next_page_token
