@@ -1,12 +1,12 @@
 """A fingerprint of all rows of a result: equal for equal rows, whatever the batches they came in.
 
-Construction. Every row gets a 64-bit hash h of its values in column order: DuckDB's `hash`; nested values go in as text,
-because `hash` gives `[]` and NULL, or `[[1], [2]]` and `[[1, 2]]`, the same number. Two exact sums are kept: of h, and of
-h mixed once more. A sum does not depend on the order of its terms, so a result without ORDER BY is a bag of rows: two
-reads that give the same rows in another order are identical. Where an order was asked for, the row's position is hashed
-with it, and the order counts. The fingerprint is SHA-256 over the sums, the number of rows, and the names and types of
-the columns. A changed row goes unnoticed with a chance of about 2^-64. It guards against accidents, not against somebody
-who constructs rows; the file itself is guarded by SHA-256.
+Construction. Every row gets a 64-bit hash h of its values in column order: DuckDB's `hash`; nested values go in as
+text, because `hash` gives `[]` and NULL, or `[[1], [2]]` and `[[1, 2]]`, the same number. Two exact sums are kept: of
+h, and of h mixed once more. A sum does not depend on the order of its terms, so a result without ORDER BY is a bag of
+rows: two reads that give the same rows in another order are identical. Where an order was asked for, the row's
+position is hashed with it, and the order counts. The fingerprint is SHA-256 over the sums, the number of rows, and
+the names and types of the columns. A changed row goes unnoticed with a chance of about 2^-64. It guards against
+accidents, not against somebody who constructs rows; the file itself is guarded by SHA-256.
 """
 
 from __future__ import annotations

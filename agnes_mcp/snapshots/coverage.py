@@ -11,8 +11,9 @@ from agnes_mcp.models import ScanRequest, Snapshot
 def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: datetime) -> bool:
     """Whether the rows that `request` reads, before grouping, order and limit, are exactly the rows of `snapshot`.
 
-    `where_sql` is the request's predicate as rendered for the engine: the very text that the snapshot was read with. The
-    snapshot may not be from before `oldest`."""
+    `where_sql` is the request's predicate as rendered for the engine: the text that the snapshot was read with.
+    The snapshot may not be from before `oldest`.
+    """
     return (
         snapshot.table_id == request.table_id
         and snapshot.where_sql == where_sql

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 
 from agnes_mcp.calls import Call
 from agnes_mcp.models import Snapshot
@@ -13,7 +12,7 @@ from .files import disk_errors, remove, sync_folder
 from .folder import Folder, new_token
 from .locks import exclusive
 from .reading import load
-from .sweeping import remove_dropped, sweep_name
+from .sweeping import forget_lock, remove_dropped, sweep_name
 
 
 def drop_if(
@@ -44,13 +43,6 @@ def drop_files(folder: Folder, name: str) -> None:
         for token in tokens:
             remove_dropped(folder, name, token)
         sync_folder(folder.path)
-
-
-def forget_lock(folder: Folder, name: str) -> None:
-    """Remove the lock file of a name without files; the caller holds it, and whoever waits for it notices."""
-    if name not in folder.survey() and name not in folder.staged():
-        with suppress(OSError):  # Windows removes it itself, once it is released
-            remove(folder.lock(name))
 
 
 def _disown(folder: Folder, name: str, tokens: list[str], *, whole: bool) -> None:

@@ -36,7 +36,7 @@ class PruneFilter:
 
 
 def prune_filter(older_than: str | None, larger_than: str | None, expired: bool) -> PruneFilter:
-    """The filter of these arguments; `invalid_argument` for none at all (never "everything") and for unreadable ones."""
+    """The filter of these arguments; `invalid_argument` for none (never "everything") and for unreadable ones."""
     if older_than is None and larger_than is None and not expired:
         raise AgnesError(
             "invalid_argument",

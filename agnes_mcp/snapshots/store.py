@@ -27,14 +27,14 @@ from agnes_mcp.models import (
 from .claim import Claim, Rules
 from .content import Engine
 from .coverage import newest_covering
-from .dropping import drop_if, forget_lock
+from .dropping import drop_if
 from .files import disk_errors
 from .folder import Folder
 from .locks import exclusive
 from .names import check_name, folder_name, is_name
 from .pruning import PruneFilter, prune_filter, prune_folder
 from .reading import Stored, Verifier, computed, damage_error, load, load_all, not_found, reading
-from .sweeping import folders, sweep_folder
+from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .usage import display_path, free_bytes, nearest_existing, used_bytes
 from .writing import require_space
 
@@ -56,7 +56,7 @@ def _now() -> datetime:
 
 
 class SnapshotStore:
-    """`quota_bytes` is soft, per principal: above it a write warns. `min_free_bytes` is hard: below it none is written."""
+    """`quota_bytes` is soft, per principal: above it a write warns. `min_free_bytes` is hard: below it none is."""
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class SnapshotStore:
             if stored.path is None:
                 raise damage_error(name, "its file is missing")
             yield self._public(stored), stored.path
+        sweep_if_replaced(self._folder(principal), name, stored.path)
 
     def covering(self, principal: str, request: ScanRequest, where_sql: str, max_age: timedelta) -> Snapshot | None:
         """The newest snapshot that holds exactly the rows and columns `request` reads; None: there is none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from agnes_mcp.errors import AgnesError
@@ -35,12 +36,33 @@ def sweep_folder(folder: Folder) -> int:
     names.update(name for name, found in folder.survey().items() if len(found.tokens) > 1)
     removed = 0
     for name in sorted(names):
-        try:
-            with exclusive(folder.lock(name), name, wait_s=0.0):
-                removed += sweep_name(folder, name)
-        except AgnesError as error:
-            if error.kind != "snapshot_busy":
-                raise
+        removed += _sweep_if_free(folder, name)
+    return removed
+
+
+def sweep_if_replaced(folder: Folder, name: str, path: Path) -> None:
+    """After a read: remove the rows that were read, if they were dropped or replaced meanwhile."""
+    if folder.data(name, current_token(folder, name) or "") != path:
+        with suppress(AgnesError):
+            _sweep_if_free(folder, name)
+
+
+def forget_lock(folder: Folder, name: str) -> None:
+    """Remove the lock file of a name without files; the caller holds it, and whoever waits for it notices."""
+    if name not in folder.survey() and name not in folder.staged():
+        with suppress(OSError):  # Windows removes it itself, once it is released
+            remove(folder.lock(name))
+
+
+def _sweep_if_free(folder: Folder, name: str) -> int:
+    try:
+        with exclusive(folder.lock(name), name, wait_s=0.0):
+            removed = sweep_name(folder, name)
+            forget_lock(folder, name)
+    except AgnesError as error:
+        if error.kind != "snapshot_busy":
+            raise
+        return 0
     return removed
 
 
