@@ -36,17 +36,23 @@ class _Output(NamedTuple):
 
 
 def build_statement(
-    request: ScanRequest, schema: TableSchema, relation: Relation, dialect: Dialect, max_limit: int
+    request: ScanRequest,
+    schema: TableSchema,
+    relation: Relation,
+    dialect: Dialect,
+    max_limit: int,
+    one_more: bool = False,
 ) -> Statement:
-    """The one statement that answers `request`. Raises `unknown_column`, `invalid_argument`, `limit_too_large`, and
-    what `validate_predicate` raises."""
+    """The one statement that answers `request`; with `one_more` its LIMIT asks for one row beyond, to know if there are
+    more. Raises `unknown_column`, `invalid_argument`, `limit_too_large`, and what `validate_predicate` raises."""
     _check_limit(request.limit, max_limit)
     grouped = request.group_by is not None or request.aggregates is not None
     outputs = _grouped(request, schema) if grouped else _projection(request, schema)
     _refuse_repeated([output.name for output in outputs])
     predicate = validate_predicate(request.where, schema, dialect) if request.where else None
     orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
-    sql = _render(outputs, relation, predicate, request, orders, dialect, grouped)
+    limit = None if request.limit is None else request.limit + int(one_more)
+    sql = _render(outputs, relation, predicate, len(request.group_by or []), orders, limit, dialect)
     sources = [output.source for output in outputs if output.source]
     return Statement(
         sql=sql,
@@ -55,7 +61,7 @@ def build_statement(
         source_columns=list(dict.fromkeys(sources)),
         predicate_sql=render_predicate(predicate, dialect) if predicate is not None else "",
         plain=not grouped and predicate is None and not orders and request.limit is None and not _nested(outputs),
-        limit=request.limit,
+        limit=limit,
     )
 
 
@@ -76,7 +82,7 @@ def _check_limit(limit: int | None, max_limit: int) -> None:
 def _projection(request: ScanRequest, schema: TableSchema) -> list[_Output]:
     if request.select is None:
         names = [column.name for column in schema.columns]
-        return [_Output(name, _identifier_path([name]), name) for name in names]
+        return [_Output(name, identifier_path([name]), name) for name in names]
     if not request.select:
         raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
     return [_column_output(name, schema) for name in request.select]
@@ -101,7 +107,7 @@ def _column_output(name: str, schema: TableSchema) -> _Output:
     path, column = resolve(name, schema)
     if len(path) > 1 and column.mode == "REPEATED" and column.fields:
         raise AgnesError("invalid_argument", f"{name} is a list of records.", "Fetch it whole: name its column.")
-    return _Output("_".join(path), _identifier_path(path), path[0])
+    return _Output("_".join(path), identifier_path(path), path[0])
 
 
 def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
@@ -158,7 +164,7 @@ def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
             "Use count, count_distinct, min or max, or choose a numeric column.",
         )
     alias = _alias(entry.alias or f"{entry.function}_{re.sub(r'[^A-Za-z0-9_]', '_', '_'.join(path))}"[:128])
-    return _Output(alias, _aggregate(entry.function, _identifier_path(path)), path[0])
+    return _Output(alias, _aggregate(entry.function, identifier_path(path)), path[0])
 
 
 def _is_numeric(column: Column) -> bool:
@@ -169,7 +175,7 @@ def _is_numeric(column: Column) -> bool:
 
 
 def _aggregate(function: str, column: exp.Expression) -> exp.Expression:
-    plain: dict[str, type[exp.AggFunc]] = {
+    plain: dict[str, type[exp.Expression]] = {
         "count": exp.Count, "sum": exp.Sum, "avg": exp.Avg, "min": exp.Min, "max": exp.Max,
         "approx_count_distinct": exp.ApproxDistinct,
     }  # fmt: skip
@@ -194,7 +200,7 @@ def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: boo
     descending = bool(match and (match["direction"] or "").upper() == "DESC")
     output = next((o for o in outputs if o.name.casefold() == name.casefold()), None)
     if output is not None:
-        ordered: exp.Expression = _identifier_path([output.name])
+        ordered: exp.Expression = identifier_path([output.name])
     elif grouped:
         raise AgnesError(
             "unknown_column",
@@ -203,7 +209,7 @@ def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: boo
             {"column": name[:80], "nearest": nearest(name, [o.name for o in outputs])},
         )
     else:
-        ordered = _identifier_path(resolve(name, schema)[0])
+        ordered = identifier_path(resolve(name, schema)[0])
     return exp.Ordered(this=ordered, desc=descending)
 
 
@@ -219,31 +225,37 @@ def _nested(outputs: list[_Output]) -> bool:
     return any(output.name != output.source for output in outputs)
 
 
-def _identifier_path(path: list[str]) -> exp.Expression:
+def identifier_path(path: list[str]) -> exp.Expression:
+    """A column, or a field inside one, quoted whatever its name is."""
     first = exp.column(exp.to_identifier(path[0], quoted=True))
     return exp.Dot.build([first, *(exp.to_identifier(p, quoted=True) for p in path[1:])]) if path[1:] else first
+
+
+def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
+    """SELECT these expressions FROM that one table."""
+    table = exp.table_(relation.name, db=relation.schema or None, catalog=relation.catalog or None, quoted=True)
+    return exp.select(*outputs).from_(table)
 
 
 def _render(
     outputs: list[_Output],
     relation: Relation,
     predicate: exp.Expression | None,
-    request: ScanRequest,
+    group_keys: int,
     orders: list[exp.Expression],
+    limit: int | None,
     dialect: Dialect,
-    grouped: bool,
 ) -> str:
     projections: list[Any] = [exp.alias_(o.expression, o.name, quoted=True) for o in outputs]
-    table = exp.table_(relation.name, db=relation.schema or None, catalog=relation.catalog or None, quoted=True)
-    prefix = exp.select(*projections).from_(table).sql(dialect=dialect, comments=False)
+    prefix = select_from(projections, relation).sql(dialect=dialect, comments=False)
     clauses: list[str] = []
-    if request.group_by:
-        keys = [o.expression for o in outputs[: len(request.group_by)]]
+    if group_keys:
+        keys = [o.expression for o in outputs[:group_keys]]
         clauses.append(exp.Group(expressions=[key.copy() for key in keys]).sql(dialect=dialect).strip())
     if orders:
         clauses.append(exp.Order(expressions=orders).sql(dialect=dialect).strip())
-    if request.limit is not None:
-        clauses.append(f"LIMIT {int(request.limit)}")
+    if limit is not None:
+        clauses.append(f"LIMIT {limit:d}")
     suffix = "\n".join(clauses)
     if predicate is None:
         return "\n".join([prefix, *clauses])

@@ -1,0 +1,130 @@
+"""What an agent may look at for free: the catalog, schemas, samples."""
+
+from __future__ import annotations
+
+import time
+
+from agnes_mcp.access import visible_tables
+from agnes_mcp.answers import CatalogAnswer, CatalogEntry, SampleAnswer, SchemaAnswer
+from agnes_mcp.catalog import catalog_entry, rank, read_cursor
+from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import SourceType, Table, TableSchema
+from agnes_mcp.presenting import sample_answer, schema_answer, select_columns
+from agnes_mcp.quota import utc_now
+from agnes_mcp.shaping import compact
+
+#: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
+LEARN_FOR_S = 2.0
+_OVERHEAD_CHARS = 600
+
+
+class Discovery:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[str, tuple[float, TableSchema]] = {}
+
+    async def catalog(
+        self,
+        admitted: Admitted,
+        *,
+        search: str = "",
+        source_type: SourceType | None = None,
+        limit: int = 50,
+        cursor: str = "",
+        refresh: bool = False,
+    ) -> CatalogAnswer:
+        """One page of the tables that the principal may read, best match first, then by id."""
+        tables = [t for t in self._visible(admitted) if source_type is None or t.source_type == source_type]
+        wanted = search.strip().casefold()
+        unread = await self._learn(admitted, tables, again=refresh, wanted=bool(search)) if search else 0
+        ranked = rank(tables, wanted, self._schema_of)
+        after = read_cursor(cursor, search, source_type)
+        page = [table for key, table in ranked if after is None or key > after]
+        await self._learn(admitted, page[:limit], again=refresh, wanted=True)
+        entries = self._entries(page[:limit])
+        last = page[len(entries) - 1] if entries and len(entries) < len(page) else None
+        return CatalogAnswer(
+            tables=entries,
+            total=len(ranked),
+            next_cursor=write_cursor(rank_of(last, wanted, self._schema_of), search, source_type) if last else None,
+            server_time=utc_now(),
+            note=f"The columns of {unread} tables have not been read yet; repeat the search for them."
+            if unread
+            else None,
+        )
+
+    async def schema(self, admitted: Admitted, table_id: str, budget_chars: int | None = None) -> SchemaAnswer:
+        table = self._engine.find(admitted.principal, table_id)
+        schema = await self._engine.schema(admitted, table)
+        self._known[table.id] = (time.monotonic(), schema)
+        return schema_answer(table, schema, budget_chars or self._engine.settings.api.max_result_chars)
+
+    async def sample(
+        self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, budget_chars: int | None = None
+    ) -> SampleAnswer | None:
+        """Rows of the table, free; None where the source has no free way, so that the caller must pay for a scan."""
+        engine = self._engine
+        table = engine.find(admitted.principal, table_id)
+        schema = await engine.schema(admitted, table)
+        columns = select_columns(select, schema)
+        budget = budget_chars or engine.settings.api.max_result_chars
+        key = f"{table.id}|{n}|{budget}|{compact(columns)}"
+        cached = engine.samples.get(key)
+        if cached is not None:
+            return cached
+
+        def work() -> SampleAnswer | None:
+            rows = engine.source(table).preview(table, schema, columns, n, admitted.call)
+            return None if rows is None else sample_answer(table, rows, budget)
+
+        answer = await engine.workers.run(admitted.call, work)
+        if answer is not None:
+            engine.samples.put(key, answer)
+        return answer
+
+    def _visible(self, admitted: Admitted) -> list[Table]:
+        return visible_tables(self._engine.registry, self._engine.access, admitted.principal)
+
+    def _schema_of(self, table: Table) -> TableSchema | None:
+        known = self._known.get(table.id)
+        return known[1] if known else None
+
+    async def _learn(self, admitted: Admitted, tables: list[Table], *, again: bool, wanted: bool) -> int:
+        """Read the footers of local tables that are not known, for a bounded time; how many are left."""
+        ttl = self._engine.settings.api.catalog_cache_ttl_seconds
+        now = time.monotonic()
+        stale = [t for t in tables if again or t.id not in self._known or now - self._known[t.id][0] >= ttl]
+        local = [table for table in stale if table.source_type != "bigquery"]
+        if not local or not wanted:
+            return 0
+
+        def work() -> int:
+            for done, table in enumerate(local):
+                if time.monotonic() - now > LEARN_FOR_S:
+                    return len(local) - done
+                self._learn_one(admitted, table)
+            return 0
+
+        return await self._engine.workers.run(admitted.call, work)
+
+    def _learn_one(self, admitted: Admitted, table: Table) -> None:
+        try:
+            schema = self._engine.source(table).schema(table, admitted.call)
+        except AgnesError:
+            admitted.call.check()
+            self._known.pop(table.id, None)  # the catalog still lists it; `schema` says what is wrong
+            return
+        self._known[table.id] = (time.monotonic(), schema)
+
+    def _entries(self, page: list[Table]) -> list[CatalogEntry]:
+        """As many entries as fit one answer."""
+        left = self._engine.settings.api.max_result_chars - _OVERHEAD_CHARS
+        entries: list[CatalogEntry] = []
+        for table in page:
+            entry = catalog_entry(table, self._schema_of(table) or self._engine.schemas.get(table.id))
+            left -= len(compact(entry.model_dump(mode="json"))) + 1
+            if left < 0 and entries:
+                break
+            entries.append(entry)
+        return entries

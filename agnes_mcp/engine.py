@@ -1,0 +1,194 @@
+"""The parts of one instance, and the frame around every call: who, how long, how it ended, one audit line.
+
+Made once per process; `aclose` ends what still runs and gives everything back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agnes_mcp.access import Access, Principal, find_table
+from agnes_mcp.audit import Audit, AuditLine, Status
+from agnes_mcp.caches import TtlCache
+from agnes_mcp.calls import Call
+from agnes_mcp.config import Settings
+from agnes_mcp.errors import AgnesError, QuotaError
+from agnes_mcp.models import Progress, Table, TableSchema
+from agnes_mcp.quota import Limits, Quota, utc_now
+from agnes_mcp.registry import Registry
+from agnes_mcp.warehouse import Warehouse
+from agnes_mcp.workers import Workers
+
+if TYPE_CHECKING:
+    from agnes_mcp.answers import SampleAnswer
+    from agnes_mcp.sources import Source
+    from agnes_mcp.statement import Relation
+
+MAX_SCHEMAS = 512
+MAX_SAMPLES = 512
+# Calls that spend nothing answer soon or not at all; a scan has its own limit.
+FREE_CALL_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Admitted:
+    """A call that is under way, and what the audit will say of it."""
+
+    call: Call
+    principal: Principal
+    line: AuditLine
+
+
+class Engine:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.registry = Registry.from_settings(settings)
+        self.access = Access(settings.access.users)
+        self.quota = Quota()
+        self.audit = Audit(settings.data_dir / "audit")
+        self.workers = Workers(settings.engine.workers)
+        self._bookkeeping = Workers(1)
+        self.warehouse = Warehouse(
+            memory_limit_bytes=settings.engine.memory_limit_bytes,
+            threads=settings.engine.threads,
+            unsigned_extensions="AGNES_BIGQUERY_EXTENSION" in os.environ,
+        )
+        self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, settings.api.schema_cache_ttl_seconds)
+        self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, settings.api.sample_cache_ttl_seconds)
+        self._sources: dict[str, Source] = {}
+        self._restored = anyio.Lock()
+        self._restored_usage = False
+
+    def source(self, table: Table) -> Source:
+        """The source that serves this table; made on first use, because its libraries load slowly."""
+        kind = table.source_type
+        if kind not in self._sources:
+            self._sources[kind] = self._make_source(kind)
+        return self._sources[kind]
+
+    def relation(self, table: Table) -> Relation:
+        """How a statement names this table."""
+        from agnes_mcp.statement import Relation
+
+        bigquery = self.settings.data_source.bigquery
+        if table.source_type != "bigquery" or bigquery is None:
+            return Relation("", "", table.id)
+        return Relation(table.project or bigquery.project, table.bucket, table.source_table)
+
+    def limits(self, principal: Principal) -> Limits:
+        grants, scan = self.access.grants(principal), self.settings.api.scan
+        return Limits(
+            max_concurrent=scan.max_concurrent_per_user if grants.max_concurrent is None else grants.max_concurrent,
+            max_daily_bytes=scan.max_daily_bytes_per_user if grants.max_daily_bytes is None else grants.max_daily_bytes,
+        )
+
+    def find(self, principal: Principal, table_id: str) -> Table:
+        """The table, with the grant checked now. Raises `table_not_found`."""
+        return find_table(self.registry, self.access, principal, table_id)
+
+    async def schema(self, admitted: Admitted, table: Table) -> TableSchema:
+        """The table's schema, cached; making it is free."""
+
+        async def make() -> TableSchema:
+            return await self.workers.run(admitted.call, lambda: self.source(table).schema(table, admitted.call))
+
+        return await self.schemas.fetch(table.id, make)
+
+    def bigquery_health(self) -> dict[str, Any]:
+        """How BigQuery is doing, without asking it. `configured` False: there are no remote tables."""
+        if self.settings.data_source.bigquery is None:
+            return {"configured": False}
+        health = getattr(self._sources.get("bigquery"), "health", None)
+        return {"configured": True, **(health() if health else {"used": False})}
+
+    def forget(self, table_id: str) -> None:
+        """Nothing that was cached of this table is true any more."""
+        self.schemas.invalidate(table_id)
+        self.samples.invalidate(table_id)
+
+    @asynccontextmanager
+    async def admit(
+        self,
+        tool: str,
+        principal: Principal,
+        *,
+        table_id: str | None = None,
+        timeout_s: float = FREE_CALL_TIMEOUT_S,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> AsyncIterator[Admitted]:
+        """The frame of one call. However it ends, one audit line says so before the answer leaves."""
+        await self._restore_usage()
+        call = Call(tool=tool, principal=principal.name, timeout_s=timeout_s, on_progress=on_progress)
+        line = AuditLine(request_id=call.request_id, tool=tool, principal=principal.name, table_id=_clip(table_id))
+        try:
+            yield Admitted(call, principal, line)
+        except AgnesError as error:
+            if error.kind == "schema_changed" and table_id:
+                self.forget(table_id)
+            line.status, line.error_kind = _status_of(error), error.kind
+            error.details.setdefault("request_id", call.request_id)
+            raise
+        except anyio.get_cancelled_exc_class():
+            line.status, line.error_kind = "cancelled", "cancelled"
+            raise
+        except BaseException:
+            line.status, line.error_kind = "error", "internal_error"
+            raise
+        finally:
+            line.latency_ms = int(call.elapsed_s * 1000)
+            with anyio.CancelScope(shield=True):
+                await self._bookkeeping.run(Call("audit", principal.name), lambda: self.audit.write(line))
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        for source in self._sources.values():
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+        self.warehouse.close()
+
+    def _make_source(self, kind: str) -> Source:
+        if kind == "bigquery":
+            return self._make_bigquery()
+        from agnes_mcp.sources.local import LocalSource
+
+        return LocalSource(self.warehouse)
+
+    def _make_bigquery(self) -> Source:
+        raise AgnesError("not_configured", "BigQuery is not configured.", "Set data_source.bigquery.project.")
+
+    async def _restore_usage(self) -> None:
+        """A restart does not give the day's budget back: what the audit says was billed today counts."""
+        if self._restored_usage:
+            return
+        async with self._restored:
+            if not self._restored_usage:
+                call = Call("restore", "")
+                self.quota.restore(await self._bookkeeping.run(call, lambda: self.audit.billed_today(utc_now())))
+                self._restored_usage = True
+
+
+def snapshots_dir(settings: Settings) -> Path:
+    return settings.data_dir / "snapshots"
+
+
+def _clip(text: str | None) -> str | None:
+    return None if text is None else text[:64]
+
+
+def _status_of(error: AgnesError) -> Status:
+    if isinstance(error, QuotaError):
+        return "quota_exceeded"
+    if error.kind in ("cancelled", "approval_cancelled"):
+        return "cancelled"
+    return "rejected" if error.exit_code in (2, 3, 6, 7, 8) else "error"

@@ -1,0 +1,127 @@
+"""The one door. Every tool and every command goes through here, on every transport.
+
+Each method admits the call (grants checked now, deadline, audit), does the work in worker threads, and answers with a
+model of `answers`. It raises `AgnesError` only; anything else is a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from agnes_mcp import __version__
+from agnes_mcp.access import Principal, visible_tables
+from agnes_mcp.answers import (
+    CatalogAnswer,
+    DescribeAnswer,
+    EstimateAnswer,
+    SampleAnswer,
+    ScanAnswer,
+    SchemaAnswer,
+    UsageAnswer,
+)
+from agnes_mcp.config import Settings
+from agnes_mcp.describing import Describing
+from agnes_mcp.discovery import Discovery
+from agnes_mcp.engine import Engine
+from agnes_mcp.models import Progress, ScanRequest, SourceType
+from agnes_mcp.quota import utc_now
+from agnes_mcp.scanning import Scanning
+
+OnProgress = Callable[[Progress], None]
+
+
+class Gateway:
+    """One per process. Use it as an async context, or call `aclose`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = Engine(settings)
+        self._discovery = Discovery(self.engine)
+        self._scanning = Scanning(self.engine)
+        self._describing = Describing(self.engine, self._discovery, self._scanning)
+
+    async def __aenter__(self) -> Gateway:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self.engine.aclose()
+
+    @property
+    def settings(self) -> Settings:
+        return self.engine.settings
+
+    async def catalog(
+        self,
+        principal: Principal,
+        *,
+        search: str = "",
+        source_type: SourceType | None = None,
+        limit: int = 50,
+        cursor: str = "",
+        refresh: bool = False,
+    ) -> CatalogAnswer:
+        async with self.engine.admit("catalog", principal) as admitted:
+            return await self._discovery.catalog(
+                admitted, search=search, source_type=source_type, limit=limit, cursor=cursor, refresh=refresh
+            )
+
+    async def schema(self, principal: Principal, table_id: str) -> SchemaAnswer:
+        async with self.engine.admit("schema", principal, table_id=table_id) as admitted:
+            return await self._discovery.schema(admitted, table_id)
+
+    async def sample(
+        self, principal: Principal, table_id: str, n: int = 5, select: list[str] | None = None
+    ) -> SampleAnswer:
+        timeout_s = self._scan_timeout_s
+        async with self.engine.admit("sample", principal, table_id=table_id, timeout_s=timeout_s) as admitted:
+            return await self._describing.sample(admitted, table_id, n, select)
+
+    async def describe(
+        self,
+        principal: Principal,
+        table_id: str,
+        n: int = 5,
+        profile: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> DescribeAnswer:
+        async with self.engine.admit(
+            "describe", principal, table_id=table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+        ) as admitted:
+            return await self._describing.describe(admitted, table_id, n, profile)
+
+    async def estimate(self, principal: Principal, request: ScanRequest) -> EstimateAnswer:
+        async with self.engine.admit("estimate", principal, table_id=request.table_id) as admitted:
+            return await self._scanning.estimate(admitted, request)
+
+    async def scan(
+        self, principal: Principal, request: ScanRequest, on_progress: OnProgress | None = None
+    ) -> ScanAnswer:
+        async with self.engine.admit(
+            "scan", principal, table_id=request.table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+        ) as admitted:
+            return await self._scanning.scan(admitted, request)
+
+    async def usage(self, principal: Principal) -> UsageAnswer:
+        async with self.engine.admit("usage", principal):
+            engine, scan = self.engine, self.settings.api.scan
+            return UsageAnswer(
+                principal=principal.name,
+                quota=engine.quota.left(principal.name, engine.limits(principal)),
+                max_scan_bytes=scan.max_scan_bytes,
+                confirm_above_bytes=scan.confirm_above_bytes,
+                max_limit=scan.max_limit,
+                request_timeout_seconds=scan.request_timeout_seconds,
+                tables_visible=len(visible_tables(engine.registry, engine.access, principal)),
+                bigquery=engine.bigquery_health(),
+                server_time=utc_now(),
+                version=__version__,
+            )
+
+    @property
+    def _scan_timeout_s(self) -> float:
+        return self.settings.api.scan.request_timeout_seconds

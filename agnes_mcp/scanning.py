@@ -1,0 +1,230 @@
+"""The way of one scan: statement, price, verdict, reservation, read, settlement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agnes_mcp.answers import EstimateAnswer, ScanAnswer
+from agnes_mcp.audit import hash_predicate
+from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Price, QuotaLeft, Receipt, ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.pricing import advise, cost_usd, guess_result, judge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agnes_mcp.shaping import RowShaper
+
+# What an answer says beside its rows: the statement, the quota, the names of its fields.
+ANSWER_OVERHEAD_CHARS = 2_500
+
+
+@dataclass
+class Priced:
+    """A request that has been checked and priced, ready to run."""
+
+    table: Table
+    schema: TableSchema
+    request: ScanRequest
+    statement: Statement
+    price: Price
+
+
+@dataclass
+class Outcome:
+    """What a read gave: the rows that fitted, and why others did not."""
+
+    columns: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    shaper: RowShaper | None = None
+    rows_read: int = 0
+    bytes_read: int = 0
+    truncated_by: str | None = None
+    receipt: Receipt = field(default_factory=Receipt)
+
+
+class Scanning:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def estimate(self, admitted: Admitted, request: ScanRequest) -> EstimateAnswer:
+        """What that scan would cost, and whether it would run. Reads nothing, spends nothing."""
+        priced = await self.price(admitted, request)
+        scan = self._engine.settings.api.scan
+        left = self._quota_left(admitted)
+        verdict = judge(priced.price, scan, left)
+        rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
+        return EstimateAnswer(
+            table_id=priced.table.id,
+            estimated_scan_bytes=priced.price.scan_bytes,
+            estimated_result_rows=rows,
+            estimated_result_bytes=size,
+            bq_cost_estimate_usd=cost_usd(priced.price.scan_bytes, scan.bq_cost_per_tb_usd),
+            reserve_bytes=priced.price.reserve_bytes,
+            path=priced.price.path,
+            sql=priced.statement.sql,
+            quota=left,
+            verdict=verdict,
+            advice=advise(request, priced.statement, priced.schema, priced.price, verdict),
+        )
+
+    async def scan(self, admitted: Admitted, request: ScanRequest) -> ScanAnswer:
+        """Run it and answer with the rows that fit."""
+        priced = await self.price(admitted, request)
+        outcome = await self.read(admitted, priced, self._engine.settings.api.max_result_chars)
+        return self._answer(admitted, priced, outcome)
+
+    async def price(self, admitted: Admitted, request: ScanRequest, *, one_more: bool = True) -> Priced:
+        """Check the request against the table and price exactly the statement that would run.
+
+        `one_more`: it asks for one row beyond the limit, so that the answer knows whether there are more.
+        """
+        engine = self._engine
+        _note_request(admitted, request)
+        table = engine.find(admitted.principal, request.table_id)
+        schema = await engine.schema(admitted, table)
+        max_limit = engine.settings.api.scan.max_limit
+
+        def work() -> Priced:
+            from agnes_mcp.statement import build_statement
+
+            relation = engine.relation(table)
+            statement = build_statement(request, schema, relation, table.dialect, max_limit, one_more=one_more)
+            price = engine.source(table).price(table, schema, statement, admitted.call)
+            return Priced(table, schema, request, statement, price)
+
+        priced = await engine.workers.run(admitted.call, work)
+        admitted.line.estimated_scan_bytes = priced.price.scan_bytes
+        return priced
+
+    async def read(self, admitted: Admitted, priced: Priced, budget_chars: int) -> Outcome:
+        """Reserve, read, settle. Raises what refuses it before anything is spent."""
+        outcome = Outcome()
+        with self._reserved(admitted, priced, outcome):
+            await self._engine.workers.run(
+                admitted.call, lambda: self._read(admitted, priced, outcome, budget_chars - ANSWER_OVERHEAD_CHARS)
+            )
+        admitted.line.actual_result_rows = outcome.rows_read
+        admitted.line.actual_result_bytes = outcome.bytes_read
+        if outcome.truncated_by:
+            admitted.line.status = "truncated"
+        return outcome
+
+    async def collect(self, admitted: Admitted, priced: Priced) -> tuple[pa.Table, int]:
+        """The whole answer of a statement of ours that gives few rows, and the bytes it billed."""
+        outcome = Outcome()
+
+        def work() -> pa.Table:
+            import pyarrow as pa
+
+            source = self._engine.source(priced.table)
+            with source.read(priced.table, priced.schema, priced.statement, priced.price, admitted.call) as reading:
+                outcome.receipt = reading.receipt
+                return pa.Table.from_batches(list(reading), reading.schema)
+
+        with self._reserved(admitted, priced, outcome):
+            answer = await self._engine.workers.run(admitted.call, work)
+        return answer, outcome.receipt.bytes_billed
+
+    @contextmanager
+    def _reserved(self, admitted: Admitted, priced: Priced, outcome: Outcome) -> Iterator[None]:
+        """Hold a slot and the bytes while inside; charge what was billed, however it ends."""
+        engine = self._engine
+        self._refuse_over_cap(priced)
+        reserved = priced.price.reserve_bytes or 0
+        reservation = engine.quota.reserve(admitted.principal.name, reserved, engine.limits(admitted.principal))
+        with reservation:
+            try:
+                yield
+            except AgnesError as error:
+                outcome.receipt.bytes_billed = int(error.details.get("bytes_billed", outcome.receipt.bytes_billed))
+                raise
+            finally:
+                reservation.settle(outcome.receipt.bytes_billed)
+                admitted.line.bytes_billed = outcome.receipt.bytes_billed
+                admitted.line.job_id = outcome.receipt.job_id
+
+    def _refuse_over_cap(self, priced: Priced) -> None:
+        scan = self._engine.settings.api.scan
+        wanted = priced.price.scan_bytes
+        if wanted is None:
+            raise AgnesError(
+                "estimate_failed",
+                "What this statement would bill cannot be known, so it was not run.",
+                "Add a partition filter or select fewer columns, and call `estimate`.",
+            )
+        if wanted > scan.max_scan_bytes:
+            raise AgnesError(
+                "over_scan_cap",
+                f"This statement would scan {wanted:,} bytes; one statement may scan {scan.max_scan_bytes:,}.",
+                "Select fewer columns, filter on the partition column, or aggregate; `estimate` is free.",
+                {"estimated_scan_bytes": wanted, "max_scan_bytes": scan.max_scan_bytes},
+            )
+
+    def _read(self, admitted: Admitted, priced: Priced, outcome: Outcome, budget_chars: int) -> None:
+        """In a worker thread: pull batches until the answer is full."""
+        from agnes_mcp.shaping import RowShaper
+
+        source = self._engine.source(priced.table)
+        with source.read(priced.table, priced.schema, priced.statement, priced.price, admitted.call) as reading:
+            outcome.receipt = reading.receipt
+            outcome.columns = list(reading.schema.names)
+            outcome.types = [str(kind) for kind in reading.schema.types]
+            names = sum(len(name) + len(kind) + 6 for name, kind in zip(outcome.columns, outcome.types, strict=True))
+            shaper = outcome.shaper = RowShaper(len(outcome.columns), budget_chars - names, priced.request.limit)
+            for batch in reading:
+                self._count(outcome, batch)
+                shaper.add(batch)
+                if shaper.full or outcome.truncated_by:
+                    break
+            outcome.truncated_by = outcome.truncated_by or shaper.truncated_by
+
+    def _count(self, outcome: Outcome, batch: pa.RecordBatch) -> None:
+        outcome.rows_read += batch.num_rows
+        outcome.bytes_read += batch.nbytes
+        if outcome.bytes_read > self._engine.settings.api.scan.max_result_bytes:
+            outcome.truncated_by = "result_bytes"
+
+    def _answer(self, admitted: Admitted, priced: Priced, outcome: Outcome) -> ScanAnswer:
+        shaper = outcome.shaper
+        rows = shaper.rows if shaper else []
+        billed = outcome.receipt.bytes_billed
+        return ScanAnswer(
+            table_id=priced.table.id,
+            columns=outcome.columns,
+            types=outcome.types,
+            rows=rows,
+            row_count=len(rows),
+            truncated=outcome.truncated_by is not None,
+            truncated_by=outcome.truncated_by,
+            cut_cells=shaper.cut_cells if shaper else 0,
+            bytes_billed=billed,
+            cost_usd=cost_usd(billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0,
+            job_id=outcome.receipt.job_id,
+            sql=priced.statement.sql,
+            quota=self._quota_left(admitted),
+            note=_note_of(outcome),
+        )
+
+    def _quota_left(self, admitted: Admitted) -> QuotaLeft:
+        return self._engine.quota.left(admitted.principal.name, self._engine.limits(admitted.principal))
+
+
+def _note_request(admitted: Admitted, request: ScanRequest) -> None:
+    admitted.line.select = None if request.select is None else [name[:128] for name in request.select[:100]]
+    admitted.line.where_hash = hash_predicate(request.where)
+    admitted.line.limit = request.limit
+
+
+def _note_of(outcome: Outcome) -> str | None:
+    """What was cut and what to do about it."""
+    notes = {
+        "limit": "There are more rows than the limit. Aggregate with group_by and aggregates, or narrow the WHERE.",
+        "answer_size": "More rows matched than fit one answer. Aggregate, narrow the WHERE, or select fewer columns.",
+        "result_bytes": "The result passed max_result_bytes and was cut. Select fewer columns or aggregate.",
+    }
+    return notes.get(outcome.truncated_by or "")
