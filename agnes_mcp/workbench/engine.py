@@ -1,0 +1,126 @@
+"""A DuckDB instance that reads the granted files and nothing else.
+
+The order of the settings matters: `allowed_paths` cannot be given at connect nor changed once external access is off,
+views and attached files must exist before that, and the lock comes last. What the settings then promise is tried out,
+by statements that must fail, before the agent's SQL is run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.workbench.views import View, literal, probe_statement, view_statements
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
+    """A fresh, empty, in-memory instance that loads no extension and sees no Python variable."""
+    import duckdb
+
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "memory_limit": f"{memory_bytes}B",
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "allow_unsigned_extensions": False,
+            "allow_persistent_secrets": False,
+            "python_enable_replacements": False,
+            "temp_directory": "",
+        },
+    )
+    # Read back as given at connect but only enforced when SET (DuckDB 1.5.6).
+    connection.execute("SET max_temp_directory_size = '0B'")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def lock_instance(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
+    """Grant exactly the files of `views`, make the views, close every other door, and try the doors.
+
+    Raises AgnesError: `table_unavailable` (a file is missing or damaged), `internal_error` (a door is open).
+    """
+    paths = [path for view in views for path in view.files()]
+    connection.execute(f"SET allowed_paths = {literal(paths)}")
+    for number, view in enumerate(views):
+        for statement in view_statements(view, f"file_{number}"):
+            _run_for(view, connection, statement)
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    _try_doors(connection, views)
+
+
+def _run_for(view: View, connection: DuckDBPyConnection, statement: str) -> None:
+    import duckdb
+
+    try:
+        connection.execute(statement)
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise table_unavailable(view.name) from error
+
+
+def table_unavailable(name: str) -> AgnesError:
+    return AgnesError(
+        "table_unavailable",
+        f'The files of the table "{name}" cannot be read: missing, damaged, or not of the configured format.',
+        "Refresh or drop the snapshot; for a configured table tell its owner.",
+        {"table": name},
+    )
+
+
+def _try_doors(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
+    """Six statements that must fail, and the views that must answer."""
+    import duckdb
+
+    other = literal(sys.executable)
+    probes = (
+        f"SELECT size FROM read_blob({other})",  # noqa: S608 - a literal of ours
+        f"SELECT count(*) FROM glob({literal(sys.prefix + '/*')})",  # noqa: S608 - a literal of ours
+        f"ATTACH {other} AS probe",
+        f"COPY (SELECT 1) TO {literal(sys.prefix + '/probe')}",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+    )
+    for probe in probes:
+        try:
+            connection.execute(probe)
+        except (duckdb.PermissionException, duckdb.InvalidInputException):
+            continue
+        raise AgnesError(
+            "internal_error",
+            "The query engine could not be locked; nothing was run.",
+            "Run `agnes-mcp doctor` and check the version of DuckDB.",
+        )
+    for view in views:
+        _run_for(view, connection, probe_statement(view))
+
+
+class Parser:
+    """DuckDB's parser: an instance of its own that holds nothing, locked, kept for the life of the process."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._connection = open_instance(memory_bytes, threads=1)
+        lock_instance(self._connection, [])
+
+    def tree(self, sql: str) -> str:
+        row = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+        if row is None:
+            raise AgnesError("internal_error", "The parser gave no answer.", "Run `agnes-mcp doctor`.")
+        return str(row[0])
+
+    def semicolons(self, sql: str) -> int:
+        import duckdb
+
+        text = sql.encode()
+        return sum(
+            1 for offset, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator and text[offset] == 0x3B
+        )

@@ -1,0 +1,54 @@
+"""What passes between the server and a worker process: a kind of one byte, a length of eight, the content."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+# From the worker.
+READY = b"R"  # a fresh instance waits; content: what confines the process
+NEEDS = b"N"  # the gate has passed; content: the tables the SQL reads
+ARROW = b"A"  # the next piece of one Arrow IPC stream
+DONE = b"D"  # the end; content: how many rows, what cut them off, DuckDB's names of the column types
+FAILED = b"F"  # the end; content: an AgnesError
+# To the worker.
+ASK = b"Q"  # the SQL, the names of the visible tables, the limits
+GRANT = b"G"  # the views over the tables it reads
+
+_HEAD = struct.Struct("<cQ")
+
+
+class ClosedError(Exception):
+    """The other side has gone."""
+
+
+def send(stream: BinaryIO, kind: bytes, content: bytes) -> None:
+    """Raises ClosedError."""
+    try:
+        stream.write(_HEAD.pack(kind, len(content)))
+        stream.write(content)
+        stream.flush()
+    except (BrokenPipeError, OSError, ValueError) as error:
+        raise ClosedError from error
+
+
+def send_json(stream: BinaryIO, kind: bytes, content: Mapping[str, Any]) -> None:
+    send(stream, kind, json.dumps(content).encode())
+
+
+def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """The next frame: kind and content. Raises ClosedError."""
+    kind, length = _HEAD.unpack(_exactly(stream, _HEAD.size))
+    return kind, _exactly(stream, length)
+
+
+def _exactly(stream: BinaryIO, length: int) -> bytes:
+    try:
+        content = stream.read(length)
+    except (OSError, ValueError) as error:
+        raise ClosedError from error
+    if content is None or len(content) < length:
+        raise ClosedError
+    return content
