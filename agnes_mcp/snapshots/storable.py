@@ -24,7 +24,7 @@ def storable_schema(schema: pa.Schema) -> pa.Schema:
 
     if len(schema) == 0:
         raise AgnesError("invalid_argument", "There is no column to keep.", "Select at least one column.")
-    fields = [field.with_type(_storable(field.type, field.name)) for field in schema]
+    fields = [field.with_type(_storable(field.type, field.name, top=True)) for field in schema]
     return pa.schema(fields, metadata=schema.metadata)
 
 
@@ -47,7 +47,7 @@ def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         ) from error
 
 
-def _storable(kind: pa.DataType, column: str) -> pa.DataType:
+def _storable(kind: pa.DataType, column: str, *, top: bool = False) -> pa.DataType:
     import pyarrow as pa
     import pyarrow.types as types
 
@@ -57,11 +57,11 @@ def _storable(kind: pa.DataType, column: str) -> pa.DataType:
         return _storable_decimal(kind)
     if types.is_float16(kind):
         return pa.float32()
-    if types.is_interval(kind):
+    if types.is_interval(kind) and top:
         return pa.string()
     if types.is_duration(kind):
         return pa.int64()
-    return _storable_nested(kind, column) if types.is_nested(kind) else kind
+    return _storable_nested(kind, column) if types.is_nested(kind) or types.is_interval(kind) else kind
 
 
 def _storable_decimal(kind: pa.DataType) -> pa.DataType:
@@ -81,7 +81,7 @@ def _storable_nested(kind: pa.DataType, column: str) -> pa.DataType:
         return pa.struct([field.with_type(inner(field.type)) for field in kind])
     if types.is_large_list(kind) or types.is_large_list_view(kind):
         return pa.large_list(inner(kind.value_type))
-    if not types.is_struct(kind) and not types.is_union(kind):
+    if hasattr(kind, "value_field"):  # a list of any other kind
         return pa.list_(kind.value_field.with_type(inner(kind.value_type)))
     raise AgnesError(
         "invalid_argument",
