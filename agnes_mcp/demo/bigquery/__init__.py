@@ -7,8 +7,8 @@ Google's own clients speak to it, unmodified but for their endpoints:
     with StandIn(project="my-project", location="US") as bq:
         bq.create_table(
             "my_dataset", "orders",
-            schema="id INT64 NOT NULL, day DATE, tags ARRAY<STRING>, buyer STRUCT<name STRING, age INT64>",  # or REST fields
-            rows=[{"id": 1, "day": "2024-01-01"}],   # or parquet="orders/*.parquet", arrow=table, sql="SELECT … (DuckDB)"
+            schema="id INT64 NOT NULL, day DATE, tags ARRAY<STRING>, buyer STRUCT<name STRING, age INT64>",  # or REST's
+            rows=[{"id": 1, "day": "2024-01-01"}],  # or parquet="orders/*.parquet", arrow=table, sql="SELECT …"
             partition=Partition("day", require_filter=True), clustering=["id"], description="…", primary_key=["id"],
         )
         bq.create_view("my_dataset", "orders_v", "SELECT id, day FROM `my-project.my_dataset.orders`")
@@ -23,9 +23,9 @@ Google's own clients speak to it, unmodified but for their endpoints:
         bq.tokens.accept("token-1"); bq.tokens.expire("token-1"); bq.tokens.seen   # with StandIn(require_token=True)
         bq.job_latency_s = 0.5             # every job stays RUNNING at least so long, cancellable
 
-`bq.api_endpoint` is `http://127.0.0.1:<port>`, `bq.grpc_target` is `127.0.0.1:<port>` (plaintext unless a certificate was
-given). Method names in faults and the request log: `datasets.list/get`, `tables.list/get`, `tabledata.list`,
-`jobs.insert/query/get/list/cancel/getQueryResults`, `CreateReadSession`, `ReadRows`, and `job` (the execution of a job).
+`bq.api_endpoint` is `http://127.0.0.1:<port>`, `bq.grpc_target` is `127.0.0.1:<port>` (plaintext unless a certificate
+was given). Method names in faults and the request log: `datasets.list/get`, `tables.list/get`, `tabledata.list`,
+`jobs.insert/query/get/list/cancel/getQueryResults`, `CreateReadSession`, `ReadRows`, and `job`, a job's execution.
 `python -m agnes_mcp.demo.bigquery` runs it alone; see `__main__`.
 """
 

@@ -12,8 +12,9 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.annotate_types import annotate_types
 
 from agnes_mcp.demo.bigquery.catalog import Catalog
-from agnes_mcp.demo.bigquery.dialect import executable, to_duckdb
+from agnes_mcp.demo.bigquery.dialect import executable, name_outputs, refuse_repeated_names, to_duckdb
 from agnes_mcp.demo.bigquery.fields import Field, from_duckdb, from_sql_type
+from agnes_mcp.demo.bigquery.functions import GEOGRAPHY_FUNCTIONS
 from agnes_mcp.demo.bigquery.pricing import Scan, billed, qualified, scans_of, schema_of
 from agnes_mcp.demo.bigquery.pruning import partition_filter, required_filter_missing
 from agnes_mcp.demo.bigquery.replies import ApiError, invalid_query
@@ -23,24 +24,44 @@ from agnes_mcp.demo.bigquery.tables import Table
 
 #: Types that DuckDB keeps as text or as a struct: only the statement's own typing tells them apart.
 _HIDDEN_TYPES = frozenset({"BIGNUMERIC", "GEOGRAPHY", "RANGE"})
+#: Within each of these the statement's own typing is BigQuery's; DuckDB's arithmetic sometimes answers another member.
+_FAMILIES = (
+    frozenset({"INT64", "FLOAT64", "NUMERIC", "BIGNUMERIC"}),
+    frozenset({"DATE", "DATETIME", "TIMESTAMP"}),
+    frozenset({"STRING", "JSON", "GEOGRAPHY", "BIGNUMERIC"}),
+)
 #: Functions whose answer changes from call to call, so that a result is never taken from the cache.
 _VOLATILE = (exp.CurrentDate, exp.CurrentTimestamp, exp.CurrentDatetime, exp.CurrentTime, exp.Rand, exp.Uuid)
 
 
 @dataclass
 class Analysis:
-    """`fields` are the result's columns; `bytes_by_table` what each stored table would cost to read."""
+    """`fields` are the result's columns; `referenced` the stored tables it reads, `opened` the views it reads them
+    through; `bytes_by_table` what each stored table would cost."""
 
     sql: str
     duckdb_sql: str
     fields: tuple[Field, ...]
     referenced: list[Table]
+    opened: list[Table]
     bytes_by_table: dict[Table, int] = field(default_factory=dict)
     deterministic: bool = True
 
     @property
     def bytes_processed(self) -> int:
         return sum(self.bytes_by_table.values())
+
+    @property
+    def bytes_estimated(self) -> int:
+        """What a dry run says: of external tables it knows nothing beforehand."""
+        return sum(read for table, read in self.bytes_by_table.items() if table.kind != "EXTERNAL")
+
+    @property
+    def accuracy(self) -> str:
+        """BigQuery's word for how good the estimate is."""
+        if any(table.kind == "EXTERNAL" for table in self.bytes_by_table):
+            return "LOWER_BOUND"
+        return "UPPER_BOUND" if any(table.clustering for table in self.bytes_by_table) else "PRECISE"
 
     @property
     def bytes_billed(self) -> int:
@@ -53,30 +74,31 @@ def analyse(
     store: Store,
     names: Names,
     location: str | None = None,
-    parameters: Callable[[str | int], exp.Expression] | None = None,
+    parameters: Callable[[str | int], exp.Expr] | None = None,
 ) -> Analysis:
     """Understand `sql` without reading a row. Raises `ApiError` in BigQuery's words for whatever is wrong with it."""
     query = parse(sql)
     if parameters is not None:
         bind_parameters(query, parameters)
+    name_outputs(query)
     resolved = resolve(query, catalog, names, location)
     tree = _qualify(resolved)
     duckdb_sql = executable(resolved.query, resolved.tables)
     with store.cursor() as cursor:
         fields = _result_fields(cursor, duckdb_sql, tree, resolved)
         sizes = {scan.table: _scan_bytes(cursor, scan) for scan in scans_of(resolved, tree)}
-    tables = [*resolved.tables.values()]
-    return Analysis(sql, duckdb_sql, fields, tables, sizes, query.find(*_VOLATILE) is None)
+    tables = list(resolved.tables.values())
+    return Analysis(sql, duckdb_sql, fields, tables, resolved.opened, sizes, query.find(*_VOLATILE) is None)
 
 
-def _qualify(resolved: Resolved) -> exp.Expression:
+def _qualify(resolved: Resolved) -> exp.Expr:
     try:
         return qualified(resolved)
     except SqlglotError as error:
         raise _unknown_name(str(error), resolved.query) from None
 
 
-def _unknown_name(message: str, query: exp.Expression) -> ApiError:
+def _unknown_name(message: str, query: exp.Expr) -> ApiError:
     found = re.search(r"[Cc]olumn:? ['\"]?([^'\"]+?)['\"]?(?: could not|\.|$)", message.splitlines()[0])
     if found is None:
         return invalid_query(message.splitlines()[0])
@@ -91,7 +113,7 @@ def _unknown_name(message: str, query: exp.Expression) -> ApiError:
 
 
 def _result_fields(
-    cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, tree: exp.Expression, resolved: Resolved
+    cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, tree: exp.Expr, resolved: Resolved
 ) -> tuple[Field, ...]:
     try:
         described = cursor.execute(f"SELECT * FROM ({duckdb_sql}) LIMIT 0").description or []  # noqa: S608 - rendered
@@ -99,15 +121,22 @@ def _result_fields(
         raise refusal_of(error) from None
     computed = [from_duckdb(column[0], column[1]) for column in described]
     annotated = annotate_types(tree, schema=schema_of(resolved), dialect="bigquery")
-    typed = [projection.type for projection in annotated.selects] if isinstance(annotated, exp.Query) else []
-    if len(typed) != len(computed):
+    projections = annotated.selects if isinstance(annotated, exp.Query) else []
+    if len(projections) != len(computed):
         return tuple(computed)
-    return tuple(_with_hidden_type(seen, kind) for seen, kind in zip(computed, typed, strict=True))
+    refuse_repeated_names([projection.alias_or_name for projection in projections])
+    return tuple(_typed(seen, projection) for seen, projection in zip(computed, projections, strict=True))
 
 
-def _with_hidden_type(computed: Field, kind: exp.DataType | None) -> Field:
-    """`computed`, with the types that DuckDB has no word for as the statement types them."""
-    if kind is None or not any(name in kind.sql("bigquery").upper() for name in _HIDDEN_TYPES):
+def _typed(computed: Field, projection: exp.Expr) -> Field:
+    """`computed`, typed as the statement itself types it where DuckDB has no word for that or answers a near one."""
+    call = projection.unalias()
+    if isinstance(call, exp.Anonymous) and call.name.upper() in GEOGRAPHY_FUNCTIONS:
+        return Field(computed.name, "GEOGRAPHY")
+    kind = projection.type
+    written = kind.sql("bigquery").upper() if kind is not None else ""
+    near = any(written in family and computed.type in family for family in _FAMILIES) and not computed.repeated
+    if kind is None or not (near or any(name in written for name in _HIDDEN_TYPES)):
         return computed
     return from_sql_type(computed.name, kind).without_requirement()
 
@@ -123,7 +152,7 @@ def _scan_bytes(cursor: duckdb.DuckDBPyConnection, scan: Scan) -> int:
 
 
 def _kept_partitions(
-    cursor: duckdb.DuckDBPyConnection, table: Table, filters: list[exp.Expression | None]
+    cursor: duckdb.DuckDBPyConnection, table: Table, filters: list[exp.Expr | None]
 ) -> set[str] | None:
     usable = [condition for condition in filters if condition is not None]
     if table.partition is None or not usable or len(usable) < len(filters):
@@ -136,13 +165,23 @@ def _kept_partitions(
         raise refusal_of(error) from None
 
 
+def _google_type(kind: str) -> str:
+    return {"VARCHAR": "STRING", "BLOB": "BYTES", "DOUBLE": "FLOAT64", "BOOLEAN": "BOOL"}.get(
+        kind, "INT64" if kind.startswith(("INTEGER", "BIGINT")) else kind
+    )
+
+
 def refusal_of(error: duckdb.Error) -> ApiError:
     """What BigQuery would say of a statement that DuckDB refuses or fails on."""
     first = str(error).splitlines()[0]
     text = first.split("Error: ", 1)[-1]
-    function = re.search(r"Function with name (\S+) does not exist", text)
+    function = re.search(r"Function with name \"?(\w+)\"? (?:does not exist|is not in)", text)
     if function:
-        return invalid_query(f"Function not found: {function[1].strip('!')}")
+        return invalid_query(f"Function not found: {function[1]}")
+    mixed = re.search(r"Cannot compare values of type (\w+) and type (\w+)", text)
+    if mixed:
+        kinds = ", ".join(_google_type(kind) for kind in mixed.groups())
+        return invalid_query(f"No matching signature for operator = for argument types: {kinds}")
     column = re.search(r'column "?([\w.]+)"? not found', text)
     if column:
         return invalid_query(f"Unrecognized name: {column[1]}")

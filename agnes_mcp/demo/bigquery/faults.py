@@ -16,11 +16,11 @@ from agnes_mcp.demo.bigquery.replies import ApiError
 class Fault:
     """What happens to the next calls whose name matches `call` (a glob: `tables.get`, `jobs.*`, `ReadRows`, `job`).
 
-    The first `after` matching calls pass; then `times` calls are hit (None: all). `where` is a glob on the request's path.
-    REST: `status` answers that HTTP status with `reason` and `message`; `reset` "before" or "body" cuts the connection
-    before the answer or in the middle of it. gRPC: `grpc_code` aborts before batch `at_batch` (0-based); `stall_s` waits
-    there; `truncate` ends the stream there as if it were complete. All: `delay_s` waits first. For `job`: `reason` fails the
-    running job, `stuck` keeps it RUNNING until it is cancelled.
+    The first `after` matching calls pass; then `times` calls are hit (None: all). `where` is a glob on the path.
+    All: `delay_s` waits first. REST: `status` answers that HTTP status with `reason` and `message`; `reset` "before"
+    or "body" cuts the connection before the answer or in the middle of it. gRPC: `grpc_code` aborts before batch
+    `at_batch` (0-based); `stall_s` waits there; `truncate` ends the stream there as if it were complete. `job`, the
+    execution of a job: `reason` fails it, `stall_s` lengthens it, `stuck` keeps it RUNNING until it is cancelled.
     """
 
     call: str
@@ -62,10 +62,12 @@ _REASONS = {
 }
 _MESSAGES = {
     "authError": "Request had invalid authentication credentials.",
-    "accessDenied": "Access Denied: Project my-project: User does not have bigquery.jobs.create permission in project my-project.",
+    "accessDenied": "Access Denied: Project my-project: User does not have bigquery.jobs.create permission "
+    "in project my-project.",
     "quotaExceeded": "Quota exceeded: Your project exceeded quota for free query bytes scanned.",
     "rateLimitExceeded": "Exceeded rate limits: too many concurrent queries for this project_and_region.",
-    "responseTooLarge": "Response too large to return. Consider specifying a destination table in your job configuration.",
+    "responseTooLarge": "Response too large to return. Consider specifying a destination table in your job "
+    "configuration.",
     "backendError": "Error encountered during execution. Retrying may solve the problem.",
     "internalError": "An internal error occurred and the request could not be completed.",
 }
@@ -140,9 +142,8 @@ class Request:
 
     @property
     def _query(self) -> dict[str, Any]:
-        return (
-            self.configuration.get("query") if isinstance(self.configuration.get("query"), dict) else self.configuration
-        )
+        found = self.configuration.get("query")
+        return found if isinstance(found, dict) else self.configuration
 
     @property
     def sql(self) -> str:

@@ -1,9 +1,130 @@
-"""BigQuery functions that sqlglot leaves as they are and DuckDB does not know, as DuckDB macros."""
+"""GoogleSQL functions that need a hand on their way to DuckDB: rules over the tree, and macros for the rest."""
 
 from __future__ import annotations
 
-#: Each is the text after CREATE MACRO.
-MACROS: tuple[str, ...] = ("array_length(a) AS len(a)",)
+from collections.abc import Callable
 
-#: Functions of GoogleSQL that sqlglot parses as nameless calls.
-GOOGLE_FUNCTIONS = frozenset({"ARRAY_LENGTH"})
+from sqlglot import exp
+
+#: Macros of the store, each the text after CREATE MACRO. `try(…)` is what the SAFE forms mean.
+MACROS: tuple[str, ...] = (
+    "ieee_divide(a, b) AS a::DOUBLE / b::DOUBLE",
+    "bq_byte_length(a) AS CASE typeof(a) WHEN 'BLOB' THEN octet_length(a::BLOB) ELSE strlen(a::VARCHAR) END",
+    "bq_quotient(a, b) AS CASE WHEN b = 0 THEN error('division by zero: ' || a || ' / ' || b) ELSE a / b END",
+    "bq_safe_text(a) AS try(decode(a))",
+    "st_geogpoint(x, y) AS 'POINT(' || regexp_replace(x::DOUBLE::VARCHAR, '\\.0$', '') || ' '"
+    " || regexp_replace(y::DOUBLE::VARCHAR, '\\.0$', '') || ')'",
+    "st_geogfromtext(a) AS a",
+    "st_astext(a) AS a",
+    "st_x(a) AS CAST(regexp_extract(a, 'POINT\\((\\S+) ', 1) AS DOUBLE)",
+    "st_y(a) AS CAST(regexp_extract(a, 'POINT\\(\\S+ (\\S+)\\)', 1) AS DOUBLE)",
+)
+
+#: Functions of GoogleSQL that sqlglot parses as nameless calls and the store answers.
+GOOGLE_FUNCTIONS = frozenset(
+    {"ARRAY_LENGTH", "ERROR", "IEEE_DIVIDE", "ST_GEOGPOINT", "ST_GEOGFROMTEXT", "ST_ASTEXT", "ST_X", "ST_Y"}
+)
+#: Nameless calls whose result is a GEOGRAPHY.
+GEOGRAPHY_FUNCTIONS = frozenset({"ST_GEOGPOINT", "ST_GEOGFROMTEXT"})
+
+#: EXTRACT parts that DuckDB counts otherwise or does not know.
+_PARTS = {
+    "ISOWEEK": "CAST(strftime({0}, '%V') AS BIGINT)",
+    "ISOYEAR": "extract('isoyear' FROM {0})",
+    "DAYOFWEEK": "extract('dow' FROM {0}) + 1",
+    "DAYOFYEAR": "extract('doy' FROM {0})",
+    "WEEK": "CAST(strftime({0}, '%U') AS BIGINT)",
+    "MONDAY": "CAST(strftime({0}, '%W') AS BIGINT)",
+    "MILLISECOND": "extract('millisecond' FROM {0}) % 1000",
+    "MICROSECOND": "extract('microsecond' FROM {0}) % 1000000",
+    "DATE": "CAST({0} AS DATE)",
+    "TIME": "CAST(CAST({0} AS TIMESTAMP) AS TIME)",
+    "DATETIME": "CAST({0} AS TIMESTAMP)",
+}
+
+
+def translate(node: exp.Expr) -> exp.Expr:
+    """`node` with the meaning that GoogleSQL gives it, for DuckDB's generator."""
+    rule = RULES.get(type(node))
+    return rule(node) if rule is not None else node
+
+
+def _parsed(template: str, *operands: exp.Expr) -> exp.Expr:
+    """A DuckDB expression with `_0`, `_1`, … replaced by operands."""
+    names = [f"__{index}" for index in range(len(operands))]
+    tree: exp.Expr = exp.maybe_parse(template.format(*names), dialect="duckdb")
+    for name, operand in zip(names, operands, strict=True):
+        for column in list(tree.find_all(exp.Column)):
+            if column.name == name:
+                column.replace(exp.paren(operand.copy(), copy=False))
+    return tree
+
+
+def _exact_number(node: exp.Expr) -> exp.Expr:
+    """A bare NUMERIC is DECIMAL(38, 9); DuckDB's own default would be DECIMAL(18, 3)."""
+    if node.this in (exp.DataType.Type.DECIMAL, exp.DataType.Type.BIGDECIMAL) and not node.expressions:
+        scale = 9 if node.this == exp.DataType.Type.DECIMAL else 18
+        return exp.DataType.build(f"DECIMAL(38, {scale})", dialect="duckdb")
+    return node
+
+
+def _whole_units(node: exp.Expr) -> exp.Expr:
+    """TIMESTAMP_DIFF counts completed units; DuckDB's date_diff counts crossed boundaries."""
+    unit = (node.args.get("unit") or exp.var("MICROSECOND")).name.lower()
+    return _parsed(f"datesub('{unit}', {{0}}, {{1}})", node.expression, node.this)
+
+
+def _day_kept(node: exp.Expr) -> exp.Expr:
+    """DATE arithmetic stays a DATE, where DuckDB would answer a TIMESTAMP."""
+    if isinstance(node.parent, exp.Cast) and node.parent.args.get("day_kept"):
+        return node
+    kept = exp.cast(node.copy(), exp.DataType.Type.DATE)
+    kept.set("day_kept", True)
+    return kept
+
+
+def _extracted(node: exp.Expr) -> exp.Expr:
+    part = node.this.this if isinstance(node.this, exp.WeekStart) else node.this
+    template = _PARTS.get(part.name.upper() or "")
+    return _parsed(template, node.expression) if template else node
+
+
+def _clock(node: exp.Expr) -> exp.Expr:
+    """TIME(timestamp): DuckDB casts a timestamp with a zone only by way of one without."""
+    if isinstance(node.this, exp.Literal):
+        return node
+    return _parsed("CAST(CAST({0} AS TIMESTAMP) AS TIME)", node.this)
+
+
+def _quotient(node: exp.Expr) -> exp.Expr:
+    """`a / 0` is an error in GoogleSQL."""
+    if isinstance(node.expression, exp.Literal) and node.expression.name.strip("0."):
+        return node
+    return exp.func("BQ_QUOTIENT", node.this.copy(), node.expression.copy())
+
+
+def _tried(template: str) -> Callable[[exp.Expr], exp.Expr]:
+    return lambda node: _parsed(template, node.this, node.expression)
+
+
+def _called(name: str) -> Callable[[exp.Expr], exp.Expr]:
+    return lambda node: exp.func(name, node.this.copy(), *(part.copy() for part in node.expressions))
+
+
+RULES: dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr]] = {
+    exp.DataType: _exact_number,
+    exp.TimestampDiff: _whole_units,
+    exp.DateAdd: _day_kept,
+    exp.DateSub: _day_kept,
+    exp.Extract: _extracted,
+    exp.TsOrDsToTime: _clock,
+    exp.Div: _quotient,
+    exp.ByteLength: _called("BQ_BYTE_LENGTH"),
+    exp.Format: _called("PRINTF"),
+    exp.SafeConvertBytesToString: _called("BQ_SAFE_TEXT"),
+    exp.SafeFunc: lambda node: exp.Anonymous(this="TRY", expressions=[node.this.copy()]),
+    exp.SafeAdd: _tried("TRY({0} + {1})"),
+    exp.SafeSubtract: _tried("TRY({0} - {1})"),
+    exp.SafeMultiply: _tried("TRY({0} * {1})"),
+    exp.CurrentDatetime: lambda node: _parsed("CAST(now() AS TIMESTAMP)"),
+}

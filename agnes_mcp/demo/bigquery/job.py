@@ -72,6 +72,7 @@ class Job:
 
     def run(self, store: Store, fault: Fault | None) -> None:
         """Execute into the anonymous table, at least `latency_s` long. Never raises: the outcome is the job's."""
+        outcome: ApiError | None = ApiError(500, "internalError", "The job broke the stand-in")
         try:
             if fault is not None and fault.stuck:
                 self.cancelled.wait()
@@ -81,12 +82,13 @@ class Job:
                 raise fault.error()
             if self.result is None:
                 self.result = self._materialise(store)
+            outcome = None
         except ApiError as error:
-            self.finish(error)
+            outcome = error
         except duckdb.Error as error:
-            self.finish(STOPPED if self.cancelled.is_set() else refusal_of(error))
-        else:
-            self.finish()
+            outcome = STOPPED if self.cancelled.is_set() else refusal_of(error)
+        finally:
+            self.finish(outcome)
 
     def _refuse(self) -> None:
         if self.cancelled.is_set():
@@ -117,9 +119,8 @@ class Job:
             cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             threading.Thread(target=self._interrupt, args=(cursor,), daemon=True).start()
             # S608: identifiers are the stand-in's own, the statement was rendered from its tree
-            cursor.execute(
-                f"CREATE TABLE {table.physical} AS SELECT {columns} FROM ({self.analysis.duckdb_sql}) AS r({names})"
-            )  # noqa: S608
+            source = f"SELECT {columns} FROM ({self.analysis.duckdb_sql}) AS r({names})"  # noqa: S608
+            cursor.execute(f"CREATE TABLE {table.physical} AS {source}")
             counted = cursor.execute(f"SELECT count(*) FROM {table.physical}").fetchone()  # noqa: S608
         table.segments = [Segment("", counted[0] if counted else 0, {})]
         return table

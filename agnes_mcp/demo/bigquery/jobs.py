@@ -34,13 +34,13 @@ class Jobs:
     def dry_run(self, project: str, configuration: dict[str, Any], location: str | None) -> dict[str, Any]:
         """The Job resource of a dry run: priced and typed, with no job id, DONE at once."""
         analysis = self._analyse(project, configuration, location)
-        processed = str(analysis.bytes_processed)
+        processed = str(analysis.bytes_estimated)
         query = {
             "statementType": "SELECT",
             "totalBytesProcessed": processed,
             "totalBytesBilled": "0",
             "cacheHit": False,
-            "totalBytesProcessedAccuracy": "PRECISE",
+            "totalBytesProcessedAccuracy": analysis.accuracy,
             "referencedTables": [table.reference for table in analysis.referenced],
             "schema": {"fields": [field.rest() for field in analysis.fields]},
         }
@@ -101,7 +101,9 @@ class Jobs:
 
     def _cache_key(self, job: Job, analysis: Analysis) -> str:
         """The statement with its parameters and the state of every table it reads."""
-        state = sorted((table.dotted, table.modified_ms, id(table)) for table in analysis.referenced)
+        state = sorted(
+            (table.dotted, table.modified_ms, id(table)) for table in [*analysis.referenced, *analysis.opened]
+        )
         given = job.query.get("queryParameters")
         return json.dumps([job.project, analysis.sql, given, job.query.get("defaultDataset"), state])
 

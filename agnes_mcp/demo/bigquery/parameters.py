@@ -15,19 +15,19 @@ _STANDARD = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "DECIMAL
 
 def parameters_of(
     given: Sequence[Mapping[str, Any]] | None, mode: str | None
-) -> Callable[[str | int], exp.Expression] | None:
+) -> Callable[[str | int], exp.Expr] | None:
     """A look-up of a parameter's value by name or 0-based position; None where the query has none."""
     if not given:
         return None
     named = (mode or ("NAMED" if given[0].get("name") else "POSITIONAL")).upper() == "NAMED"
-    values: dict[str | int, exp.Expression] = {
+    values: dict[str | int, exp.Expr] = {
         (str(entry["name"]).lower() if named else index): _literal(
             entry["parameterType"], entry.get("parameterValue") or {}
         )
         for index, entry in enumerate(given)
     }
 
-    def value_of(key: str | int) -> exp.Expression:
+    def value_of(key: str | int) -> exp.Expr:
         folded = key.lower() if isinstance(key, str) else key
         if folded not in values:
             raise ApiError(400, "invalidQuery", f"Query parameter '{key}' not found", "q")
@@ -36,7 +36,7 @@ def parameters_of(
     return value_of
 
 
-def _literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expression:
+def _literal(kind: Mapping[str, Any], value: Mapping[str, Any]) -> exp.Expr:
     name = _STANDARD.get(str(kind["type"]).upper(), str(kind["type"]).upper())
     if name == "ARRAY":
         elements = [_literal(kind["arrayType"], element) for element in value.get("arrayValues") or ()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -32,7 +33,7 @@ class Scan:
     table: Table
     leaves: set[str] = field(default_factory=set)
     # one list of conjuncts for each place where the statement names the table
-    filters: list[list[exp.Expression]] = field(default_factory=list)
+    filters: list[list[exp.Expr]] = field(default_factory=list)
 
 
 def billed(bytes_read: int) -> int:
@@ -42,14 +43,14 @@ def billed(bytes_read: int) -> int:
 
 def schema_of(resolved: Resolved) -> MappingSchema:
     """The referenced tables' columns, as sqlglot takes them."""
-    tree: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
+    tree: dict[str, Any] = {}
     for (project, dataset, name), table in resolved.tables.items():
         columns = {f.name: f.sql_type() for f in (*table.fields, *table.pseudo_fields)}
         tree.setdefault(project, {}).setdefault(dataset, {})[name] = columns
     return MappingSchema(tree, dialect="bigquery")
 
 
-def qualified(resolved: Resolved) -> exp.Expression:
+def qualified(resolved: Resolved) -> exp.Expr:
     """A copy whose every column names its table. Raises sqlglot's errors for names that do not exist."""
     return qualify(
         resolved.query.copy(),
@@ -59,7 +60,7 @@ def qualified(resolved: Resolved) -> exp.Expression:
     )
 
 
-def scans_of(resolved: Resolved, tree: exp.Expression) -> list[Scan]:
+def scans_of(resolved: Resolved, tree: exp.Expr) -> list[Scan]:
     """What the qualified statement `tree` reads of each table."""
     scans = {key: Scan(table) for key, table in resolved.tables.items()}
     projected = pushdown_projections(tree.copy())
@@ -74,14 +75,14 @@ def scans_of(resolved: Resolved, tree: exp.Expression) -> list[Scan]:
     return list(scans.values())
 
 
-def _pushed(tree: exp.Expression) -> exp.Expression:
+def _pushed(tree: exp.Expr) -> exp.Expr:
     try:
         return pushdown_predicates(tree.copy(), dialect="bigquery")
     except (SqlglotError, KeyError, AttributeError):  # an exotic shape: prune by what stands beside the table
         return tree
 
 
-def _table_references(tree: exp.Expression) -> Iterator[tuple[Scope, str, exp.Table]]:
+def _table_references(tree: exp.Expr) -> Iterator[tuple[Scope, str, exp.Table]]:
     for scope in traverse_scope(tree):
         for name, source in scope.sources.items():
             if isinstance(source, exp.Table) and source.args.get("catalog"):
@@ -91,7 +92,7 @@ def _table_references(tree: exp.Expression) -> Iterator[tuple[Scope, str, exp.Ta
 def _path(column: exp.Column) -> str:
     """`t.s.x.y` as written around a column: the struct fields that are taken from it."""
     parts = [column.name]
-    node: exp.Expression = column
+    node: exp.Expr = column
     while (
         isinstance(node.parent, exp.Dot)
         and node.parent.this is node

@@ -14,7 +14,7 @@ from sqlglot.optimizer.scope import Scope
 from agnes_mcp.demo.bigquery.replies import ApiError
 from agnes_mcp.demo.bigquery.tables import Table
 
-_FLIPPED: dict[type[exp.Expression], type[exp.Expression]] = {
+_FLIPPED: dict[type[exp.Expr], type[exp.Expr]] = {
     exp.LT: exp.GT,
     exp.GT: exp.LT,
     exp.LTE: exp.GTE,
@@ -22,7 +22,7 @@ _FLIPPED: dict[type[exp.Expression], type[exp.Expression]] = {
     exp.EQ: exp.EQ,
     exp.NEQ: exp.NEQ,
 }
-_NEGATED: dict[type[exp.Expression], type[exp.Expression]] = {
+_NEGATED: dict[type[exp.Expr], type[exp.Expr]] = {
     exp.LT: exp.GTE,
     exp.GTE: exp.LT,
     exp.GT: exp.LTE,
@@ -45,7 +45,7 @@ _MONOTONE = (
 LOW, HIGH = "low", "high"
 
 
-def conjuncts(scope: Scope, name: str) -> Iterator[exp.Expression]:
+def conjuncts(scope: Scope, name: str) -> Iterator[exp.Expr]:
     """The AND-ed conditions of a scope's WHERE and inner joins that speak of the source `name` alone."""
     conditions = [scope.expression.args.get("where")]
     conditions += [join for join in scope.expression.args.get("joins") or () if not join.side]
@@ -62,7 +62,7 @@ def conjuncts(scope: Scope, name: str) -> Iterator[exp.Expression]:
                 yield bare
 
 
-def partition_filter(table: Table, conditions: list[exp.Expression]) -> exp.Expression | None:
+def partition_filter(table: Table, conditions: list[exp.Expr]) -> exp.Expr | None:
     """The conditions as one over a partition's `low` and `high`; None when no partition can be left out by them."""
     if table.partition is None:
         return None
@@ -86,7 +86,7 @@ def required_filter_missing(table: Table) -> ApiError:
     )
 
 
-def _may(node: exp.Expression, columns: set[str], negated: bool = False) -> exp.Expression | None:
+def _may(node: exp.Expr, columns: set[str], negated: bool = False) -> exp.Expr | None:
     """A condition on `low` and `high` that holds wherever `node` (or its negation) might; None is "always"."""
     node = node.unnest()
     if isinstance(node, exp.Not):
@@ -110,7 +110,7 @@ def _may(node: exp.Expression, columns: set[str], negated: bool = False) -> exp.
     return None
 
 
-def _joined(node: exp.Expression, columns: set[str], negated: bool) -> exp.Expression | None:
+def _joined(node: exp.Expr, columns: set[str], negated: bool) -> exp.Expr | None:
     sides = [_may(side, columns, negated) for side in (node.this, node.expression)]
     usable = [side for side in sides if side is not None]
     if isinstance(node, exp.And) != negated:
@@ -118,7 +118,7 @@ def _joined(node: exp.Expression, columns: set[str], negated: bool) -> exp.Expre
     return exp.or_(*usable) if len(usable) == len(sides) else None
 
 
-def _compared(node: exp.Expression, columns: set[str], negated: bool) -> exp.Expression | None:
+def _compared(node: exp.Expr, columns: set[str], negated: bool) -> exp.Expr | None:
     left, right, operator = node.this, node.expression, type(node)
     if not _wraps(left, columns):
         left, right, operator = right, left, _FLIPPED[operator]
@@ -127,7 +127,7 @@ def _compared(node: exp.Expression, columns: set[str], negated: bool) -> exp.Exp
     if negated:
         operator = _NEGATED[operator]
     low, high = _at(left, LOW), _at(left, HIGH)
-    constant: Callable[[], exp.Expression] = right.copy
+    constant: Callable[[], exp.Expr] = right.copy
     if operator in (exp.LT, exp.LTE):
         return operator(this=low, expression=constant())
     if operator in (exp.GT, exp.GTE):
@@ -137,24 +137,24 @@ def _compared(node: exp.Expression, columns: set[str], negated: bool) -> exp.Exp
     return exp.or_(exp.NEQ(this=low, expression=constant()), exp.NEQ(this=high, expression=constant()))
 
 
-def _wraps(node: exp.Expression, columns: set[str]) -> bool:
+def _wraps(node: exp.Expr, columns: set[str]) -> bool:
     """Whether `node` is the partition column, or an order-keeping function of it and constants."""
     if isinstance(node, exp.Column):
         return node.name.lower() in columns
     return isinstance(node, _MONOTONE) and node.this is not None and _wraps(node.this, columns)
 
 
-def _is_constant(node: exp.Expression) -> bool:
+def _is_constant(node: exp.Expr) -> bool:
     return node.find(exp.Column, exp.Query) is None
 
 
-def _at(node: exp.Expression, bound: str) -> exp.Expression:
+def _at(node: exp.Expr, bound: str) -> exp.Expr:
     """`node` with the partition column replaced by one of a partition's bounds."""
     copied = node.copy()
     column = copied.find(exp.Column)
     if column is None:
         return copied
-    replacement: exp.Expression = exp.column(bound)
+    replacement: exp.Expr = exp.column(bound)
     if column.name.lower() == "_partitiondate":
         replacement = exp.cast(replacement, "DATE")
     if column is copied:

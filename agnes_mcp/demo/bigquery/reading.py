@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from agnes_mcp.demo.bigquery.replies import ApiError
 from agnes_mcp.demo.bigquery.store import Store
 from agnes_mcp.demo.bigquery.tables import Table
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: BigQuery cuts a page of REST rows at about this many bytes ("Paging through results": 10 MB).
 PAGE_BYTES = 10 * 1024 * 1024
 

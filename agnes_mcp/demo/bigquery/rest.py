@@ -2,9 +2,9 @@
 
 Beside BigQuery's own paths it answers, without credentials:
 
-    GET /__requests      the calls so far          DELETE /__requests   forget them
-    GET /__faults        the scripted faults       POST /__faults       add one fault, or a list (`faults.Fault` as JSON)
-    DELETE /__faults     remove them all           POST /__tokens       {"accept": […], "accept_prefix": […], "expire": […]}
+    GET /__requests      the calls so far       DELETE /__requests   forget them
+    GET /__faults        the scripted faults    POST /__faults       add one, or a list (`faults.Fault` as JSON)
+    DELETE /__faults     remove them all        POST /__tokens       {"accept": […], "accept_prefix": [], "expire": []}
     POST /__settings     {"job_latency_s": 0.5}
 """
 
@@ -14,6 +14,7 @@ import gzip
 import json
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -57,7 +58,9 @@ class RestServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours."""
+        """A client that went away is no error of ours; anything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Connection(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,7 @@ class Routes:
 
     def jobs_insert(self, call: Call) -> Json:
         reference = call.body.get("jobReference") or {}
-        configuration = call.body.get("configuration") or {}
+        configuration = copy.deepcopy(call.body.get("configuration") or {})
         project, location = call.names["project"], reference.get("location")
         if "query" not in configuration:
             raise invalid("The stand-in runs query jobs only")

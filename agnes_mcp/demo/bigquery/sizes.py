@@ -68,7 +68,8 @@ def partition_bounds(partition: Partition | None, fields: Iterable[Field]) -> tu
         start, step = partition.start, partition.interval
         inside = f"{column} >= {start} AND {column} < {partition.end}"
         low = f"CASE WHEN {inside} THEN {start} + (({column} - {start}) // {step}) * {step} END"
-        ident = f"CASE WHEN {column} IS NULL THEN '__NULL__' WHEN {inside} THEN ({low})::VARCHAR ELSE '__UNPARTITIONED__' END"
+        known = f"WHEN {column} IS NULL THEN '__NULL__' WHEN {inside} THEN ({low})::VARCHAR"
+        ident = f"CASE {known} ELSE '__UNPARTITIONED__' END"
         return ident, ident, f"({low})::BIGINT", f"({low} + {step} - 1)::BIGINT"
     kind = next((f.type for f in fields if partition.field and f.name.lower() == partition.field.lower()), "TIMESTAMP")
     stored = {"DATE": "DATE", "DATETIME": "TIMESTAMP", "TIMESTAMP": "TIMESTAMPTZ"}[kind]

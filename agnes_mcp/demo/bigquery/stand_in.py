@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ Schema = str | Sequence[Mapping[str, Any] | Field]
 
 
 class StandIn:
-    """BigQuery on loopback. Use it as a context manager, or call `start()` and `stop()`; tables may be made at any time."""
+    """BigQuery on loopback: a context manager, or `start()` and `stop()`. Tables may be made at any time."""
 
     def __init__(
         self,
@@ -128,7 +129,8 @@ class StandIn:
 
         `schema` is GoogleSQL column definitions or REST fields, and is inferred where it is absent. `ingested` is a
         DuckDB expression over the source's columns: the load time of an ingestion-time partitioned table. `described`:
-        clustering, primary_key, description, friendly_name, labels, expires_ms, project.
+        clustering, primary_key, description, friendly_name, labels, expires_ms, project, and `descriptions`, the
+        columns' by name.
         """
         fields = read_schema(schema) if schema is not None else None
         source, bound = self._source(fields, rows, parquet, arrow, sql)
@@ -205,6 +207,8 @@ class StandIn:
         self.create_dataset(dataset, project=project)
         for key in ("clustering", "primary_key"):
             rest[key] = tuple(rest.get(key) or ())
+        told = rest.pop("descriptions", None) or {}
+        fields = tuple(replace(field, description=told.get(field.name, field.description)) for field in fields)
         return Table(project, dataset, name, kind, fields, **rest)
 
     def _analysed(self, query: str, described: Mapping[str, Any]) -> tuple[Field, ...]:

@@ -31,7 +31,8 @@ class Resolved:
 
     query: exp.Query
     tables: dict[tuple[str, str, str], Table] = field(default_factory=dict)
-    opened: list[Table] = field(default_factory=list)  # the views and materialized views it went through
+    opened: list[Table] = field(default_factory=list)  # the views it went through
+    location: str | None = None
 
 
 def parse(sql: str) -> exp.Query:
@@ -52,7 +53,7 @@ def parse(sql: str) -> exp.Query:
     return parsed[0]
 
 
-def position(node: exp.Expression) -> tuple[int, int]:
+def position(node: exp.Expr) -> tuple[int, int]:
     """Line and column, 1-based, of the first identifier under `node`; (0, 0) where the parser kept none."""
     for identifier in node.find_all(exp.Identifier):
         if "line" in identifier.meta:
@@ -62,7 +63,7 @@ def position(node: exp.Expression) -> tuple[int, int]:
     return 0, 0
 
 
-def stored_tables(query: exp.Expression) -> Iterator[exp.Table]:
+def stored_tables(query: exp.Expr) -> Iterator[exp.Table]:
     """Every table reference that is neither a CTE nor an array of a table beside it."""
     seen: set[int] = set()
     for scope in traverse_scope(query):
@@ -77,14 +78,12 @@ def stored_tables(query: exp.Expression) -> Iterator[exp.Table]:
 
 def resolve(query: exp.Query, catalog: Catalog, names: Names, location: str | None) -> Resolved:
     """Find every table, open every view. Raises `notFound` as BigQuery words it."""
-    resolved = Resolved(query)
-    _open(query, catalog, names, location, resolved, 0)
+    resolved = Resolved(query, location=location)
+    _open(query, catalog, names, resolved, 0)
     return resolved
 
 
-def _open(
-    query: exp.Query, catalog: Catalog, names: Names, location: str | None, resolved: Resolved, depth: int
-) -> None:
+def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, depth: int) -> None:
     if depth > _MAX_VIEW_DEPTH:
         raise ApiError(400, "invalidQuery", "Too many nested views")
     try:
@@ -93,19 +92,20 @@ def _open(
     except SqlglotError as error:
         raise invalid_query(_first_line(error)) from None
     for reference in references:
-        table = _find(reference, catalog, names, location)
+        table = _find(reference, catalog, names, resolved.location)
+        resolved.location = resolved.location or table.location
         alias = reference.alias or reference.name.split(".")[-1]
         if table.kind == "VIEW":
             resolved.opened.append(table)
             body = parse(table.view_sql)
-            _open(body, catalog, Names(table.project), location, resolved, depth + 1)
+            _open(body, catalog, Names(table.project), resolved, depth + 1)
             reference.replace(_subquery(body, alias, reference))
         else:
             resolved.tables[(table.project, table.dataset, table.name)] = table
             _spell_out(reference, table, alias)
 
 
-def _open_implicit_arrays(query: exp.Expression) -> None:
+def _open_implicit_arrays(query: exp.Expr) -> None:
     """Write `FROM t, t.items` as `FROM t, UNNEST(t.items)`, which is what it means."""
     for scope in traverse_scope(query):
         aliases = {name.lower() for name in scope.sources}
@@ -149,13 +149,14 @@ def _subquery(body: exp.Query, alias: str, reference: exp.Table) -> exp.Subquery
 
 
 def _spell_out(reference: exp.Table, table: Table, alias: str) -> None:
+    reference.set("version", None)  # FOR SYSTEM_TIME AS OF: nothing here has a past
     reference.set("this", exp.to_identifier(table.name, quoted=True))
     reference.set("db", exp.to_identifier(table.dataset, quoted=True))
     reference.set("catalog", exp.to_identifier(table.project, quoted=True))
     reference.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
 
 
-def bind_parameters(query: exp.Query, value_of: Callable[[str | int], exp.Expression]) -> None:
+def bind_parameters(query: exp.Query, value_of: Callable[[str | int], exp.Expr]) -> None:
     """Replace `@name` and `?` by the values that `value_of` gives for a name or a 0-based position."""
     for parameter in list(query.find_all(exp.Parameter)):
         parameter.replace(value_of(parameter.this.name))

@@ -14,6 +14,7 @@ import grpc
 import pyarrow as pa
 import sqlglot
 from google.cloud.bigquery_storage_v1 import types
+from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from agnes_mcp.demo.bigquery.catalog import Catalog
@@ -117,7 +118,8 @@ class StorageRead:
         options = session.read_options
         fields = selected(table.fields, list(options.selected_fields))
         count = self._stream_count(table, request.max_stream_count, request.preferred_min_stream_count)
-        name = f"projects/{request.parent.split('/')[-1]}/locations/{table.location.lower()}/sessions/{secrets.token_urlsafe(16)}"
+        where = f"projects/{request.parent.split('/')[-1]}/locations/{table.location.lower()}"
+        name = f"{where}/sessions/{secrets.token_urlsafe(16)}"
         answer = _Session(name=name, table=session.table, data_format=2, estimated_row_count=table.rows)
         answer.arrow_schema.serialized_schema = arrow_schema(fields).serialize().to_pybytes()
         answer.read_options.CopyFrom(options)
@@ -167,7 +169,7 @@ class StorageRead:
         done, total = offset, max(stream.end - stream.start, 1)
         for index, batch in enumerate(self._batches(stream, offset)):
             if fault is not None and index == fault.at_batch:
-                self._closing.wait(fault.stall_s)
+                self._stall(fault.stall_s, context)
                 _apply(fault)
                 if fault.truncate:
                     return
@@ -183,6 +185,12 @@ class StorageRead:
                 response.arrow_schema.serialized_schema = batch.schema.serialize().to_pybytes()
             logged.rows += batch.num_rows
             yield response.SerializeToString()
+
+    def _stall(self, seconds: float, context: grpc.ServicerContext) -> None:
+        """Send nothing for so long, unless the client leaves."""
+        until = time.monotonic() + seconds
+        while context.is_active() and time.monotonic() < until and not self._closing.wait(0.01):
+            pass
 
     def _batches(self, stream: _Stream, offset: int) -> Iterator[pa.RecordBatch]:
         """The stream's rows from `offset` on, in batches whose bytes are bounded."""
@@ -220,7 +228,7 @@ def _restriction(text: str) -> str:
     if not text:
         return ""
     try:
-        parsed = sqlglot.parse_one(f"SELECT 1 FROM t WHERE {text}", read="bigquery").args["where"].this
+        parsed = sqlglot.parse_one(text, into=exp.Condition, read="bigquery")
     except SqlglotError:
         raise ApiError(400, "invalid", "request failed: Row filter could not be parsed") from None
     refuse_unknown_functions(parsed)
@@ -234,13 +242,13 @@ def _compression(codec: int) -> str | None:
 def _serialize(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> bytes:
     """The encapsulated IPC message of one batch, without its schema."""
     if options.compression is None:
-        return batch.serialize().to_pybytes()
+        return bytes(batch.serialize().to_pybytes())
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     messages = pa.ipc.MessageReader.open_stream(sink.getvalue())
     messages.read_next_message()
-    return messages.read_next_message().serialize().to_pybytes()
+    return bytes(messages.read_next_message().serialize().to_pybytes())
 
 
 def _skip(source: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

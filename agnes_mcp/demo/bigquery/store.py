@@ -24,7 +24,11 @@ class Store:
     """One DuckDB database. Every request works on its own cursor; `database` is a file, or ":memory:"."""
 
     def __init__(self, database: str = ":memory:", threads: int | None = None) -> None:
-        self._root = duckdb.connect(database, config={"threads": threads} if threads else {})
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._root = duckdb.connect(database, config=config | ({"threads": threads} if threads else {}))
         self._creating = threading.Lock()
         with self.cursor() as cursor:
             for macro in MACROS:
@@ -49,7 +53,7 @@ class Store:
     ) -> None:
         """Store what the DuckDB SELECT `source` yields as `table`, cast to its columns, and measure it."""
         table.physical = f"{quoted(table.project + '.' + table.dataset)}.{quoted(table.name)}"
-        columns = [f"CAST({quoted(f.name)} AS {f.duckdb_type()}) AS {quoted(f.name)}" for f in table.fields]
+        columns = [f"{_stored(f)} AS {quoted(f.name)}" for f in table.fields]
         if table.pseudo_fields:
             unit = table.partition.type.lower() if table.partition else "day"
             columns.append(f"date_trunc('{unit}', CAST({ingested or 'now()'} AS TIMESTAMPTZ)) AS _PARTITIONTIME")
@@ -77,6 +81,12 @@ class Store:
         for name, table in (bound or {}).items():
             cursor.register(name, table)
         return cursor
+
+
+def _stored(field: Field) -> str:
+    """A source's column as it is stored: cast, and an array never NULL, as BigQuery's arrays are."""
+    cast = f"CAST({quoted(field.name)} AS {field.duckdb_type()})"
+    return f"coalesce({cast}, [])" if field.repeated else cast
 
 
 def bounds_of(table: Table) -> str:

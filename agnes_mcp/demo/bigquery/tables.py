@@ -19,7 +19,7 @@ PSEUDO_COLUMNS = (Field("_PARTITIONTIME", "TIMESTAMP"), Field("_PARTITIONDATE", 
 
 @dataclass(frozen=True)
 class Partition:
-    """How a table is cut. `field` None is ingestion time; `type` is HOUR, DAY, MONTH, YEAR, or RANGE with its three numbers."""
+    """How a table is cut. `field` None is ingestion time; `type` is HOUR, DAY, MONTH, YEAR or RANGE (with bounds)."""
 
     field: str | None = None
     type: str = "DAY"
@@ -136,7 +136,8 @@ class Table:
     def rest(self) -> dict[str, Any]:
         """As the Table resource that tables.get answers."""
         path = f"projects/{self.project}/datasets/{self.dataset}/tables/{self.name}"
-        rows, size = str(self.rows), str(self.bytes)
+        counted = self.kind not in ("VIEW", "EXTERNAL")
+        rows, size = (str(self.rows), str(self.bytes)) if counted else ("0", "0")
         answer: dict[str, Any] = {
             "kind": "bigquery#table",
             "etag": f"etag-{self.modified_ms}",

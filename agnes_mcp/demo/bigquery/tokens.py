@@ -8,7 +8,7 @@ from agnes_mcp.demo.bigquery.replies import MISSING_CREDENTIALS, unauthenticated
 
 
 class Tokens:
-    """Accepted tokens and prefixes. Where `required` is false any call passes, but tokens that were expired never do."""
+    """Accepted tokens and prefixes. Where none is `required` any call passes, but for a token that was expired."""
 
     def __init__(self, required: bool = False) -> None:
         self.required = required
