@@ -1,0 +1,157 @@
+"""Steps 3, 4 and 6: the rendered predicate read again by sqlglot, walked node by node, and compared.
+
+The tree was built by our own reader. Its text is now parsed by another parser, which knows nothing of the first; the two
+trees must be equal and render to the same text. What is left standing is a tree of classes on a list, each with no
+other arguments than those on the list.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
+from sqlglot.dialects.duckdb import DuckDB
+
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.models import Dialect
+from agnes_mcp.predicate.limits import MAX_NODES
+from agnes_mcp.predicate.refusals import refuse
+from agnes_mcp.predicate.rules import Rules
+
+# sqlglot logs the text that it cannot parse; a caller could write lines of its own into the log that way.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+_CALLS = frozenset({"CAST", "SAFE_CAST", "TRY_CAST", "EXTRACT"})
+
+
+def _only(parsers: dict, names: frozenset[str]) -> dict:  # type: ignore[type-arg]
+    return {name: parser for name, parser in parsers.items() if name in names}
+
+
+class _PlainBigQuery(BigQuery):
+    """BigQuery as sqlglot parses it, but calls stay as they are written instead of becoming another dialect's idea of
+    them: DATE_DIFF stays DATE_DIFF, and its arguments stay in order."""
+
+    class Parser(BigQuery.Parser):
+        FUNCTIONS = {}
+        NO_PAREN_FUNCTIONS = {}
+        FUNCTION_PARSERS = _only(BigQuery.Parser.FUNCTION_PARSERS, _CALLS)
+        NO_PAREN_FUNCTION_PARSERS = _only(BigQuery.Parser.NO_PAREN_FUNCTION_PARSERS, frozenset({"CASE"}))
+
+
+class _PlainDuckDB(DuckDB):
+    """DuckDB likewise."""
+
+    class Parser(DuckDB.Parser):
+        FUNCTIONS = {}
+        NO_PAREN_FUNCTIONS = {}
+        FUNCTION_PARSERS = _only(DuckDB.Parser.FUNCTION_PARSERS, _CALLS)
+        NO_PAREN_FUNCTION_PARSERS = _only(DuckDB.Parser.NO_PAREN_FUNCTION_PARSERS, frozenset({"CASE"}))
+
+
+_PLAIN: dict[Dialect, type[sqlglot.Dialect]] = {"bigquery": _PlainBigQuery, "duckdb": _PlainDuckDB}
+
+_PAIR = frozenset({"this", "expression"})
+#: Every class of node that a predicate may hold, with the arguments it may have.
+NODES: dict[type[exp.Expr], frozenset[str]] = {
+    **dict.fromkeys((exp.And, exp.Or, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _PAIR),
+    **dict.fromkeys((exp.NullSafeEQ, exp.NullSafeNEQ, exp.Is, exp.Add, exp.Sub, exp.Mul), _PAIR),
+    **dict.fromkeys((exp.BitwiseAnd, exp.BitwiseOr, exp.Dot, exp.Extract), _PAIR),
+    **dict.fromkeys((exp.Not, exp.Neg, exp.Paren, exp.Var, exp.Boolean), frozenset({"this"})),
+    exp.Div: _PAIR | {"typed", "safe"},
+    exp.DPipe: _PAIR | {"safe"},
+    exp.Like: _PAIR | {"negate"},
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Case: frozenset({"this", "ifs", "default"}),
+    exp.If: frozenset({"this", "true"}),
+    exp.Cast: frozenset({"this", "to"}),
+    exp.TryCast: frozenset({"this", "to", "safe"}),
+    exp.DataType: frozenset({"this", "expressions", "nested"}),
+    exp.DataTypeParam: frozenset({"this"}),
+    exp.Interval: frozenset({"this", "unit"}),
+    exp.Anonymous: frozenset({"this", "expressions"}),
+    exp.Column: frozenset({"this", "table", "db", "catalog"}),
+    exp.Identifier: frozenset({"this", "quoted"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Null: frozenset(),
+    exp.Array: frozenset({"expressions", "value_constructor", "struct_name_inheritance"}),
+}
+_OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
+    "bigquery": {
+        exp.In: frozenset({"this", "expressions", "unnest"}),
+        exp.Unnest: frozenset({"expressions", "offset"}),
+        exp.Bracket: frozenset({"this", "expressions", "offset", "safe"}),
+    },
+    "duckdb": {
+        exp.In: frozenset({"this", "expressions"}),
+        exp.Bracket: frozenset({"this", "expressions"}),
+        exp.ILike: _PAIR | {"negate"},
+        exp.IntDiv: _PAIR,
+        exp.Mod: _PAIR,
+    },
+}
+
+
+def render(tree: exp.Expr, dialect: Dialect) -> str:
+    """The text of a tree, without comments."""
+    return tree.sql(dialect=dialect, comments=False)
+
+
+def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
+    """Raise `disallowed_node` unless sqlglot reads the rendered `tree` as the same tree, of listed nodes only."""
+    try:
+        rendered = render(tree, rules.dialect)
+        again = parse(rendered, rules.dialect)
+        confirmed = again == tree and render(again, rules.dialect) == rendered
+    except RecursionError as error:
+        raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", text) from error
+    except Exception as error:  # noqa: BLE001 - a foreign parser: whatever it raises on this text is a refusal, never a crash
+        raise _unconfirmed(text) from error
+    if not confirmed:
+        raise _unconfirmed(text)
+    walk(again, rules, text)
+
+
+def parse(text: str, dialect: Dialect) -> exp.Expr:
+    """A rendered predicate as a tree. Parsed as a condition: never inside a SELECT, which would keep what trails it."""
+    tree = sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
+    return tree.transform(_as_built, copy=False)
+
+
+def _as_built(node: exp.Expr) -> exp.Expr:
+    """Two spellings that sqlglot's parser does not keep: an unquoted name here is a date part, an interval's count is
+    a number."""
+    if type(node) is exp.Column and not node.this.args.get("quoted") and len(node.args) == 1:
+        return exp.Var(this=node.name)
+    if type(node) is exp.Interval and type(node.this) is exp.Literal:
+        node.set("this", exp.Literal(this=node.this.this, is_string=False))
+    return node
+
+
+def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
+    """Raise `disallowed_node`, `unknown_function` for a node, an argument, or a call that is not on the lists."""
+    for node in tree.walk():
+        permitted = NODES.get(type(node)) or _OF_DIALECT[rules.dialect].get(type(node))
+        if permitted is None and type(node) not in NODES:
+            raise _unlisted(type(node).__name__, text)
+        extra = {key for key, value in node.args.items() if value not in (None, False, [])} - (permitted or frozenset())
+        if extra:
+            raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
+        if type(node) is exp.Anonymous and not _listed_call(node, rules):
+            raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
+
+
+def _listed_call(node: exp.Anonymous, rules: Rules) -> bool:
+    weeks = node.name == "WEEK" and bool(rules.week_starts)
+    return isinstance(node.this, str) and (node.this in rules.functions or weeks)
+
+
+def _unlisted(what: str, text: str) -> PredicateError:
+    return refuse("disallowed_node", f"{what} is not part of a predicate.", "Write it with simpler operators.", text)
+
+
+def _unconfirmed(text: str) -> PredicateError:
+    message = "The predicate is read in two ways, so it is not run."
+    return refuse("disallowed_node", message, "Add brackets around each comparison, or write it more simply.", text)
