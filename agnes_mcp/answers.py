@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from agnes_mcp.models import Dialect, Model, Partition, QueryMode, QuotaLeft, SourceType, Verdict
 
@@ -51,7 +51,7 @@ class AnsweredColumn(Model):
     def _leave_out_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         whole: dict[str, Any] = handler(self)
         if self.mode == "NULLABLE":
-            del whole["mode"]
+            whole.pop("mode", None)
         return {key: value for key, value in whole.items() if value not in ("", [])}
 
 
@@ -114,7 +114,9 @@ class ProfileAnswer(Model):
 
 
 class DescribeAnswer(Model):
-    table_schema: SchemaAnswer = Field(serialization_alias="schema", validation_alias="schema")
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, validate_by_name=True)
+
+    table_schema: SchemaAnswer = Field(alias="schema")
     sample: SampleAnswer
     profile: ProfileAnswer | None = None
 

@@ -36,8 +36,8 @@ Seconds = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_
 TableId = Annotated[str, StringConstraints(pattern=rf"\A{TABLE_ID_PATTERN}\z")]
 # What BigQuery allows in a project, dataset and table id; checked whole before any of them is put into a path or SQL.
 ProjectId = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.\-]+:)?[a-z][a-z0-9\-]{4,28}[a-z0-9]\z")]
-DatasetId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_]{1,1024}\z")]
-BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]{1,1024}\z")]
+DatasetId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_]+\z", max_length=1024)]
+BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]
 
 
 class Section(BaseModel):

@@ -41,7 +41,7 @@ class Describing:
         schema = await self._discovery.schema(admitted, table_id, int(whole * _SCHEMA_SHARE))
         sample = await self.sample(admitted, table_id, n, None, int(whole * _SAMPLE_SHARE))
         figures = await self._profile(admitted, table_id) if profile else None
-        return DescribeAnswer(schema=schema, sample=sample, profile=figures)
+        return DescribeAnswer.model_validate({"schema": schema, "sample": sample, "profile": figures})
 
     async def sample(
         self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, budget_chars: int | None = None

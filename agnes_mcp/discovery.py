@@ -6,7 +6,7 @@ import time
 
 from agnes_mcp.access import visible_tables
 from agnes_mcp.answers import CatalogAnswer, CatalogEntry, SampleAnswer, SchemaAnswer
-from agnes_mcp.catalog import catalog_entry, rank, read_cursor
+from agnes_mcp.catalog import catalog_entry, rank, rank_of, read_cursor, write_cursor
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import SourceType, Table, TableSchema

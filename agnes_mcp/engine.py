@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import anyio
 from agnes_mcp.access import Access, Principal, find_table
 from agnes_mcp.audit import Audit, AuditLine, Status
 from agnes_mcp.caches import TtlCache
-from agnes_mcp.calls import Call
+from agnes_mcp.calls import Call, cancelled
 from agnes_mcp.config import Settings
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Progress, Table, TableSchema
@@ -37,13 +37,14 @@ MAX_SAMPLES = 512
 FREE_CALL_TIMEOUT_S = 60.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Admitted:
     """A call that is under way, and what the audit will say of it."""
 
     call: Call
     principal: Principal
     line: AuditLine
+    ended: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Engine:
@@ -65,6 +66,7 @@ class Engine:
         self._sources: dict[str, Source] = {}
         self._restored = anyio.Lock()
         self._restored_usage = False
+        self._running: set[Admitted] = set()
 
     def source(self, table: Table) -> Source:
         """The source that serves this table; made on first use, because its libraries load slowly."""
@@ -127,8 +129,10 @@ class Engine:
         await self._restore_usage()
         call = Call(tool=tool, principal=principal.name, timeout_s=timeout_s, on_progress=on_progress)
         line = AuditLine(request_id=call.request_id, tool=tool, principal=principal.name, table_id=_clip(table_id))
+        admitted = Admitted(call, principal, line)
+        self._running.add(admitted)
         try:
-            yield Admitted(call, principal, line)
+            yield admitted
         except AgnesError as error:
             if error.kind == "schema_changed" and table_id:
                 self.forget(table_id)
@@ -145,6 +149,16 @@ class Engine:
             line.latency_ms = int(call.elapsed_s * 1000)
             with anyio.CancelScope(shield=True):
                 await self._bookkeeping.run(Call("audit", principal.name), lambda: self.audit.write(line))
+            self._running.discard(admitted)
+            admitted.ended.set()
+
+    async def stop_calls(self, within_s: float) -> None:
+        """End every call that runs and wait, for so long, until none is left."""
+        for admitted in list(self._running):
+            admitted.call.stop(cancelled())
+        with anyio.move_on_after(within_s):
+            while self._running:
+                await next(iter(self._running)).ended.wait()
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):

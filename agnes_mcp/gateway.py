@@ -7,6 +7,7 @@ model of `answers`. It raises `AgnesError` only; anything else is a crash.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from agnes_mcp import __version__
@@ -24,6 +25,7 @@ from agnes_mcp.config import Settings
 from agnes_mcp.describing import Describing
 from agnes_mcp.discovery import Discovery
 from agnes_mcp.engine import Engine
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Progress, ScanRequest, SourceType
 from agnes_mcp.quota import utc_now
 from agnes_mcp.scanning import Scanning
@@ -50,6 +52,10 @@ class Gateway:
 
     async def aclose(self) -> None:
         await self.engine.aclose()
+
+    async def stop_calls(self, within_s: float) -> None:
+        """End every call that runs: statements are interrupted, reservations settled."""
+        await self.engine.stop_calls(within_s)
 
     @property
     def settings(self) -> Settings:
@@ -121,6 +127,12 @@ class Gateway:
                 server_time=utc_now(),
                 version=__version__,
             )
+
+    async def record_refusal(self, tool: str, principal: Principal, error: AgnesError) -> None:
+        """One audit line for a call that was refused before it could be admitted."""
+        with suppress(AgnesError):
+            async with self.engine.admit(tool, principal):
+                raise error
 
     @property
     def _scan_timeout_s(self) -> float:

@@ -40,10 +40,10 @@ def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect)
 
     from agnes_mcp.statement import identifier_path, select_from
 
-    outputs: list[exp.Expression] = [exp.alias_(exp.Count(this=exp.Star()), "rows", quoted=True)]
+    outputs: list[Any] = [exp.alias_(exp.Count(this=exp.Star()), "rows", quoted=True)]
     for index, column in enumerate(profiled_columns(schema)):
         value = identifier_path([column.name])
-        figures: dict[str, exp.Expression] = {
+        figures: dict[str, Any] = {
             "nulls": exp.Count(this=exp.If(this=value.is_(exp.null()), true=exp.Literal.number(1)))
         }
         if is_ordered(column):

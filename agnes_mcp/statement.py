@@ -14,7 +14,6 @@ from sqlglot import exp
 
 from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.models import Aggregate, Column, Dialect, ScanRequest, Statement, TableSchema
-from agnes_mcp.predicate import confirm_skeleton, render_predicate, validate_predicate
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _ORDER = re.compile(r"(?P<name>.+?)(?:\s+(?P<direction>ASC|DESC))?", re.IGNORECASE | re.DOTALL)
@@ -49,20 +48,26 @@ def build_statement(
     grouped = request.group_by is not None or request.aggregates is not None
     outputs = _grouped(request, schema) if grouped else _projection(request, schema)
     _refuse_repeated([output.name for output in outputs])
-    predicate = validate_predicate(request.where, schema, dialect) if request.where else None
+    predicate_sql = _predicate(request.where, schema, dialect) if request.where else ""
     orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
     limit = None if request.limit is None else request.limit + int(one_more)
-    sql = _render(outputs, relation, predicate, len(request.group_by or []), orders, limit, dialect)
+    sql = _render(outputs, relation, predicate_sql, len(request.group_by or []), orders, limit, dialect)
     sources = [output.source for output in outputs if output.source]
     return Statement(
         sql=sql,
         dialect=dialect,
         columns=[output.name for output in outputs],
         source_columns=list(dict.fromkeys(sources)),
-        predicate_sql=render_predicate(predicate, dialect) if predicate is not None else "",
-        plain=not grouped and predicate is None and not orders and request.limit is None and not _nested(outputs),
+        predicate_sql=predicate_sql,
+        plain=not grouped and not predicate_sql and not orders and request.limit is None and not _nested(outputs),
         limit=limit,
     )
+
+
+def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> str:
+    from agnes_mcp.predicate import render_predicate, validate_predicate
+
+    return render_predicate(validate_predicate(where, schema, dialect), dialect)
 
 
 def _check_limit(limit: int | None, max_limit: int) -> None:
@@ -240,7 +245,7 @@ def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
 def _render(
     outputs: list[_Output],
     relation: Relation,
-    predicate: exp.Expression | None,
+    predicate_sql: str,
     group_keys: int,
     orders: list[exp.Expression],
     limit: int | None,
@@ -257,9 +262,10 @@ def _render(
     if limit is not None:
         clauses.append(f"LIMIT {limit:d}")
     suffix = "\n".join(clauses)
-    if predicate is None:
+    if not predicate_sql:
         return "\n".join([prefix, *clauses])
-    predicate_sql = render_predicate(predicate, dialect)
+    from agnes_mcp.predicate import confirm_skeleton
+
     sql = "\n".join([prefix, f"WHERE (\n{predicate_sql}\n)", *clauses])
     confirm_skeleton(sql, dialect=dialect, prefix_sql=prefix, predicate_sql=predicate_sql, suffix_sql=suffix)
     return sql

@@ -66,7 +66,7 @@ struct_position struct_update struct_values substr substring substring_grapheme 
 tan tanh time_bucket timezone timezone_hour timezone_minute to_base64 to_binary to_centuries to_days to_decades
 to_hex to_hours to_microseconds to_millennia to_milliseconds to_minutes to_months to_quarters to_seconds
 to_timestamp to_weeks to_years today transaction_timestamp translate trim trunc try_strptime typeof ucase unbin
-unhex unicode union_extract union_tag union_value upper url_decode url_encode uuid_extract_timestamp
+unhex unicode unnest union_extract union_tag union_value upper url_decode url_encode uuid_extract_timestamp
 uuid_extract_version var_pop var_samp variance variant_extract variant_typeof wavg week weekday weekofyear
 weighted_avg xor year yearweek
 """

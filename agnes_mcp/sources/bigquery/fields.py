@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -35,7 +35,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "GEOGRAPHY": pa.string(),
     "INTERVAL": pa.month_day_nano_interval(),
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTERVAL = re.compile(r"(-?)(\d+)-(\d+) (-?\d+) (-?)(\d+):(\d+):(\d+)(?:\.(\d{1,9}))?")
 
 
@@ -66,60 +66,62 @@ def _mode(field: Field) -> Mode:
     return "REQUIRED" if mode == "REQUIRED" else "REPEATED" if mode == "REPEATED" else "NULLABLE"
 
 
-def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
-    """The schema in which the Storage Read API would give these fields."""
-    return pa.schema([arrow_field(field) for field in fields])
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The schema in which the Storage Read API would give these columns."""
+    return pa.schema([arrow_field(column) for column in columns])
 
 
-def arrow_field(field: Field) -> pa.Field:
-    mode = _mode(field)
-    item = _item_type(field)
-    return pa.field(str(field["name"]), pa.list_(item) if mode == "REPEATED" else item, nullable=mode == "NULLABLE")
+def arrow_field(column: Column) -> pa.Field:
+    item = _item_type(column)
+    kind = pa.list_(item) if column.mode == "REPEATED" else item
+    return pa.field(column.name, kind, nullable=column.mode == "NULLABLE")
 
 
-def _item_type(field: Field) -> pa.DataType:
+def _item_type(column: Column) -> pa.DataType:
     """The Arrow type of one value. A type that is not known here is read as the text that BigQuery sends."""
-    name = type_name(field)
-    if name == "STRUCT":
-        return pa.struct([arrow_field(inner) for inner in field.get("fields") or ()])
-    if name.startswith("RANGE<"):
-        bound = ARROW_TYPES[name[6:-1]]
-        return pa.struct([pa.field("start", bound), pa.field("end", bound)])
-    return ARROW_TYPES.get(name, pa.string())
+    if column.type == "STRUCT":
+        return pa.struct([arrow_field(inner) for inner in column.fields])
+    if element := _range_element(column.type):
+        return pa.struct([pa.field("start", ARROW_TYPES[element]), pa.field("end", ARROW_TYPES[element])])
+    return ARROW_TYPES.get(column.type, pa.string())
 
 
-def table_of_rows(fields: Sequence[Field], rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+def _range_element(type_: str) -> str:
+    """`DATE` of `RANGE<DATE>`, "" of anything else."""
+    return type_[6:-1] if type_.startswith("RANGE<") else ""
+
+
+def table_of_rows(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows of `tabledata.list` (asked for with `useInt64Timestamp`) as an Arrow table."""
     records = list(rows)
-    schema = arrow_schema(fields)
+    schema = arrow_schema(columns)
     arrays = []
-    for index, field in enumerate(fields):
-        decode = decoder(field)
+    for index, column in enumerate(columns):
+        decode = decoder(column)
         values = [decode(record["f"][index]["v"]) for record in records]
         arrays.append(pa.array(values, schema.field(index).type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def decoder(field: Field) -> Callable[[Any], Any]:
-    """What turns one JSON cell of this field into the value that Arrow takes. NULL stays None."""
-    one = _value_decoder(field)
-    if _mode(field) == "REPEATED":
+def decoder(column: Column) -> Callable[[Any], Any]:
+    """What turns one JSON cell of this column into the value that Arrow takes. NULL stays None."""
+    one = _value_decoder(column)
+    if column.mode == "REPEATED":
         return lambda cell: [one(entry["v"]) for entry in cell or ()]
     return one
 
 
-def _value_decoder(field: Field) -> Callable[[Any], Any]:
-    name = type_name(field)
-    if name == "STRUCT":
-        return _struct_decoder(field.get("fields") or ())
-    if name.startswith("RANGE<"):
-        return _range_decoder(_CELLS[name[6:-1]])
-    decode = _CELLS.get(name, str)
+def _value_decoder(column: Column) -> Callable[[Any], Any]:
+    if column.type == "STRUCT":
+        return _struct_decoder(column.fields)
+    if element := _range_element(column.type):
+        return _range_decoder(_CELLS[element])
+    decode = _CELLS.get(column.type, str)
     return lambda cell: None if cell is None else decode(cell)
 
 
-def _struct_decoder(inner: Sequence[Field]) -> Callable[[Any], Any]:
-    decoders = [(str(field["name"]), decoder(field)) for field in inner]
+def _struct_decoder(fields: Sequence[Column]) -> Callable[[Any], Any]:
+    decoders = [(field.name, decoder(field)) for field in fields]
 
     def decode(cell: Any) -> dict[str, Any] | None:
         if cell is None:

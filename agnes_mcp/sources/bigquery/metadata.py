@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from agnes_mcp.models import Column, Partition, Table, TableSchema
-from agnes_mcp.sources.bigquery.attempts import Attempts
-from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
+from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
+from agnes_mcp.sources.bigquery.fields import arrow_schema, columns_of, table_of_rows
 from agnes_mcp.sources.bigquery.identifiers import DATASET, TABLE, TablePath
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from google.cloud import bigquery
 
 #: REST's `type` without case, space or underscore → the word that INFORMATION_SCHEMA.TABLES uses.
@@ -45,7 +46,7 @@ def fetch_resource(client: bigquery.Client, path: TablePath, attempts: Attempts)
 
     reference = bigquery.DatasetReference(path.project, path.dataset).table(path.table)
     found = attempts.run(
-        "reading the schema", lambda timeout_s: client.get_table(reference, retry=None, timeout=timeout_s)
+        "reading the schema", lambda timeout_s: client.get_table(reference, retry=NO_RETRY, timeout=timeout_s)
     )
     resource: dict[str, Any] = found.to_api_repr()
     return resource
@@ -108,37 +109,57 @@ def _number(value: object) -> int | None:
 
 
 def _moment(milliseconds: object) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(int(str(milliseconds)) / 1000, timezone.utc)
+    return None if milliseconds is None else datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
 
 
 def preview_rows(
+    client: bigquery.Client, path: TablePath, schema: TableSchema, columns: list[str], n: int, attempts: Attempts
+) -> pa.Table:
+    """Up to `n` rows of a stored table through `tabledata.list`, which bills nothing; columns in the given order."""
+    wanted = {name.casefold() for name in columns}
+    selected = [column for column in schema.columns if column.name.casefold() in wanted]
+    pages = row_pages(client, path, selected, attempts, max_rows=n)
+    rows = pa.concat_tables([arrow_schema(selected).empty_table(), *pages])
+    by_name = {column.name.casefold(): column.name for column in selected}
+    return rows.select([by_name[name.casefold()] for name in columns])
+
+
+def row_pages(
     client: bigquery.Client,
     path: TablePath,
-    resource: Mapping[str, Any],
-    columns: list[str],
-    n: int,
+    selected: list[Column],
     attempts: Attempts,
-) -> pa.Table:
-    """Up to `n` rows of a stored table through `tabledata.list`, which bills nothing. Columns in the order asked for."""
+    max_rows: int | None = None,
+    page_rows: int | None = None,
+) -> Iterator[pa.Table]:
+    """The rows of a stored table through REST, a page at a time, free; columns as the table's schema orders them."""
     from google.cloud import bigquery
 
-    by_name = {str(field["name"]).casefold(): field for field in resource["schema"]["fields"]}
-    chosen = [by_name[name.casefold()] for name in columns]
-    known = bigquery.Table.from_api_repr(dict(resource))
-    selected = [field for field in known.schema if field.name in {str(entry["name"]) for entry in chosen}]
+    fields = [bigquery.SchemaField(column.name, "STRING") for column in selected]
+    reference = bigquery.DatasetReference(path.project, path.dataset).table(path.table)
+    token: str | None = None
+    left = max_rows
+    while True:
 
-    def first_page(timeout_s: float) -> list[Mapping[str, Any]]:
-        pages = client.list_rows(known, selected, max_results=n, retry=None, timeout=timeout_s).pages
-        rows: list[Mapping[str, Any]] = []
-        for page in pages:
-            rows.extend(page.raw_page.get("rows") or ())
-        return rows
+        def read(timeout_s: float, at: str | None = token, most: int | None = left) -> tuple[list[Any], str | None]:
+            listing = client.list_rows(
+                reference,
+                fields,
+                max_results=most,
+                page_token=at,
+                page_size=page_rows,
+                retry=NO_RETRY,
+                timeout=timeout_s,
+            )
+            page = next(listing.pages, None)
+            return list(page.raw_page.get("rows") or ()) if page is not None else [], listing.next_page_token
 
-    rows = attempts.run("reading a preview", first_page)
-    # selectedFields does not order: cells come as the schema has them.
-    order = [field.name for field in selected]
-    in_schema_order = sorted(chosen, key=lambda field: order.index(str(field["name"])))
-    return table_of_rows(in_schema_order, rows[:n]).select([str(field["name"]) for field in chosen])
+        rows, token = attempts.run("reading rows", read)
+        rows = rows[:left]
+        yield table_of_rows(selected, rows)
+        left = None if left is None else left - len(rows)
+        if not token or left == 0:
+            return
 
 
 def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: Attempts) -> list[Table]:
@@ -151,9 +172,11 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
     found: list[Table] = []
     token: str | None = None
     while True:
-        page, token = attempts.run(
-            f"listing the dataset {dataset}", lambda timeout_s, at=token: _list_page(client, reference, at, timeout_s)
-        )
+
+        def read(timeout_s: float, at: str | None = token) -> tuple[list[str], str | None]:
+            return _list_page(client, reference, at, timeout_s)
+
+        page, token = attempts.run(f"listing the dataset {dataset}", read)
         found.extend(
             Table(
                 id=name,
@@ -175,6 +198,8 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
 def _list_page(
     client: bigquery.Client, reference: bigquery.DatasetReference, token: str | None, timeout_s: float
 ) -> tuple[list[str], str | None]:
-    listing = client.list_tables(reference, page_token=token, page_size=TABLES_PER_PAGE, retry=None, timeout=timeout_s)
+    listing = client.list_tables(
+        reference, page_token=token, page_size=TABLES_PER_PAGE, retry=NO_RETRY, timeout=timeout_s
+    )
     names = [entry.table_id for entry in next(listing.pages, ())]
     return names, listing.next_page_token

@@ -1,0 +1,18 @@
+"""Answers as a client receives them: the same facts as structured content and as one block of compact text."""
+
+from __future__ import annotations
+
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+from agnes_mcp.shaping import compact
+
+#: Reads what it is allowed to see and changes nothing.
+FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
+#: Reads, but may bill: repeating it bills again.
+BILLED = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+
+
+def answer(model: BaseModel) -> CallToolResult:
+    body = model.model_dump(mode="json")
+    return CallToolResult(content=[TextContent(type="text", text=compact(body))], structured_content=body)

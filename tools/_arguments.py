@@ -1,0 +1,47 @@
+"""The arguments that several tools share, with what an agent is told of them.
+
+Free text is plain `str`: the SDK parses every other string parameter as JSON first. null counts as not given.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from agnes_mcp.models import Aggregate
+
+
+def _empty_for_null(value: Any) -> Any:
+    return "" if value is None else value
+
+
+MAX_TEXT_CHARS = 16_384
+Text = Annotated[str, BeforeValidator(_empty_for_null), Field(max_length=MAX_TEXT_CHARS)]
+TableId = Annotated[str, Field(description="Table id from catalog", max_length=256, examples=["orders"])]
+ColumnName = Annotated[str, Field(max_length=300)]
+Select = Annotated[
+    list[ColumnName] | None,
+    Field(
+        description="Columns to return; name only those you need. Dotted paths reach STRUCT fields", max_length=2_000
+    ),
+]
+Where = Annotated[
+    str,
+    BeforeValidator(_empty_for_null),
+    Field(
+        description="One Boolean condition in the table's sql_flavor, without the word WHERE. No subqueries",
+        max_length=MAX_TEXT_CHARS,
+        examples=["event_date >= DATE '2026-01-01' AND country = 'CZ'"],
+    ),
+]
+GroupBy = Annotated[list[ColumnName] | None, Field(description="Columns to group by", max_length=100)]
+Aggregates = Annotated[
+    list[Aggregate] | None,
+    Field(description='e.g. [{"function":"count"},{"function":"sum","column":"amount"}]', max_length=100),
+]
+OrderBy = Annotated[
+    list[ColumnName] | None, Field(description="'column' or 'column DESC', of the answer's columns", max_length=100)
+]
+SampleRows = Annotated[int, Field(ge=1, le=100, description="Rows")]
+Limit = Annotated[int | None, Field(ge=1, description="Most rows to return; does not lower the price")]

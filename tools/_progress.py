@@ -1,0 +1,65 @@
+"""Progress from worker threads, told to the client at a pace it can use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+from mcp.server.mcpserver import Context
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Progress
+from agnes_mcp.server import Serving
+
+T = TypeVar("T")
+REPORT_EVERY_S = 0.1
+
+
+async def reported(ctx: Context[Serving], work: Callable[[Callable[[Progress], None]], Awaitable[T]]) -> T:
+    """The result of `work`, which is given a function that any thread may call with its progress.
+
+    The newest progress is sent, never backwards, a few times a second.
+    """
+    loop = asyncio.get_running_loop()
+    pump = _Pump(ctx)
+    outcome: list[T] = []
+    failure: list[AgnesError] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(pump.run)
+        try:
+            outcome.append(await work(lambda progress: _post(loop, pump, progress)))
+        except AgnesError as error:  # raised again outside, where no group wraps it
+            failure.append(error)
+        group.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _post(loop: asyncio.AbstractEventLoop, pump: _Pump, progress: Progress) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(pump.offer, progress)
+
+
+class _Pump:
+    def __init__(self, ctx: Context[Serving]) -> None:
+        self._ctx = ctx
+        self._newest: Progress | None = None
+        self._sent = -1.0
+        self._offered = anyio.Event()
+
+    def offer(self, progress: Progress) -> None:
+        self._newest = progress
+        self._offered.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._offered.wait()
+            self._offered = anyio.Event()
+            newest = self._newest
+            if newest is not None and newest.done > self._sent:
+                self._sent = newest.done
+                await self._ctx.report_progress(newest.done, newest.total, newest.message or None)
+            await anyio.sleep(REPORT_EVERY_S)

@@ -1,0 +1,39 @@
+"""`estimate`: the price of a scan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult
+
+from agnes_mcp.answers import EstimateAnswer
+from agnes_mcp.models import ScanRequest
+from agnes_mcp.server import AgnesServer, Serving
+
+from ._answers import FREE, answer
+from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, TableId, Where
+
+
+async def estimate(
+    ctx: Context[Serving],
+    table_id: TableId,
+    select: Select = None,
+    where: Where = "",
+    group_by: GroupBy = None,
+    aggregates: Aggregates = None,
+    order_by: OrderBy = None,
+    limit: Limit = 1000,
+) -> Annotated[CallToolResult, EstimateAnswer]:
+    """Call before scan or fetch on a remote table, with the same arguments: bytes, USD, a verdict (ok, needs_approval,
+    over_scan_cap, over_daily_quota) and advice to make it cheaper. Free; runs nothing. Local tables cost nothing."""
+    serving = ctx.request_context.lifespan_context
+    request = ScanRequest(
+        table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
+        limit=limit,
+    )  # fmt: skip
+    return answer(await serving.gateway.estimate(serving.principal, request))
+
+
+def register(server: AgnesServer) -> None:
+    server.offer(estimate, title="Estimate price", annotations=FREE)
