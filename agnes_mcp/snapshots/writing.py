@@ -62,9 +62,8 @@ def stage(
         with _Sink(path, call) as sink:
             _write_parquet(sink, _counted(regroup(batches, stored, call), content, path, min_free_bytes), stored)
             sink.sync()
-    with disk_errors("read the snapshot back"):
-        _read_back(path, sink.size_bytes, content.rows)
-    return Staged(content.rows, sink.size_bytes, sink.sha256.hexdigest(), content.hexdigest(), engine.columns(path))
+    columns = _read_back(path, sink.size_bytes, content.rows, engine)
+    return Staged(content.rows, sink.size_bytes, sink.sha256.hexdigest(), content.hexdigest(), columns)
 
 
 def regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema, call: Call) -> Iterator[pa.Table]:
@@ -127,21 +126,23 @@ def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], schema: pa.Schema) -
         raise
 
 
-def _read_back(path: Path, size_bytes: int, rows: int) -> None:
-    """What the disk has must be what was written, as far as its size and its footer tell."""
+def _read_back(path: Path, size_bytes: int, rows: int, engine: Engine) -> list[Column]:
+    """The columns that the disk has, which must have what was written, as far as its size and its footer tell."""
+    import duckdb
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        matches = os.lstat(path).st_size == size_bytes and pq.read_metadata(path).num_rows == rows
-    except pa.ArrowException:
-        matches = False
-    if not matches:
-        raise AgnesError(
-            "storage_failed",
-            "The snapshot read back from the disk is not what was written.",
-            "Nothing was kept. Check the disk of the snapshots folder, then call again.",
-        )
+        with disk_errors("read the snapshot back"):
+            if os.lstat(path).st_size == size_bytes and pq.read_metadata(path).num_rows == rows:
+                return engine.columns(path)
+    except (pa.ArrowException, duckdb.Error):
+        pass  # told below: the file is not what was written
+    raise AgnesError(
+        "storage_failed",
+        "The snapshot read back from the disk is not what was written.",
+        "Nothing was kept. Check the disk of the snapshots folder, then call again.",
+    )
 
 
 class _Sink(io.RawIOBase):

@@ -135,12 +135,9 @@ def test_force_replaces_a_snapshot_and_removes_its_old_file(tmp_path: Path) -> N
 def test_a_name_in_use_is_busy_for_others_and_loses_before_paying(tmp_path: Path) -> None:
     store, other = new_store(tmp_path, lock_wait_s=0.05), new_store(tmp_path, lock_wait_s=0.05)
     with store.claim(ANA, "s", new_call()) as claimed:
-        for attempt in (
-            lambda: other.write(ANA, "s", unpaid(), sessions(0).schema, FACTS, call=new_call()),
-            lambda: store.write(ANA, "s", unpaid(), sessions(0).schema, FACTS, force=True, call=new_call()),
-        ):
+        for contender, force in ((other, False), (store, True)):
             with pytest.raises(AgnesError) as refused:
-                attempt()
+                contender.write(ANA, "s", unpaid(), sessions(0).schema, FACTS, force=force, call=new_call())
             assert refused.value.kind == "snapshot_busy"
         put(other, "s", sessions(1), principal=BEN)
         put(other, "another", sessions(1))
