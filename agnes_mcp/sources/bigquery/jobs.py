@@ -1,0 +1,175 @@
+"""One query job: capped, labelled, watched, cancelled when nobody waits for it, and paid for to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions as api
+
+from agnes_mcp.calls import Call
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Receipt
+from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts, wait
+from agnes_mcp.sources.bigquery.complaints import read_job_error
+from agnes_mcp.sources.bigquery.errors import as_error
+from agnes_mcp.sources.bigquery.identifiers import TablePath
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+    from agnes_mcp.sources.bigquery.clients import Clients
+
+#: Pauses between two looks at a running job.
+FIRST_LOOK_S = 0.05
+LOOK_EVERY_S = 1.0
+#: After a cancel: how long to wait for BigQuery to say what the job has cost.
+SETTLE_TIMEOUT_S = 5.0
+#: BigQuery stops a job itself so long after we should have, in case this process is gone by then.
+ORPHAN_GRACE_S = 30.0
+
+
+class QueryJob:
+    """A job for one statement that bills at most `cap_bytes`. `receipt` is exact after `settle`."""
+
+    def __init__(self, clients: Clients, attempts: Attempts, sql: str, cap_bytes: int) -> None:
+        self._clients = clients
+        self._attempts = attempts
+        self._sql = sql
+        self._cap_bytes = cap_bytes
+        self.job_id = f"agnes_mcp_{secrets.token_hex(12)}"
+        self.receipt = Receipt(job_id=self.job_id)
+        self._submitted = False
+        self._job: bigquery.QueryJob | None = None
+
+    def run(self) -> TablePath:
+        """Insert the job, wait for its end, and return the table that holds its rows.
+
+        Raises BigQuery's complaint with the job's id and bill in `details`, or what stopped the call.
+        """
+        self._attempts.details["job_id"] = self.job_id
+        self._submitted = True
+        job = self._attempts.run("starting the query", self._insert)
+        self._job = job
+        delay_s = FIRST_LOOK_S
+        while job.state != "DONE":
+            self._report(job)
+            wait(self._attempts.call, delay_s)
+            delay_s = min(LOOK_EVERY_S, delay_s * 1.5)
+            self._attempts.run("waiting for the query", lambda timeout_s: self._reload(job, timeout_s))
+        self._read_bill(job)
+        if job.error_result:
+            raise self._failure(job)
+        destination = job.destination
+        return TablePath(destination.project, destination.dataset_id, destination.table_id)
+
+    def settle(self) -> None:
+        """Cancel the job if it may still run, then learn its bill; the cap is the bill where that cannot be learnt."""
+        if not self._submitted or (self._job is not None and self._job.state == "DONE"):
+            return
+        grace = Call(self._attempts.call.tool, self._attempts.call.principal, timeout_s=SETTLE_TIMEOUT_S)
+        attempts = Attempts(grace, self._attempts.tokens, {"job_id": self.job_id})
+        try:
+            if attempts.run("cancelling the query", self._cancel):
+                self._await_end(attempts)
+        except AgnesError:
+            self.receipt.bytes_billed = self._cap_bytes
+
+    def _insert(self, timeout_s: float) -> bigquery.QueryJob:
+        from google.cloud import bigquery
+
+        call = self._attempts.call
+        config = bigquery.QueryJobConfig(maximum_bytes_billed=self._cap_bytes, labels=labels_of(call))
+        if call.remaining_s is not None:
+            config.job_timeout_ms = int((call.remaining_s + ORPHAN_GRACE_S) * 1000)
+        try:
+            return self._clients.rest.query(
+                self._sql,
+                config,
+                job_id=self.job_id,
+                retry=NO_RETRY,
+                timeout=timeout_s,
+                job_retry=NO_RETRY,
+                project=self._clients.settings.billed_project,
+                location=self._location(),
+            )
+        except api.Conflict:  # an earlier try arrived, only its answer did not
+            return self._get(timeout_s)
+
+    def _get(self, timeout_s: float) -> bigquery.QueryJob:
+        job: Any = self._clients.rest.get_job(
+            self.job_id,
+            project=self._clients.settings.billed_project,
+            location=self._location(),
+            retry=NO_RETRY,
+            timeout=timeout_s,
+        )
+        return job  # type: ignore[no-any-return] # a job that we inserted as a query is one
+
+    def _reload(self, job: bigquery.QueryJob, timeout_s: float) -> None:
+        job.reload(retry=NO_RETRY, timeout=timeout_s)
+
+    def _cancel(self, timeout_s: float) -> bool:
+        """Whether there was a job to cancel. Cancelling one that has ended does nothing."""
+        try:
+            job: Any = self._clients.rest.cancel_job(
+                self.job_id,
+                project=self._clients.settings.billed_project,
+                location=self._location(),
+                retry=NO_RETRY,
+                timeout=timeout_s,
+            )
+        except api.NotFound:
+            return False
+        self._job = job
+        return True
+
+    def _await_end(self, attempts: Attempts) -> None:
+        job = self._job
+        delay_s = FIRST_LOOK_S
+        while job is not None and job.state != "DONE":
+            wait(attempts.call, delay_s)
+            delay_s = min(LOOK_EVERY_S, delay_s * 2)
+            job = self._job = attempts.run("waiting for the end of the query", self._get)
+        if job is not None:
+            self._read_bill(job)
+
+    def _location(self) -> str | None:
+        return self._clients.settings.location or None
+
+    def _read_bill(self, job: bigquery.QueryJob) -> None:
+        """A job that has ended without a figure has billed nothing."""
+        self.receipt.bytes_billed = int(job.total_bytes_billed or 0)
+        self.receipt.bytes_processed = job.total_bytes_processed
+        self.receipt.cache_hit = bool(job.cache_hit)
+
+    def _failure(self, job: bigquery.QueryJob) -> AgnesError:
+        details = {**self._attempts.details, "bytes_billed": self.receipt.bytes_billed}
+        return as_error(read_job_error(job.error_result or {}), "running the query", details)
+
+    def _report(self, job: bigquery.QueryJob) -> None:
+        """Work units done, as the job's newest timeline entry counts them."""
+        newest = job.timeline[-1] if job.timeline else None
+        done = int(newest.completed_units or 0) if newest else 0
+        left = int(newest.pending_units or 0) + int(newest.active_units or 0) if newest else 0
+        state = (job.state or "PENDING").lower()
+        self._attempts.call.report(done, done + left if left else None, f"BigQuery job {state}")
+
+
+_NOT_A_LABEL = re.compile(r"[^a-z0-9_-]")
+
+
+def labels_of(call: Call) -> dict[str, str]:
+    """Who runs a job and what for, as labels that BigQuery takes: ≤ 63 of a-z, 0-9, _, -. The principal is hashed."""
+    return {
+        "application": "agnes-mcp",
+        "tool": _label(call.tool),
+        "principal": hashlib.sha256(call.principal.encode()).hexdigest()[:16],
+        "request_id": _label(call.request_id),
+    }
+
+
+def _label(text: str) -> str:
+    return _NOT_A_LABEL.sub("-", text.lower())[:63]

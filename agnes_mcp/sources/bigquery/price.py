@@ -1,0 +1,91 @@
+"""What a statement would bill: a dry run of exactly that statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Price, Statement, TableSchema
+from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+MIB = 2**20
+#: "a minimum of 10 MB data processed per table referenced by the query": https://cloud.google.com/bigquery/pricing
+MINIMUM_PER_TABLE_BYTES = 10 * MIB
+#: Failures that leave the price unknown. Whatever else a dry run says, the statement itself would be told too.
+_UNKNOWN_PRICE = ("bq_upstream_error", "bq_unreachable", "bq_response_too_large")
+
+
+def price_of(
+    client: bigquery.Client, statement: Statement, schema: TableSchema, location: str, attempts: Attempts
+) -> Price:
+    """The bytes that BigQuery says it would process, and the most it can bill for them.
+
+    `path` is `direct_read` for a plain projection of a base table: no job runs, and Storage Read bills the bytes it
+    reads, which are those of the selected columns: the same figure as the dry run's, at a lower rate. `scan_bytes` is
+    None where BigQuery itself cannot tell (federated sources). Raises `estimate_failed` when no dry run came about,
+    and BigQuery's own complaint about the statement as it is.
+    """
+    job = _dry_run(client, statement.sql, location, attempts)
+    tables = sorted({f"{t.project}.{t.dataset_id}.{t.table_id}" for t in job.referenced_tables})
+    processed = _processed_bytes(job)
+    return Price(
+        scan_bytes=processed,
+        reserve_bytes=None if processed is None else reserve_bytes(processed, len(tables)),
+        path="direct_read" if readable_directly(statement, schema) else "query_job",
+        referenced_tables=tables,
+    )
+
+
+def reserve_bytes(processed: int, tables: int) -> int:
+    """The most that a query over `tables` tables can bill for `processed` bytes.
+
+    The bill is rounded up per table, Σ max(10 MiB, bytes rounded up to MiB), and a dry run gives only the sum of
+    bytes. The bill for it is highest when one table holds all of it and every other one costs its minimum.
+    """
+    rounded = -(-processed // MIB) * MIB
+    return max(MINIMUM_PER_TABLE_BYTES, rounded) + max(0, tables - 1) * MINIMUM_PER_TABLE_BYTES
+
+
+def readable_directly(statement: Statement, schema: TableSchema) -> bool:
+    """Whether Storage Read gives the statement's rows without a job: whole columns of a base table and nothing else."""
+    return (
+        statement.plain
+        and schema.entity_type == "BASE TABLE"
+        and not (schema.partition is not None and schema.partition.filter_required)
+        and all(schema.column(name) is not None for name in statement.source_columns)
+    )
+
+
+def _dry_run(client: bigquery.Client, sql: str, location: str, attempts: Attempts) -> bigquery.QueryJob:
+    from google.cloud import bigquery
+
+    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
+
+    def run(timeout_s: float) -> bigquery.QueryJob:
+        return client.query(
+            sql, config, location=location or None, retry=NO_RETRY, timeout=timeout_s, job_retry=NO_RETRY
+        )
+
+    try:
+        return attempts.run("estimating the cost", run)
+    except AgnesError as error:
+        if error.kind not in _UNKNOWN_PRICE:
+            raise
+        failed = AgnesError(
+            "estimate_failed",
+            f"The cost could not be estimated, so nothing was run. {error.message}",
+            error.hint,
+            {**error.details, "cause": error.kind},
+        )
+    raise failed
+
+
+def _processed_bytes(job: bigquery.QueryJob) -> int | None:
+    """None where BigQuery gives no figure, or says that it has no idea how far off its figure is."""
+    statistics = job._properties.get("statistics") or {}  # the client has no public word for the accuracy
+    if (statistics.get("query") or {}).get("totalBytesProcessedAccuracy") == "UNKNOWN":
+        return None
+    return None if job.total_bytes_processed is None else int(job.total_bytes_processed)

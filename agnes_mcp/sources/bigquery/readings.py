@@ -1,0 +1,121 @@
+"""Running reads: a query job's rows, and a base table's rows without a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Column, Receipt, Statement
+from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
+from agnes_mcp.sources.bigquery.fields import columns_of
+from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.jobs import QueryJob
+from agnes_mcp.sources.bigquery.rows import Rows, StorageReads, TableRows
+from agnes_mcp.sources.bigquery.sizes import logical_bytes
+
+if TYPE_CHECKING:
+    from google.cloud import bigquery
+
+    from agnes_mcp.sources.bigquery.clients import Clients
+
+
+class QueryReading:
+    """The rows of a query job. The job runs when `schema` is first asked for or the first row is.
+
+    `receipt` is exact after the `with` block: after an error and a cancel, too.
+    """
+
+    def __init__(self, clients: Clients, attempts: Attempts, storage: StorageReads, sql: str, cap_bytes: int) -> None:
+        self._clients = clients
+        self._attempts = attempts
+        self._storage = storage
+        self._job = QueryJob(clients, attempts, sql, cap_bytes)
+        self._rows: TableRows | None = None
+
+    @property
+    def receipt(self) -> Receipt:
+        return self._job.receipt
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and types of the result. Blocks until the job is done. Raises what the job ended with."""
+        return self._run().schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self._run()
+
+    def close(self) -> None:
+        """Cancel what still runs; settle the bill."""
+        self._job.settle()
+
+    def _run(self) -> TableRows:
+        """Reading the result table is free, whichever way its rows come."""
+        if self._rows is None:
+            result = self._job.run()
+            self._attempts.details["bytes_billed"] = self.receipt.bytes_billed
+            columns, total = self._describe(result)
+            self._rows = TableRows(self._clients, self._attempts, self._storage, result, columns, total)
+        return self._rows
+
+    def _describe(self, result: TablePath) -> tuple[list[Column], int]:
+        """Columns and exact row count of the result table: `tables.get`, free."""
+        from google.cloud import bigquery
+
+        reference = bigquery.DatasetReference(result.project, result.dataset).table(result.table)
+
+        def get(timeout_s: float) -> bigquery.Table:
+            return self._clients.rest.get_table(reference, retry=NO_RETRY, timeout=timeout_s)
+
+        found = self._attempts.run("reading the result", get)
+        return columns_of(field.to_api_repr() for field in found.schema), int(found.num_rows or 0)
+
+
+class DirectReading:
+    """Whole columns of a base table: no job, nothing to wait for.
+
+    Storage Read has no cap of its own, so what has arrived is counted as BigQuery counts it, and the read ends with an
+    error before more than `cap_bytes` is handed on. The receipt is that count: also of a read that ended early, whose
+    last messages on the wire (a few MiB) are billed and not counted.
+    """
+
+    def __init__(self, rows: Rows, columns: list[Column], cap_bytes: int) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._cap_bytes = cap_bytes
+        self.receipt = Receipt()
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._rows.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        read = 0
+        self.receipt.bytes_processed = 0
+        for batch in self._rows:
+            read += logical_bytes(batch, self._columns)
+            self.receipt.bytes_processed = read
+            self.receipt.bytes_billed = 0 if self._rows.free else read
+            if self.receipt.bytes_billed > self._cap_bytes:
+                raise _over_cap(read, self._cap_bytes)
+            yield batch
+
+    def close(self) -> None:
+        """Nothing is left running: the stream ends with its iteration."""
+
+
+def _over_cap(read: int, cap_bytes: int) -> AgnesError:
+    return AgnesError(
+        "bytes_billed_cap_reached",
+        f"The read was stopped after {read:,} bytes: {cap_bytes:,} were set aside for it.",
+        "The table has grown since it was priced. Call `estimate` again; select fewer columns, or narrow with WHERE.",
+        {"bytes_billed": read, "cap_bytes": cap_bytes},
+    )
+
+
+def direct_columns(statement: Statement, columns: list[Column]) -> list[Column]:
+    """The columns of a plain statement, in its order, as the table spells them."""
+    by_name = {column.name.casefold(): column for column in columns}
+    return [by_name[name.casefold()] for name in statement.source_columns]

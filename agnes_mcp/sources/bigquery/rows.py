@@ -1,0 +1,129 @@
+"""The rows of a stored table: through the Storage Read API, or through REST where that is not to be had."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Column
+from agnes_mcp.sources.bigquery.attempts import Attempts
+from agnes_mcp.sources.bigquery.complaints import Complaint
+from agnes_mcp.sources.bigquery.fields import arrow_schema
+from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.metadata import row_pages
+from agnes_mcp.sources.bigquery.streams import ReadSession
+
+if TYPE_CHECKING:
+    from agnes_mcp.sources.bigquery.clients import Clients
+
+_log = logging.getLogger(__name__)
+
+#: For so long after Storage Read failed to open, rows come through REST without asking again.
+REST_FOR_S = 600.0
+#: One REST page. BigQuery ends a page at 10 MB anyway.
+REST_PAGE_ROWS = 20_000
+#: What says that Storage Read is not to be had, rather than that the table is not: no role, no API, no way there.
+_NO_STORAGE_READ = ("bq_forbidden", "cross_project_forbidden", "bq_unreachable", "bq_upstream_error", "bq_not_found")
+
+
+class Rows(Protocol):
+    """Rows in the order and under the names of the columns asked for. `free`: reading them bills nothing."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def free(self) -> bool: ...
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
+class StorageReads:
+    """Opens read sessions; remembers for a while that they are not to be had."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._down_until = 0.0
+        self.problem = ""
+
+    def open(self, attempts: Attempts, path: TablePath, columns: list[str]) -> ReadSession | None:
+        """A read session, or None where Storage Read is not to be had. Said once in the log, and in `problem`."""
+        if time.monotonic() < self._down_until:
+            return None
+        try:
+            session = ReadSession(self._clients, attempts, path, columns)
+        except AgnesError as error:
+            if error.kind not in _NO_STORAGE_READ:
+                raise
+            attempts.call.check()
+            self._down_until = time.monotonic() + REST_FOR_S
+            if not self.problem:
+                _log.warning("Storage Read is not to be had; rows come through REST, slower: %s", error.message)
+            self.problem = error.message
+            return None
+        self.problem = ""
+        return session
+
+
+class TableRows:
+    """All rows of the table at `path`. With `total`, another number of rows is an error, never a short result."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        attempts: Attempts,
+        storage: StorageReads,
+        path: TablePath,
+        columns: list[Column],
+        total: int | None = None,
+    ) -> None:
+        self._clients = clients
+        self._attempts = attempts
+        self._storage = storage
+        self._path = path
+        self._columns = columns
+        self._names = [column.name for column in columns]
+        self._total = total
+        self._session: ReadSession | None = None
+        self._opened = False
+
+    @property
+    def session(self) -> ReadSession | None:
+        """The read session, opened on first use; None: rows come through REST."""
+        if not self._opened:
+            self._session = self._storage.open(self._attempts, self._path, self._names)
+            self._opened = True
+        return self._session
+
+    @property
+    def free(self) -> bool:
+        """REST rows are free."""
+        return self.session is None
+
+    @property
+    def schema(self) -> pa.Schema:
+        if self.session is None:
+            return arrow_schema(self._columns)
+        return pa.schema([self.session.schema.field(name) for name in self._names])
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        schema, received = self.schema, 0
+        for batch in self._batches():
+            received += batch.num_rows
+            self._attempts.call.report(received, self._total, f"{received:,} rows")
+            yield pa.RecordBatch.from_arrays([batch.column(name) for name in self._names], schema=schema)
+        if self._total is not None and received != self._total:
+            complaint = Complaint(0, "connectionCut", f"{received:,} of {self._total:,} rows arrived")
+            raise self._attempts.error(complaint, "reading rows")
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        if self.session is not None:
+            yield from self.session
+            return
+        for page in row_pages(self._clients.rest, self._path, self._columns, self._attempts, None, REST_PAGE_ROWS):
+            yield from page.to_batches()

@@ -1,0 +1,176 @@
+"""BigQuery as a `Source`. Importing this is cheap; Google's libraries load with the first question asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from agnes_mcp.calls import Call
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Price, Statement, Table, TableSchema
+from agnes_mcp.sources import Reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agnes_mcp.config import BigQuerySettings
+    from agnes_mcp.sources.bigquery.attach import Extension
+    from agnes_mcp.sources.bigquery.attempts import Attempts
+    from agnes_mcp.sources.bigquery.clients import Clients
+    from agnes_mcp.sources.bigquery.identifiers import TablePath
+    from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading
+    from agnes_mcp.sources.bigquery.rows import StorageReads
+    from agnes_mcp.warehouse import Warehouse
+
+
+class BigQuerySource:
+    """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
+
+    `warehouse`: where the DuckDB extension may attach datasets for reads of whole columns; without one, and wherever
+    the extension is not to be had, such reads go through the Storage Read client.
+    """
+
+    def __init__(self, settings: BigQuerySettings, warehouse: Warehouse | None = None) -> None:
+        self._settings = settings
+        self._warehouse = warehouse
+        self._lock = threading.Lock()
+        self._parts: _Parts | None = None
+        self._last_error = ""
+
+    def schema(self, table: Table, call: Call) -> TableSchema:
+        """One free `tables.get`. Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job."""
+        from agnes_mcp.sources.bigquery.metadata import fetch_resource, schema_of
+
+        with self._asking(table, call) as (parts, path, attempts):
+            return schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
+
+    def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
+        """Up to `n` rows by `tabledata.list`, free; None for what holds no rows of its own (views, external tables)."""
+        from agnes_mcp.sources.bigquery.metadata import STORED, preview_rows
+
+        if schema.entity_type not in STORED:
+            return None
+        with self._asking(table, call) as (parts, path, attempts):
+            return preview_rows(parts.clients.rest, path, schema, columns, n, attempts)
+
+    def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
+        """A dry run of exactly this statement; see `price_of` for what its figures mean."""
+        from agnes_mcp.sources.bigquery.price import price_of
+
+        with self._asking(table, call) as (parts, _, attempts):
+            return price_of(parts.clients.rest, statement, schema, self._settings.location, attempts)
+
+    @contextmanager
+    def read(
+        self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
+    ) -> Iterator[Reading]:
+        """Run the statement along `price.path`. BigQuery is asked when the reading's `schema` or first row is.
+
+        A query job bills at most `price.reserve_bytes`: BigQuery itself holds that cap. The receipt is exact after the
+        `with` block, however it ended; an error that a job ended with holds `job_id` and `bytes_billed` in `details`.
+        """
+        with self._asking(table, call) as (parts, path, attempts):
+            reading = self._reading(parts, path, attempts, schema, statement, price)
+            try:
+                yield cast("Reading", reading)  # the protocol's attributes are read-only properties here
+            finally:
+                reading.close()
+
+    def discover(self, call: Call) -> list[Table]:
+        """Every table of the configured `datasets`, by `tables.list`, free. Nothing is read of any single table."""
+        from agnes_mcp.sources.bigquery.metadata import list_dataset
+
+        with self._asking(None, call) as (parts, _, attempts):
+            project = self._settings.project
+            found = [list_dataset(parts.clients.rest, project, name, attempts) for name in self._settings.datasets]
+        return [table for tables in found for table in tables]
+
+    def health(self) -> dict[str, Any]:
+        """Token age, the extension's state, the last error's kind. No network, no secrets."""
+        parts = self._parts
+        state: dict[str, Any] = {"project": self._settings.project, "billing_project": self._settings.billed_project}
+        if parts is not None:
+            state["token"] = parts.clients.tokens.health()
+            state["storage_read"] = parts.storage.problem or "ok"
+            state["extension"] = parts.extension.state if parts.extension is not None else "not used"
+        if self._last_error:
+            state["last_error"] = self._last_error
+        return state
+
+    def close(self) -> None:
+        with self._lock:
+            parts, self._parts = self._parts, None
+        if parts is not None:
+            parts.clients.close()
+
+    @contextmanager
+    def _asking(self, table: Table | None, call: Call) -> Iterator[tuple[_Parts, TablePath, Attempts]]:
+        """What a question needs; notes the kind of the error it ends with."""
+        from agnes_mcp.sources.bigquery.attempts import Attempts
+        from agnes_mcp.sources.bigquery.identifiers import TablePath, table_path
+
+        try:
+            parts = self._open()
+            path = table_path(table, self._settings.project) if table is not None else TablePath("", "", "")
+            yield parts, path, Attempts(call, parts.clients.tokens, {"table_id": table.id} if table else {})
+        except AgnesError as error:
+            self._last_error = error.kind
+            raise
+
+    def _open(self) -> _Parts:
+        with self._lock:
+            if self._parts is None:
+                self._parts = _Parts.of(self._settings, self._warehouse)
+            return self._parts
+
+    def _reading(
+        self,
+        parts: _Parts,
+        path: TablePath,
+        attempts: Attempts,
+        schema: TableSchema,
+        statement: Statement,
+        price: Price,
+    ) -> DirectReading | QueryReading:
+        from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
+        from agnes_mcp.sources.bigquery.rows import Rows, TableRows
+
+        if price.reserve_bytes is None:
+            raise AgnesError(
+                "estimate_failed",
+                "What this would cost is not known, so it was not run.",
+                "Ask for something whose cost BigQuery can tell: a table instead of a federated source.",
+            )
+        if price.path != "direct_read":
+            return QueryReading(parts.clients, attempts, parts.storage, statement.sql, price.reserve_bytes)
+        columns = direct_columns(statement, schema.columns)
+        rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
+        if parts.extension is not None and parts.extension.serves(columns):
+            from agnes_mcp.sources.bigquery.attach import ExtensionRows
+
+            rows = ExtensionRows(parts.extension, path, columns, attempts.call, rows)
+        return DirectReading(rows, columns, price.reserve_bytes)
+
+
+class _Parts:
+    """What is built on first use."""
+
+    def __init__(self, clients: Clients, storage: StorageReads, extension: Extension | None) -> None:
+        self.clients = clients
+        self.storage = storage
+        self.extension = extension
+
+    @classmethod
+    def of(cls, settings: BigQuerySettings, warehouse: Warehouse | None) -> _Parts:
+        from agnes_mcp.sources.bigquery.clients import Clients
+        from agnes_mcp.sources.bigquery.rows import StorageReads
+
+        clients = Clients(settings)
+        extension = None
+        if warehouse is not None:
+            from agnes_mcp.sources.bigquery.attach import Extension
+
+            extension = Extension(settings, clients.tokens, warehouse)
+        return cls(clients, StorageReads(clients), extension)
