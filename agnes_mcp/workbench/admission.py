@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, Protocol
 
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.workbench import functions, grammar
+from agnes_mcp.workbench import functions, grammar, series
 
 #: 100,000 ANDs take the parser 40 seconds; 16 KB of anything takes it a fraction of one.
 MAX_TEXT_BYTES = 16 * 1024
@@ -135,6 +135,7 @@ class _Gate:
             "WINDOW": self._check_window,
             "table_call": self._check_table_function,
             "JOIN": self._check_join,
+            "POSITIONAL_REFERENCE": self._check_position,
         }
 
     def walk(self, statement: Node) -> None:
@@ -208,6 +209,10 @@ class _Gate:
         if node["ref_type"] not in grammar.JOIN_SYNTAX:
             self.refuse(f"a {str(node['ref_type']).lower()} join", "Join on columns.")
 
+    def _check_position(self, node: Node, scope: Scope) -> None:
+        if node["query_location"] != _NO_LOCATION:  # the parser itself writes ARRAY(SELECT …) with one, placed nowhere
+            self.refuse("POSITIONAL_REFERENCE")
+
     def _check_window(self, node: Node, scope: Scope) -> None:
         self._check_name(str(node["function_name"]), functions.FUNCTIONS)
 
@@ -226,19 +231,14 @@ class _Gate:
         self._check_schema(node)
         if name in functions.BOUNDED:
             position, bound = functions.BOUNDED[name]
-            literal = _integer(node["children"], position)
+            literal = series.integer(node["children"], position)
             if literal is None or not 0 <= literal <= bound:
                 self.refuse(f"the function {name}()", functions.INSTEAD[name])
         elif name in functions.SERIES:
-            self._check_series(name, node["children"])
+            if not series.is_bounded(node["children"]):
+                self.refuse(f"{name}() as a list", functions.INSTEAD[name])
         elif not (node.get("is_operator") and name in functions.OPERATORS):
             self._check_name(name, functions.FUNCTIONS | functions.OPERATORS)
-
-    def _check_series(self, name: str, arguments: list[Node]) -> None:
-        numbers = [_integer(arguments, position) for position in range(len(arguments))]
-        exact = [number for number in numbers if number is not None]
-        if not exact or len(exact) != len(numbers) or _length(exact) > functions.SERIES_ELEMENTS:
-            self.refuse(f"{name}() as a list", functions.INSTEAD[name])
 
     def _check_schema(self, node: Node) -> None:
         name, schema = str(node["function_name"]).lower(), node.get("schema")
@@ -274,18 +274,3 @@ def table_not_found(name: str, visible: list[str]) -> AgnesError:
         f"{hint} A remote table is first fetched into a snapshot.",
         {"table": name[:80], "nearest": near},
     )
-
-
-def _integer(arguments: list[Node], position: int) -> int | None:
-    """The argument at `position` where it is a literal integer."""
-    if position >= len(arguments) or arguments[position].get("class") != "CONSTANT":
-        return None
-    value = arguments[position]["value"].get("value")
-    return value if type(value) is int else None
-
-
-def _length(bounds: list[int]) -> int:
-    """How many elements range(stop), range(start, stop) or range(start, stop, step) gives."""
-    start, stop = (0, bounds[0]) if len(bounds) == 1 else (bounds[0], bounds[1])
-    step = bounds[2] if len(bounds) > 2 else 1
-    return 0 if step == 0 else abs((stop - start) // step)

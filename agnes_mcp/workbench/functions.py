@@ -76,10 +76,9 @@ weighted_avg xor year yearweek
 #: name → (index of the argument, largest value).
 BOUNDED: dict[str, tuple[int, int]] = {"repeat": (1, 1000), "lpad": (1, 1000), "rpad": (1, 1000)}
 
-#: `range` and `generate_series` as a scalar build the whole list in memory: all arguments must be literal integers and
-#: the list no longer than this. In FROM they stream, and need no bound.
+#: As a scalar these build the whole list in memory, and are admitted where literals bound it (`series`). In FROM they
+#: stream, and need no bound.
 SERIES = frozenset({"range", "generate_series"})
-SERIES_ELEMENTS = 100_000
 
 #: Functions that may stand in FROM.
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
@@ -107,6 +106,13 @@ INSTEAD: dict[str, str] = {
     "list_aggregate": "Name the aggregate itself: list_sum, list_avg, list_max, list_string_agg, …",
     "list_aggr": "Name the aggregate itself: list_sum, list_avg, list_max, list_string_agg, …",
     "array_aggregate": "Name the aggregate itself: list_sum, list_avg, list_max, list_string_agg, …",
+    "charindex": "Use position('x' IN text) or strpos(text, 'x').",
+    "dateadd": "Write my_date + INTERVAL 1 DAY.",
+    "getdate": "Use now() or current_date.",
+    "iff": "Use if(condition, a, b) or CASE.",
+    "initcap": "Combine upper(left(text, 1)) || lower(text[2:]).",
+    "isnull": "Use coalesce(a, b), or a IS NULL.",
+    "nvl": "Use coalesce(a, b).",
     "getenv": "The environment is not readable from SQL.",
     "current_setting": "Settings are fixed by the server; the time zone is UTC.",
     "range": "In FROM it has no bound: FROM range(0, 1000) t(n).",

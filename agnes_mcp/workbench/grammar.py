@@ -50,6 +50,7 @@ EXPRESSIONS: dict[str, Fields] = {
     },
     "LAMBDA": _EXPRESSION | {"lhs": EXPRESSION, "expr": EXPRESSION},
     "OPERATOR": _EXPRESSION | {"children": EXPRESSION},
+    "POSITIONAL_REFERENCE": _EXPRESSION | {"index": SCALAR},
     "STAR": _EXPRESSION
     | {
         "relation_name": SCALAR,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import confinement, engine, failures, frames
+from agnes_mcp.workbench import columns, confinement, engine, failures, frames
 from agnes_mcp.workbench.admission import Parser
 from agnes_mcp.workbench.views import View
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 #: Rows of a batch: what may be computed past the limit. Small answers should not wait for a large batch.
 SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 2048, 16384
-
-#: Types whose Arrow form a client could not read.
-_OPAQUE_TYPE = re.compile(r"(BIT|BIGNUM|VARIANT)(\[\d*\])*")
 
 Admit = Callable[[str, Sequence[str], Parser], list[str]]
 
@@ -64,11 +60,11 @@ class Query:
         self._instance.execute(sql)
         description = self._instance.description or []
         types = [str(column[1]) for column in description]
-        _check_types(types)
+        columns.check_types(types)
         batch_rows = SMALL_BATCH_ROWS if limit_rows < SMALL_BATCH_ROWS else LARGE_BATCH_ROWS
         reader = self._instance.to_arrow_reader(batch_rows)
-        names = unique_names([str(column[0]) for column in description])
-        stream = _Stream(self._answers, reader.schema, names)
+        schema = columns.readable_schema(reader.schema, [str(column[0]) for column in description])
+        stream = _Stream(self._answers, schema)
         cut_by = stream.copy(reader, limit_rows, max_bytes)
         done = {"rows": stream.rows, "cut_by": cut_by, "types": types}
         frames.send_json(self._answers, frames.DONE, done)
@@ -84,9 +80,8 @@ class Query:
 class _Stream:
     """Record batches on their way out, as one Arrow IPC stream in pieces."""
 
-    def __init__(self, answers: BinaryIO, schema: pa.Schema, names: list[str]) -> None:
-        self._answers = answers
-        self._schema = pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+    def __init__(self, answers: BinaryIO, schema: pa.Schema) -> None:
+        self._answers, self._schema = answers, schema
         self._piece = io.BytesIO()
         self._writer = pa.ipc.new_stream(self._piece, self._schema)
         self.rows = 0
@@ -111,7 +106,7 @@ class _Stream:
 
     def _send(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self._writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=self._schema))
+            self._writer.write_batch(pa.record_batch(columns.Renamed(batch, self._schema)))
             self.rows += batch.num_rows
             self._bytes += batch.nbytes
             self._flush()
@@ -138,26 +133,3 @@ def _row_too_large(max_bytes: int) -> AgnesError:
         "Select fewer columns, or shorten long texts and lists (left(text, 200), list[1:20]).",
         {"max_bytes": max_bytes},
     )
-
-
-def _check_types(types: list[str]) -> None:
-    for name in types:
-        if _OPAQUE_TYPE.fullmatch(name):
-            raise AgnesError(
-                "query_failed",
-                f"A column of the result has the type {name}, which cannot leave the engine.",
-                "Cast it: CAST(my_column AS VARCHAR).",
-            )
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Column names as given; the second `a` becomes `a_2`, the third `a_3`, past names that are taken. Case counts."""
-    taken, result = set(names), list[str]()
-    seen: set[str] = set()
-    for name in names:
-        number, free = 2, name
-        while free in seen or (free != name and free in taken):
-            free, number = f"{name}_{number}", number + 1
-        seen.add(free)
-        result.append(free)
-    return result

@@ -1,0 +1,68 @@
+"""The columns of a result in a form that every reader of Arrow can take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from agnes_mcp.errors import AgnesError
+
+#: Types whose Arrow form a client could not read.
+_OPAQUE_TYPE = re.compile(r"(BIT|BIGNUM|VARIANT)(\[\d*\])*")
+
+
+def check_types(types: Sequence[str]) -> None:
+    """Raise `query_failed` for a column that Arrow would carry as meaningless bytes, or not at all."""
+    for name in types:
+        if _OPAQUE_TYPE.fullmatch(name):
+            raise AgnesError(
+                "query_failed",
+                f"A column of the result has the type {name}, which cannot leave the engine.",
+                "Cast it: CAST(my_column AS VARCHAR).",
+            )
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Column names as given; the second `a` becomes `a_2`, the third `a_3`, past names that are taken. Case counts."""
+    taken, seen = set(names), dict[str, None]()
+    for name in names:
+        number, free = 2, name
+        while free in seen or (free != name and free in taken):
+            free, number = f"{name}_{number}", number + 1
+        seen[free] = None
+    return list(seen)
+
+
+def readable_schema(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The schema under unique names; fields of structs too, where `row(1, 'a')` has none: `f1`, `f2`."""
+    columns = zip(schema, unique_names(names), strict=True)
+    return pa.schema([field.with_name(name).with_type(_readable(field.type)) for field, name in columns])
+
+
+def _readable(kind: Any) -> Any:
+    types = pa.types
+    if types.is_struct(kind):
+        names = unique_names([field.name or f"f{number}" for number, field in enumerate(kind, start=1)])
+        return pa.struct(
+            [field.with_name(name).with_type(_readable(field.type)) for field, name in zip(kind, names, strict=True)]
+        )
+    if types.is_map(kind):
+        return pa.map_(_readable(kind.key_type), _readable(kind.item_type))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_readable(kind.value_type), kind.list_size)
+    if types.is_list(kind):
+        return pa.list_(_readable(kind.value_type))
+    return kind
+
+
+class Renamed:
+    """A record batch under another schema of the same layout, by Arrow's own interface: `pa.record_batch(Renamed(…))`."""
+
+    def __init__(self, batch: pa.RecordBatch, schema: pa.Schema) -> None:
+        self._batch, self._schema = batch, schema
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        return self._schema.__arrow_c_schema__(), self._batch.__arrow_c_array__()[1]

@@ -1,0 +1,39 @@
+"""Analytics that an agent writes: admitted, and answered as plain DuckDB answers (P-14, P-15)."""
+
+from __future__ import annotations
+
+import duckdb
+import pytest
+from support.workbench_cases import Case, Dataset, cases, plain, rows, run, stated_rows
+
+from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.views import view_statements
+
+ACCEPTED = cases("accepted.sql")
+
+
+@pytest.fixture(scope="module")
+def oracle(dataset: Dataset) -> duckdb.DuckDBPyConnection:
+    """Plain DuckDB, unconfined, over the same files."""
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    for number, view in enumerate(dataset.views):
+        for statement in view_statements(view, f"file_{number}"):
+            con.execute(statement)
+    return con
+
+
+def test_the_table_of_cases_is_large() -> None:
+    assert len(ACCEPTED) >= 80
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: f"line{case.line}")
+def test_an_analytic_query_is_answered_as_plain_duckdb_answers(
+    case: Case, bench: Workbench, dataset: Dataset, oracle: duckdb.DuckDBPyConnection
+) -> None:
+    answer = rows(run(bench, case.sql, dataset.views))
+    table = oracle.execute(case.sql).to_arrow_table()
+    expected = [plain(row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+    assert sorted(map(repr, answer)) == sorted(map(repr, expected))
+    if case.stated:
+        assert answer == stated_rows(case)
