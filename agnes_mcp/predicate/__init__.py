@@ -5,8 +5,8 @@ A predicate passes these gates, each in its own module, and is refused at the fi
     characters      1  a string of at most 8,192 printable characters
     lexemes         2  cut into lexemes of a closed list; between them only ASCII white space
     shape           2  bounded: tokens, brackets, calls, CASE, runs of NOT
-    operators,      3  read by a small grammar: one condition over the columns of one table. Functions and types are on lists,
-    operands,       4  by the name that was written; patterns, formats, positions and counts are literals
+    operators,      3  read by a small grammar: one condition over the columns of one table. Functions and types are
+    operands,       4  on lists, by the name that was written; patterns, formats, positions and counts are literals
     calls, columns  5  every path leads to a value in the schema; the condition is true, false or NULL
     second_reading  6  rendered from the tree, the text is parsed by sqlglot into the same tree, of listed nodes only
     skeleton        7  the finished statement holds one SELECT, one table, this predicate, and the server's own clauses
@@ -21,22 +21,17 @@ from typing import Any, cast
 from sqlglot import exp
 
 from agnes_mcp.models import Dialect, TableSchema
-from agnes_mcp.predicate.bigquery import BIGQUERY
 from agnes_mcp.predicate.characters import check_characters
 from agnes_mcp.predicate.columns import Columns
-from agnes_mcp.predicate.duckdb import DUCKDB
+from agnes_mcp.predicate.dialects import RULES
 from agnes_mcp.predicate.lexemes import cut
 from agnes_mcp.predicate.operators import Operators
 from agnes_mcp.predicate.refusals import first_of
-from agnes_mcp.predicate.rules import Rules
 from agnes_mcp.predicate.second_reading import confirm_reading, render
 from agnes_mcp.predicate.shape import check_shape
 from agnes_mcp.predicate.skeleton import confirm_skeleton
 
 __all__ = ["RULES", "confirm_skeleton", "render_predicate", "validate_predicate"]
-
-#: What each dialect allows.
-RULES: dict[Dialect, Rules] = {"bigquery": BIGQUERY, "duckdb": DUCKDB}
 
 
 def validate_predicate(text: Any, schema: TableSchema, dialect: Dialect) -> exp.Expression:
@@ -54,7 +49,7 @@ def validate_predicate(text: Any, schema: TableSchema, dialect: Dialect) -> exp.
     if reader.faults:
         raise first_of(reader.faults)
     confirm_reading(tree, rules, checked)
-    return cast(exp.Expression, tree)
+    return cast("exp.Expression", tree)
 
 
 def render_predicate(expression: exp.Expression, dialect: Dialect) -> str:

@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from agnes_mcp.errors import nearest
 from agnes_mcp.predicate import nodes
-from agnes_mcp.predicate.columns import Unresolved, field_of
+from agnes_mcp.predicate.columns import UnresolvedError, field_of
 from agnes_mcp.predicate.cursor import Cursor, Read
 from agnes_mcp.predicate.hints import FUNCTION_HINTS
 from agnes_mcp.predicate.kinds import NULL, OTHER, TEXT, Kind, kind_of
@@ -18,8 +18,6 @@ _SUBSCRIPTS = {"OFFSET": (0, False), "SAFE_OFFSET": (0, True), "ORDINAL": (1, Fa
 
 
 class Calls(Cursor):
-    _growing = 0  # how many growing replacements enclose what is being read
-
     def expression(self) -> Read:
         """Any expression. The operators are one floor up."""
         raise NotImplementedError
@@ -67,7 +65,7 @@ class Calls(Cursor):
             case "condition":
                 return self.condition(signature.name)
             case "part":
-                part, _ = self.part()
+                part, _ = self.part(f"Call it as {signature}.")
                 return Read(part, OTHER, lexeme.start)
             case "interval":
                 return self._interval_argument(signature)
@@ -75,9 +73,6 @@ class Calls(Cursor):
                 return self._list_argument(signature)
             case "text" | "unit" | "growth":
                 return self._text_argument(signature, wanted, before)
-        grows = signature.name in ("REPLACE", "REGEXP_REPLACE") and not before
-        if not grows:
-            return self.expression()
         return self.expression()
 
     def _interval_argument(self, signature: Signature) -> Read:
@@ -113,19 +108,19 @@ class Calls(Cursor):
         longest = len(str(replaced.this)) if signature.name == "REPLACE" else 0
         if len(lexeme.value) <= longest:
             return
-        nested = any(node.meta.get("grows") for node in before[0].node.walk())
+        nested = any(id(node) in self.growing for node in before[0].node.walk())
         if nested or len(lexeme.value) > MAX_REPLACEMENT_CHARS:
-            hint = f"Replace by at most {MAX_REPLACEMENT_CHARS} characters, and do not nest replacements that make a text longer."
+            hint = f"Replace by at most {MAX_REPLACEMENT_CHARS} characters; do not nest what makes a text longer."
             raise self.refuse("too_complex", f"{signature.name} would let a text grow without bound.", hint, lexeme)
-        replaced.meta["grows"] = True
+        self.growing.add(id(replaced))
 
-    def part(self) -> tuple[exp.Expr, str]:
+    def part(self, usage: str) -> tuple[exp.Expr, str]:
         """A date part: `DAY`, and in BigQuery `WEEK(MONDAY)`."""
         lexeme = self.advance()
         word = lexeme.value
         if lexeme.kind != "word" or word not in self.rules.parts:
             shown = self.source(lexeme)[:40] or "Nothing"
-            hint = f"Write it without quotes, as one of {', '.join(sorted(self.rules.parts))}."
+            hint = f"{usage} A part is one word without quotes: {', '.join(sorted(self.rules.parts))}."
             raise self.refuse("parse_error", f"{shown} is not a part of a date.", hint, lexeme)
         if word == "WEEK" and self.rules.week_starts and self.take_symbol("("):
             day = self.advance()
@@ -148,7 +143,7 @@ class Calls(Cursor):
     def _placed(self, path: list[Lexeme]) -> Read:
         try:
             place = self.columns.find([self._spelled(segment) for segment in path])
-        except Unresolved as unresolved:
+        except UnresolvedError as unresolved:
             self.note(unresolved, path[unresolved.segment])
             return self._skip_subscripts(path[0].start)
         read = Read(nodes.column([place.name]), place.kind, path[0].start)
@@ -164,7 +159,7 @@ class Calls(Cursor):
         for segment in path:
             try:
                 field = field_of(kind, shown or "the element", self._spelled(segment), 0)
-            except Unresolved as unresolved:
+            except UnresolvedError as unresolved:
                 self.note(unresolved, segment)
                 return Read(read.node, OTHER, read.start)
             fields.append(field.name)

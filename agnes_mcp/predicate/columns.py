@@ -9,7 +9,7 @@ from agnes_mcp.models import Column, TableSchema
 from agnes_mcp.predicate.kinds import Kind, kind_of
 
 
-class Unresolved(Exception):
+class UnresolvedError(Exception):
     """No such column. `kind` is `unknown_column` or `cross_table_reference`; `segment` is where the path breaks off."""
 
     def __init__(self, kind: str, message: str, hint: str, segment: int, close: list[str]) -> None:
@@ -19,7 +19,7 @@ class Unresolved(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """The start of a path: the column's own spelling, its kind, and how many segments it took (2 with the table's name)."""
+    """The start of a path: the column's own spelling, its kind, and how many segments that took: 2 after the table."""
 
     name: str
     kind: Kind
@@ -49,7 +49,7 @@ class Columns:
             return Place(column.name, kind_of(column), 1)
         if len(path) == 1:
             raise self._unknown(path[0], 0)
-        raise Unresolved(
+        raise UnresolvedError(
             "cross_table_reference",
             f"{path[0][:80]!r} is neither a column of {self.table_id} nor {self.table_id} itself.",
             f"A predicate reads only the columns of {self.table_id}; leave {path[0][:40]!r} out.",
@@ -57,7 +57,7 @@ class Columns:
             nearest(path[0], self._names()),
         )
 
-    def _unknown(self, name: str, segment: int) -> Unresolved:
+    def _unknown(self, name: str, segment: int) -> UnresolvedError:
         return unknown(name, f"The table {self.table_id!r}", self._names(), segment)
 
     def _names(self) -> list[str]:
@@ -69,26 +69,28 @@ def _leads(column: Column, name: str) -> bool:
 
 
 def field_of(record: Kind, path: str, name: str, segment: int) -> Column:
-    """The field `name` of what stands at `path`. Raises `Unresolved` where there is none."""
+    """The field `name` of what stands at `path`. Raises `UnresolvedError` where there is none."""
     field = next((f for f in record.fields if f.name.casefold() == name.casefold()), None)
     if field is not None:
         return field
     if record.family == "list":
-        raise Unresolved(
+        raise UnresolvedError(
             "unknown_column",
             f"{path[:80]} is a list, and {name[:80]!r} looks inside it.",
             "Take one element first, for example [SAFE_OFFSET(0)] in BigQuery or [1] in DuckDB.",
             segment,
             [],
         )
+    if not record.fields:
+        json = "Use JSON_VALUE(column, '$.path') in BigQuery, json_extract_string(column, '$.path') in DuckDB."
+        hint = json if record.family == "json" else f"Compare {path[:80]} itself."
+        message = f"{path[:80]} has no fields, so there is no {name[:80]!r} in it."
+        raise UnresolvedError("unknown_column", message, hint, segment, [])
     raise unknown(name, path[:80], [f.name for f in record.fields], segment)
 
 
-def unknown(name: str, where: str, known: list[str], segment: int) -> Unresolved:
+def unknown(name: str, where: str, known: list[str], segment: int) -> UnresolvedError:
     close = nearest(name, known)
-    hint = (
-        f"Did you mean {' or '.join(c[:80] for c in close)}?"
-        if close
-        else "Call `schema` for the columns of this table."
-    )
-    return Unresolved("unknown_column", f"{where} has no column {name[:80]!r}.", hint, segment, close)
+    listed = f"It has {', '.join(known)}." if len(", ".join(known)) <= 200 else "Call `schema` for the table's columns."
+    hint = f"Did you mean {' or '.join(c[:80] for c in close)}?" if close else listed
+    return UnresolvedError("unknown_column", f"{where} has no column {name[:80]!r}.", hint, segment, close)

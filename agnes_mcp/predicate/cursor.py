@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlglot import exp
 
 from agnes_mcp.errors import PredicateError
-from agnes_mcp.predicate.columns import Columns, Unresolved
+from agnes_mcp.predicate.columns import Columns, UnresolvedError
 from agnes_mcp.predicate.hints import OPERATOR_HINTS
 from agnes_mcp.predicate.kinds import Kind
 from agnes_mcp.predicate.lexemes import Lexeme
@@ -15,15 +15,17 @@ from agnes_mcp.predicate.refusals import refuse
 from agnes_mcp.predicate.rules import Rules
 
 _QUERY_WORDS = frozenset({"SELECT", "WITH", "FROM", "TABLE", "VALUES", "EXISTS"})
-_STATEMENT_WORDS = frozenset(
-    """INSERT UPDATE DELETE DROP TRUNCATE ALTER CREATE COPY MERGE GRANT REVOKE CALL EXECUTE EXPORT LOAD ATTACH DETACH
-    INSTALL PRAGMA SET REPLACE VACUUM EXPLAIN DECLARE BEGIN COMMIT ROLLBACK USE""".split()
-)
-_CLAUSE_WORDS = frozenset(
-    """UNION INTERSECT EXCEPT LIMIT OFFSET ORDER GROUP HAVING QUALIFY WINDOW TABLESAMPLE FETCH JOIN LEFT RIGHT FULL INNER
-    CROSS NATURAL WHERE ON USING AS OVER FILTER WITHIN RESPECT IGNORE FOR USING SAMPLE PIVOT UNPIVOT INTO RETURNING
-    LATERAL COLLATE AT ANY ALL SOME ESCAPE SIMILAR GLOB OVERLAPS""".split()
-)
+_STATEMENTS = """
+    INSERT UPDATE DELETE DROP TRUNCATE ALTER CREATE COPY MERGE GRANT REVOKE CALL EXECUTE EXPORT LOAD ATTACH DETACH
+    INSTALL PRAGMA SET REPLACE VACUUM EXPLAIN DECLARE BEGIN COMMIT ROLLBACK USE
+"""
+_CLAUSES = """
+    UNION INTERSECT EXCEPT LIMIT OFFSET ORDER GROUP HAVING QUALIFY WINDOW TABLESAMPLE FETCH JOIN LEFT RIGHT FULL INNER
+    CROSS NATURAL WHERE ON USING AS OVER FILTER WITHIN RESPECT IGNORE FOR SAMPLE PIVOT UNPIVOT INTO RETURNING LATERAL
+    COLLATE AT ANY ALL SOME ESCAPE SIMILAR GLOB OVERLAPS
+"""
+_STATEMENT_WORDS = frozenset(_STATEMENTS.split())
+_CLAUSE_WORDS = frozenset(_CLAUSES.split())
 
 
 class Read(NamedTuple):
@@ -41,6 +43,7 @@ class Cursor:
     def __init__(self, text: str, lexemes: list[Lexeme], columns: Columns, rules: Rules) -> None:
         self.text, self.columns, self.rules = text, columns, rules
         self.faults: list[PredicateError] = []
+        self.growing: set[int] = set()  # by id: what a longer text is put in place of
         self._lexemes, self._index = lexemes, 0
 
     @property
@@ -82,17 +85,21 @@ class Cursor:
     def refuse(self, kind: str, message: str, hint: str, lexeme: Lexeme, **details: object) -> PredicateError:
         return refuse(kind, message, hint, self.text, lexeme.start, lexeme.end, **details)
 
-    def note(self, unresolved: Unresolved, segment: Lexeme) -> None:
+    def note(self, unresolved: UnresolvedError, segment: Lexeme) -> None:
         self.faults.append(
             self.refuse(
                 unresolved.kind,
                 unresolved.message,
-                unresolved.hint,
+                self._spelled_hint(unresolved, segment),
                 segment,
                 column=segment.value[:80] if segment.kind == "name" else self.source(segment)[:80],
                 nearest=unresolved.nearest,
             )
         )
+
+    def _spelled_hint(self, unresolved: UnresolvedError, segment: Lexeme) -> str:
+        quoted = segment.kind == "name" and self.rules.dialect == "duckdb"
+        return f"{unresolved.hint} Strings take single quotes: 'text'." if quoted else unresolved.hint
 
     def unexpected(self, wanted: str) -> PredicateError:
         """The next lexeme does not continue the condition: say of what kind of SQL it is a part."""

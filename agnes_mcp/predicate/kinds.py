@@ -29,7 +29,7 @@ _DUCKDB_LIST = re.compile(r"\[\d*\]\Z")
 
 @dataclass(frozen=True)
 class Kind:
-    """`family` is a word of the table above, `list`, `null`, or `other`. A list has an `element`, a record its `fields`."""
+    """`family` is a word of the table above, `list`, `null` or `other`. A list has an `element`, a record `fields`."""
 
     family: str
     element: Kind | None = None

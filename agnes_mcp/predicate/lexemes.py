@@ -1,8 +1,8 @@
 """Step 2: the text cut into lexemes of a closed list. Whatever is not on the list is refused where it stands.
 
 Between lexemes there is only ASCII white space. Comments, parameters, statement separators, pipes, lambdas and byte
-literals are not lexemes, so nothing after this step can meet one. Each string is decoded here, by the rules of its dialect, and
-later written anew: the spelling that the caller chose reaches no other parser.
+literals are not lexemes, so nothing after this step can meet one. Each string is decoded here, by the rules of its
+dialect, and later written anew: the spelling that the caller chose reaches no other parser.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Lexeme:
 
 
 def cut(text: str, dialect: Dialect) -> list[Lexeme]:
-    """The lexemes of `text`, closed by one of kind "end". Raises `PredicateError` at the first that is not on the list."""
+    """The lexemes of `text`, closed by one of kind "end". Raises `PredicateError` at the first that is not listed."""
     lexemes: list[Lexeme] = []
     position = 0
     while position < len(text):

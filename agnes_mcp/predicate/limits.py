@@ -1,8 +1,8 @@
 """How large a predicate may be. Every cap holds before any parser of SQL sees the text.
 
-Measured on sqlglot 30: parsing time grows with the number of tokens, the Python stack with the depth of brackets (about
-twenty frames a level), and time doubles with each nested call whose name is also the name of a type (`DATE(`, `STRUCT(`):
-sixteen of those take seconds, twenty-four take hours.
+Measured on sqlglot 30: parsing time grows with the number of tokens, the Python stack with the depth of brackets
+(about twenty frames a level), and time doubles with each nested call whose name is also the name of a type (`DATE(`,
+`STRUCT(`): sixteen of those take seconds, twenty-four take hours.
 """
 
 #: Characters of the text.

@@ -198,11 +198,16 @@ class Operands(Calls):
 
     def _extract(self) -> Read:
         function, _ = self.advance(), self.advance()
-        part, word = self.part()
+        part, word = self.part("Write EXTRACT(YEAR FROM x).")
         self.expect_word("FROM", "after the part")
         value = self.expression()
         zoned = self._zone() if self.rules.unnests and self.take_word("AT") else None
         self.expect_symbol(")", "to close EXTRACT")
+        if (
+            not self.rules.unnests
+        ):  # DuckDB: EXTRACT is DATE_PART by another name, and sqlglot renames some of its parts
+            unit = exp.Literal(this=word.lower(), is_string=True)
+            return Read(nodes.call("DATE_PART", [unit, value.node]), NUMBER, function.start)
         # EXTRACT(HOUR FROM t AT TIME ZONE z) is EXTRACT(HOUR FROM DATETIME(t, z)): one spelling for both.
         inner = nodes.call("DATETIME", [value.node, zoned]) if zoned else value.node
         kind = kind_named(word) if word in ("DATE", "TIME", "DATETIME") else NUMBER

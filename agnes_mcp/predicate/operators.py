@@ -3,10 +3,13 @@ there the engines and sqlglot disagree on what belongs together."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlglot import exp
 
+from agnes_mcp.errors import PredicateError
 from agnes_mcp.predicate.cursor import Read
-from agnes_mcp.predicate.kinds import BOOLEAN, NUMBER, TEXT
+from agnes_mcp.predicate.kinds import BOOLEAN, NUMBER, TEXT, Kind
 from agnes_mcp.predicate.limits import MAX_CHAIN
 from agnes_mcp.predicate.operands import Operands
 from agnes_mcp.predicate.refusals import refuse
@@ -47,11 +50,10 @@ class Operators(Operands):
     def _conjunction(self) -> Read:
         return self._joined("AND", exp.And, self._negation)
 
-    def _joined(self, word: str, node: type[exp.Connector], part) -> Read:  # type: ignore[no-untyped-def]
-        left: Read = part()
-        while self.at_word(word):
-            self.advance()
-            right: Read = part()
+    def _joined(self, word: str, node: type[exp.Connector], part: Callable[[], Read]) -> Read:
+        left = part()
+        while self.take_word(word):
+            right = part()
             self._require_condition(left, word)
             self._require_condition(right, word)
             left = Read(node(this=left.node, expression=right.node), BOOLEAN, left.start)
@@ -141,7 +143,16 @@ class Operators(Operands):
             hint = "Write the pattern as one string literal."
             raise self.refuse("disallowed_node", f"{operator.value} takes one pattern in quotes.", hint, self.next)
         extra = {"negate": True} if negated else {}
-        return Read(_PATTERNS[operator.value](this=left.node, expression=literal, **extra), BOOLEAN, left.start)
+        node: exp.Expr = _PATTERNS[operator.value](this=left.node, expression=literal, **extra)
+        if self.rules.dialect == "duckdb" and self.take_word("ESCAPE"):
+            node = exp.Escape(this=node, expression=self._escape_character())
+        return Read(node, BOOLEAN, left.start)
+
+    def _escape_character(self) -> exp.Expr:
+        lexeme = self.advance()
+        if lexeme.kind != "string" or len(lexeme.value) != 1:
+            raise self.refuse("parse_error", "ESCAPE takes one character in quotes.", "Write ESCAPE '!'.", lexeme)
+        return exp.Literal(this=lexeme.value, is_string=True)
 
     def _between(self, left: Read) -> exp.Expr:
         low = self._sum()
@@ -153,6 +164,9 @@ class Operators(Operands):
             return self._in_unnest(left)
         if not self.rules.unnests and self.at_symbol("["):
             return exp.In(this=left.node, expressions=list(self.list_literal().node.expressions))
+        if not self.rules.unnests and self.next.kind in ("word", "name"):
+            hint = "Use list_contains(list, value)."
+            raise self.refuse("disallowed_node", "IN takes values in brackets.", hint, self.next)
         self.expect_symbol("(", "and values after IN")
         values: list[exp.Expr] = []
         while not values or self.take_symbol(","):
@@ -186,22 +200,24 @@ class Operators(Operands):
             raise self._mixed()
         return left
 
-    def _mixed(self):  # type: ignore[no-untyped-def]
+    def _mixed(self) -> PredicateError:
         hint = "Put brackets around the inner operation."
         return self.refuse("disallowed_node", f"{self.next.value} mixes with another operator.", hint, self.next)
 
     def _product(self) -> Read:
         return self._chain(self.operand, _PRODUCTS)
 
-    def _chain(self, part, operators: dict[str, type[exp.Binary]], left: Read | None = None) -> Read:  # type: ignore[no-untyped-def]
-        read: Read = left or part()
+    def _chain(
+        self, part: Callable[[], Read], operators: dict[str, type[exp.Binary]], left: Read | None = None
+    ) -> Read:
+        read = left or part()
         length = 0
         while symbol := self.take_symbol(*operators):
             length += 1
             if length > MAX_CHAIN:
                 message = f"More than {MAX_CHAIN} operands are chained."
                 raise self.refuse("too_complex", message, "Shorten the expression.", symbol)
-            right: Read = part()
+            right = part()
             node = _binary(operators[symbol.value], read.node, right.node)
             read = Read(node, _result(symbol.value, read, right), read.start)
         return read
@@ -215,7 +231,7 @@ def _binary(node: type[exp.Binary], left: exp.Expr, right: exp.Expr) -> exp.Bina
     return node(this=left, expression=right)
 
 
-def _result(symbol: str, left: Read, right: Read):  # type: ignore[no-untyped-def]
+def _result(symbol: str, left: Read, right: Read) -> Kind:
     if symbol == "||":
         return TEXT
     if symbol in ("+", "-") and "number" not in (left.kind.family, right.kind.family):

@@ -1,21 +1,26 @@
 """Steps 3, 4 and 6: the rendered predicate read again by sqlglot, walked node by node, and compared.
 
-The tree was built by our own reader. Its text is now parsed by another parser, which knows nothing of the first; the two
-trees must be equal and render to the same text. What is left standing is a tree of classes on a list, each with no
+The tree was built by our own reader. Its text is now parsed by another parser, which knows nothing of the first; the
+two trees must be equal and render to the same text. What is left standing is a tree of classes on a list, each with no
 other arguments than those on the list.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.bigquery import BigQuery
 from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.parsers.bigquery import BigQueryParser
+from sqlglot.parsers.duckdb import DuckDBParser
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
+from agnes_mcp.predicate import nodes
 from agnes_mcp.predicate.limits import MAX_NODES
 from agnes_mcp.predicate.refusals import refuse
 from agnes_mcp.predicate.rules import Rules
@@ -24,31 +29,38 @@ from agnes_mcp.predicate.rules import Rules
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _CALLS = frozenset({"CAST", "SAFE_CAST", "TRY_CAST", "EXTRACT"})
+_CASE = frozenset({"CASE"})
 
 
-def _only(parsers: dict, names: frozenset[str]) -> dict:  # type: ignore[type-arg]
+def _only(parsers: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     return {name: parser for name, parser in parsers.items() if name in names}
 
 
-class _PlainBigQuery(BigQuery):
+class _PlainBigQueryParser(BigQueryParser):
     """BigQuery as sqlglot parses it, but calls stay as they are written instead of becoming another dialect's idea of
     them: DATE_DIFF stays DATE_DIFF, and its arguments stay in order."""
 
-    class Parser(BigQuery.Parser):
-        FUNCTIONS = {}
-        NO_PAREN_FUNCTIONS = {}
-        FUNCTION_PARSERS = _only(BigQuery.Parser.FUNCTION_PARSERS, _CALLS)
-        NO_PAREN_FUNCTION_PARSERS = _only(BigQuery.Parser.NO_PAREN_FUNCTION_PARSERS, frozenset({"CASE"}))
+    FUNCTIONS: ClassVar[dict[str, Any]] = {}
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(BigQueryParser.FUNCTION_PARSERS, _CALLS)
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(BigQueryParser.NO_PAREN_FUNCTION_PARSERS, _CASE)
+
+
+class _PlainDuckDBParser(DuckDBParser):
+    """DuckDB likewise."""
+
+    FUNCTIONS: ClassVar[dict[str, Any]] = {}
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(DuckDBParser.FUNCTION_PARSERS, _CALLS)
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(DuckDBParser.NO_PAREN_FUNCTION_PARSERS, _CASE)
+
+
+class _PlainBigQuery(BigQuery):
+    Parser = _PlainBigQueryParser
 
 
 class _PlainDuckDB(DuckDB):
-    """DuckDB likewise."""
-
-    class Parser(DuckDB.Parser):
-        FUNCTIONS = {}
-        NO_PAREN_FUNCTIONS = {}
-        FUNCTION_PARSERS = _only(DuckDB.Parser.FUNCTION_PARSERS, _CALLS)
-        NO_PAREN_FUNCTION_PARSERS = _only(DuckDB.Parser.NO_PAREN_FUNCTION_PARSERS, frozenset({"CASE"}))
+    Parser = _PlainDuckDBParser
 
 
 _PLAIN: dict[Dialect, type[sqlglot.Dialect]] = {"bigquery": _PlainBigQuery, "duckdb": _PlainDuckDB}
@@ -88,6 +100,7 @@ _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
         exp.In: frozenset({"this", "expressions"}),
         exp.Bracket: frozenset({"this", "expressions"}),
         exp.ILike: _PAIR | {"negate"},
+        exp.Escape: _PAIR,
         exp.IntDiv: _PAIR,
         exp.Mod: _PAIR,
     },
@@ -107,11 +120,11 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
         confirmed = again == tree and render(again, rules.dialect) == rendered
     except RecursionError as error:
         raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", text) from error
-    except Exception as error:  # noqa: BLE001 - a foreign parser: whatever it raises on this text is a refusal, never a crash
+    except Exception as error:  # a foreign parser: whatever it raises on this text is a refusal, never a crash
         raise _unconfirmed(text) from error
     if not confirmed:
         raise _unconfirmed(text)
-    walk(again, rules, text)
+    walk(tree, rules, text)
 
 
 def parse(text: str, dialect: Dialect) -> exp.Expr:
@@ -126,7 +139,7 @@ def _as_built(node: exp.Expr) -> exp.Expr:
     if type(node) is exp.Column and not node.this.args.get("quoted") and len(node.args) == 1:
         return exp.Var(this=node.name)
     if type(node) is exp.Interval and type(node.this) is exp.Literal:
-        node.set("this", exp.Literal(this=node.this.this, is_string=False))
+        return nodes.interval(node.this.name, node.text("unit"))
     return node
 
 

@@ -1,4 +1,4 @@
-"""Step 2, second half: how deep the lexemes nest. Bounds the Python stack here and the time of sqlglot's parser later."""
+"""Step 2, second half: how deep the lexemes nest. Bounds our Python stack, and later the time of sqlglot's parser."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ def _check_brackets(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
         if lexeme.value in _CLOSING:
             open_brackets.append((lexeme, lexeme.value == "[" or _is_type_call(before, rules)))
             _check_depth(open_brackets, text)
-        elif lexeme.value in _CLOSING.values():
-            if not open_brackets or _CLOSING[open_brackets.pop()[0].value] != lexeme.value:
-                raise _unmatched(lexeme, text)
+        elif lexeme.value in _CLOSING.values() and not _closes(open_brackets, lexeme):
+            raise _unmatched(lexeme, text)
+
+
+def _closes(open_brackets: list[tuple[Lexeme, bool]], lexeme: Lexeme) -> bool:
+    return bool(open_brackets) and _CLOSING[open_brackets.pop()[0].value] == lexeme.value
 
 
 def _is_type_call(before: Lexeme | None, rules: Rules) -> bool:

@@ -46,7 +46,7 @@ class Signature:
 
 
 def read_signatures(table: str) -> dict[str, Signature]:
-    """The lines of `table` by name. Raises ValueError for a line that is not a signature, or a name that comes twice."""
+    """The lines of `table` by name. Raises ValueError for a line that is no signature, or a name that comes twice."""
     signatures: dict[str, Signature] = {}
     for line in filter(None, map(str.strip, table.splitlines())):
         signature = _read(line)

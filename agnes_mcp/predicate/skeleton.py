@@ -11,20 +11,23 @@ from sqlglot import Dialect as SqlglotDialect
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
+from agnes_mcp.predicate.dialects import RULES
+from agnes_mcp.predicate.lexemes import cut
 from agnes_mcp.predicate.refusals import refuse
 
 if TYPE_CHECKING:
     import duckdb
 
 # What DuckDB must find in the statement beside its FROM, its columns and its condition.
-_NODE_PARTS = {"cte_map": {"map": []}, "having": None, "sample": None, "qualify": None}
+_NODE_PARTS: dict[str, Any] = {"cte_map": {"map": []}, "having": None, "sample": None, "qualify": None}
+_ONCE = ("SEMICOLON", "SELECT", "WHERE")
 _parsing = threading.Lock()
 
 
 def confirm_skeleton(sql: str, *, dialect: Dialect, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
-    """Raise `disallowed_node` unless `sql` is `prefix_sql` (SELECT … FROM one table), WHERE, the predicate in brackets, and
-    `suffix_sql` (the server's own clauses), and nothing else, in the tokens of the dialect; for DuckDB in its own
-    grammar too."""
+    """Raise `disallowed_node` unless `sql` is `prefix_sql` (SELECT … FROM one table), WHERE, the predicate in
+    brackets, and `suffix_sql` (the server's own clauses), and nothing else, in the tokens of the dialect; for DuckDB
+    in its own grammar too."""
     _confirm_tokens(sql, dialect, prefix_sql, predicate_sql, suffix_sql)
     if dialect == "duckdb":
         _confirm_duckdb(sql, prefix_sql, predicate_sql, suffix_sql)
@@ -47,10 +50,13 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
         depth += {"L_PAREN": 1, "R_PAREN": -1}.get(kind, 0)
         if depth < 0:
             raise _broken("the predicate closes a bracket that it did not open")
-    if depth or any(
-        kind in ("SEMICOLON", "SELECT", "WITH", "FROM", "UNION", "HINT") for kind, _ in _tokens(predicate_sql, dialect)
-    ):
+    if depth or any(kind in _ONCE for kind, _ in predicate):
         raise _broken("the predicate is not one condition")
+    words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
+    if not words <= RULES[dialect].words:
+        raise _broken("the predicate holds a word that no predicate has")
+    if [kind for kind, _ in expected if kind in _ONCE] != ["SELECT", "WHERE"]:
+        raise _broken("it is not one SELECT with one WHERE")
 
 
 def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
@@ -63,7 +69,7 @@ def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
 def _confirm_duckdb(sql: str, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
     whole = _select(sql)
     bare = _select(f"{prefix_sql}\n{suffix_sql}")
-    alone = _select(f"SELECT 1 FROM t WHERE (\n{predicate_sql}\n)")
+    alone = _select(f"SELECT 1 FROM t WHERE (\n{predicate_sql}\n)")  # noqa: S608 - parsed only, never run
     if whole["from_table"]["type"] != "BASE_TABLE" or any(whole[key] != value for key, value in _NODE_PARTS.items()):
         raise _broken("it reads more than one table")
     if whole["where_clause"] is None or whole["where_clause"] != alone["where_clause"]:
@@ -76,7 +82,7 @@ def _select(sql: str) -> dict[str, Any]:
     """The one SELECT in `sql` as DuckDB's parser sees it, without positions. Binds nothing, runs nothing."""
     with _parsing:
         row = _parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-    parsed = json.loads(row[0]) if row else {"error": True}
+    parsed: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise _broken("DuckDB does not read it as one SELECT")
     node: dict[str, Any] = _without_positions(parsed["statements"][0]["node"])
