@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.metadata_server import MetadataServer
+
+from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.demo.bigquery import Partition, StandIn
+from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.warehouse import Warehouse
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +30,49 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:
         monkeypatch.setenv("GCE_METADATA_HOST", server.host)
         monkeypatch.setenv("GCE_METADATA_IP", server.host)
         yield server
+
+
+@pytest.fixture
+def bq(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """BigQuery on the loopback interface, asked without credentials, with `my_dataset.orders` of 1,000 rows."""
+    monkeypatch.delenv("GCE_METADATA_IP")
+    with StandIn(project="my-project", location="US") as stand_in:
+        stand_in.create_table(
+            "my_dataset",
+            "orders",
+            schema="id INT64 NOT NULL, day DATE, country STRING, amount FLOAT64",
+            sql=(
+                "SELECT i AS id, DATE '2026-01-01' + CAST(i % 10 AS INTEGER) AS day, "
+                "CASE WHEN i % 2 = 0 THEN 'CZ' ELSE 'DE' END AS country, i / 4 AS amount FROM range(1000) t(i)"
+            ),
+            partition=Partition("day"),
+            clustering=["country"],
+            primary_key=["id"],
+            description="One row per order",
+        )
+        yield stand_in
+
+
+@pytest.fixture
+def open_source(bq: StandIn) -> Iterator[Callable[..., BigQuerySource]]:
+    """Makes a source for the stand-in; what is given overrides its settings."""
+    opened: list[BigQuerySource] = []
+
+    def make(warehouse: Warehouse | None = None, **given: Any) -> BigQuerySource:
+        settings = {
+            "project": "my-project",
+            "api_endpoint": bq.api_endpoint,
+            "storage_endpoint": f"grpc://{bq.grpc_target}",
+            **given,
+        }
+        opened.append(BigQuerySource(BigQuerySettings.model_validate(settings), warehouse))
+        return opened[-1]
+
+    yield make
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
+def source(open_source: Callable[..., BigQuerySource]) -> BigQuerySource:
+    return open_source()

@@ -21,6 +21,7 @@ import pyarrow as pa
 from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
+from agnes_mcp.sources.bigquery import extension_sql
 from agnes_mcp.sources.bigquery.auth import TokenSource
 from agnes_mcp.sources.bigquery.clients import storage_address
 from agnes_mcp.sources.bigquery.complaints import Complaint
@@ -36,20 +37,7 @@ _log = logging.getLogger(__name__)
 
 #: The environment variable that names a local `.duckdb_extension` file instead of the community repository.
 FILE_VARIABLE = "AGNES_BIGQUERY_EXTENSION"
-SECRET = "agnes_bigquery"  # noqa: S105 - the name of a secret
-QUERY_TIMEOUT_MS = 600_000
 BATCH_ROWS = 65_536
-
-#: Global, before the first ATTACH, in this order: the extension prints to stdout when it finds insertion order preserved.
-SETTINGS = (
-    "SET GLOBAL preserve_insertion_order = false",
-    # Otherwise the first use of a catalog runs a billed query job over INFORMATION_SCHEMA.
-    "SET GLOBAL bq_experimental_use_info_schema = false",
-    # Top-N over an attached table is an internal error that invalidates the instance.
-    "SET GLOBAL disabled_optimizers = 'top_n'",
-    # 0, its default, waits for ever.
-    f"SET GLOBAL bq_query_timeout_ms = {QUERY_TIMEOUT_MS}",
-)
 
 #: Types that arrive as the Storage Read API gives them, or that an Arrow cast makes so without loss. BIGNUMERIC and
 #: JSON come as text, GEOGRAPHY as geometry, RANGE not at all.
@@ -136,14 +124,13 @@ class Extension:
 
     def _scan(self, path: TablePath, columns: list[Column], call: Call) -> Iterator[pa.RecordBatch]:
         schema = arrow_schema(columns)
-        names = ", ".join(quoted(column.name) for column in columns)
+        names = [column.name for column in columns]
         generation = self._database.generation
         try:
             with self._database.cursor(call) as cursor:
                 try:
                     alias = self._prepare(cursor, path)
-                    sql = f"SELECT {names} FROM {quoted(alias)}.{quoted(path.dataset)}.{quoted(path.table)}"  # noqa: S608 - quoted names of the registry
-                    reader = cursor.execute(sql).to_arrow_reader(BATCH_ROWS)
+                    reader = cursor.execute(extension_sql.select(path, alias, names)).to_arrow_reader(BATCH_ROWS)
                     for batch in reader:
                         self._renew_secrets(cursor)
                         yield batch.cast(schema)
@@ -189,40 +176,30 @@ class Extension:
             place = (path.project, path.dataset)
             if place not in self._attached:
                 alias = f"bq_{len(self._attached)}"
-                cursor.execute(f"ATTACH {literal(self._target(path))} AS {alias} (TYPE bigquery, READ_ONLY)")
+                cursor.execute(extension_sql.attach(path, alias, self._settings))
                 self._attached[place] = alias
             return self._attached[place]
 
     def _load(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """INSTALL and LOAD. A failure is remembered and said once: an INSTALL without network takes 0.6 s each time."""
-        file = os.environ.get(FILE_VARIABLE, "")
         try:
-            if file:
-                cursor.execute(f"LOAD {literal(file)}")
-            else:
-                cursor.execute("INSTALL bigquery FROM community")
-                cursor.execute("LOAD bigquery")
-            for setting in SETTINGS:
-                cursor.execute(setting)
+            for statement in (*extension_sql.load(os.environ.get(FILE_VARIABLE, "")), *extension_sql.SETTINGS):
+                cursor.execute(statement)
         except duckdb.Error as error:
             self._missing = f"not to be had: {_first_line(str(error))}"
         if self._missing:
             _log.warning("DuckDB's bigquery extension is %s; direct reads go through Storage Read", self._missing)
             raise ExtensionMissing(self._missing)
-        applied = cursor.execute("SELECT current_setting('bq_query_timeout_ms')").fetchone()
-        if not applied or int(applied[0]) != QUERY_TIMEOUT_MS:
-            _log.warning("DuckDB's bigquery extension did not take bq_query_timeout_ms = %d", QUERY_TIMEOUT_MS)
+        applied = cursor.execute(extension_sql.READ_TIMEOUT_BACK).fetchone()
+        if not applied or int(applied[0]) != extension_sql.QUERY_TIMEOUT_MS:
+            _log.warning("DuckDB's bigquery extension did not take its query timeout")
 
     def _make_secret(self, cursor: duckdb.DuckDBPyConnection, project: str) -> None:
         """The current token, also for what is attached already: a replaced secret counts from the next request on."""
         token = self._tokens.token()
         if self._secrets.get(project) == token:
             return
-        name = quoted(f"{SECRET}_{project}")
-        cursor.execute(
-            f"CREATE OR REPLACE SECRET {name} (TYPE bigquery, SCOPE {literal(f'bq://{project}')}, "
-            f"ACCESS_TOKEN {literal(token)})"
-        )
+        cursor.execute(extension_sql.secret(project, token))
         self._secrets[project] = token
 
     def _renew_secrets(self, reading: duckdb.DuckDBPyConnection) -> None:
@@ -233,17 +210,6 @@ class Extension:
         with self._lock, self._database.cursor() as cursor:
             for project in list(self._secrets):
                 self._make_secret(cursor, project)
-
-    def _target(self, path: TablePath) -> str:
-        """One dataset, never a whole project: attaching that lists everything in it."""
-        parts = {
-            "project": path.project,
-            "dataset": path.dataset,
-            "billing_project": self._settings.billed_project,
-            "api_endpoint": self._settings.api_endpoint or "",
-            "grpc_endpoint": storage_address(self._settings)[1],
-        }
-        return " ".join(f"{name}={value}" for name, value in parts.items() if value)
 
 
 class ExtensionRows:
@@ -279,14 +245,6 @@ class ExtensionRows:
             self.free = self._otherwise.free
             for batch in self._otherwise:
                 yield batch.cast(self.schema)
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _status_of(text: str) -> int:

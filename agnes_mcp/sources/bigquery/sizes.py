@@ -1,7 +1,7 @@
 """How many bytes BigQuery counts for values: what a Storage Read bills.
 
 https://cloud.google.com/bigquery/pricing#data-size-calculation: NULL is 0 bytes, a STRUCT the sum of its fields, an
-ARRAY the sum of its elements, text 2 bytes and its UTF-8 length.
+ARRAY the sum of its elements, text 2 bytes and its UTF-8 length, JSON its length, GEOGRAPHY 16 bytes and 24 a vertex.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _FIXED = {
 }
 _RANGE = 16
 _TEXT = 2
+_GEOGRAPHY, _VERTEX = 16, 24
+_POSITION = r"-?[0-9][0-9.]*(?:[eE][+-]?[0-9]+)? -?[0-9][0-9.]*"  # one longitude and latitude in WKT
 
 
 def logical_bytes(batch: pa.RecordBatch, columns: list[Column]) -> int:
@@ -44,4 +46,7 @@ def _array_bytes(array: pa.Array, column: Column) -> int:
         return _RANGE * present
     if column.type in _FIXED:
         return _FIXED[column.type] * present
-    return _TEXT * present + int(pc.sum(pc.binary_length(values)).as_py() or 0)
+    if column.type == "GEOGRAPHY":
+        return _GEOGRAPHY * present + _VERTEX * int(pc.sum(pc.count_substring_regex(values, _POSITION)).as_py() or 0)
+    prefix = 0 if column.type == "JSON" else _TEXT
+    return prefix * present + int(pc.sum(pc.binary_length(values)).as_py() or 0)
