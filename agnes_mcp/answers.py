@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from agnes_mcp.models import Dialect, Model, Partition, QueryMode, QuotaLeft, SourceType, Verdict
+from agnes_mcp.models import Aggregate, Dialect, Model, Partition, QueryMode, QuotaLeft, SourceType, Verdict
 
 
 class CatalogEntry(Model):
@@ -132,6 +132,7 @@ class EstimateAnswer(Model):
     sql: str
     quota: QuotaLeft
     verdict: Verdict
+    covered_by: str | None = Field(default=None, description="A snapshot of yours that already holds these rows: free")
     advice: list[str] = Field(default_factory=list)
 
 
@@ -142,6 +143,78 @@ class ScanAnswer(RowsAnswer):
     truncated_by: str | None = Field(default=None, description="limit, answer_size or result_bytes")
     snapshot: str | None = Field(default=None, description="Snapshot with every row, when the answer did not fit")
     quota: QuotaLeft | None = None
+
+
+class SnapshotEntry(Model):
+    """What an agent is told of one snapshot of its own."""
+
+    name: str
+    table_id: str
+    select: list[str] | None = None
+    where: str = ""
+    group_by: list[str] | None = None
+    aggregates: list[Aggregate] | None = None
+    order_by: list[str] | None = None
+    limit: int | None = None
+    rows: int | None = None
+    bytes_local: int
+    fetched_at: datetime | None = None
+    effective_as_of: datetime | None = None
+    expires_at: datetime | None = None
+    estimated_scan_bytes_at_fetch: int | None = None
+    bytes_billed: int | None = None
+    job_id: str | None = None
+    entity_type: str = ""
+    columns: list[AnsweredColumn] = Field(default_factory=list)
+    content_hash: str = ""
+    sql: str = ""
+    complete: bool = Field(default=True, description="False when its limit was reached")
+    damaged: str | None = Field(default=None, description="Why its rows cannot be served; null when they can")
+    expired: bool = False
+    stale: bool = False
+
+
+class FetchAnswer(Model):
+    snapshot: SnapshotEntry | None = Field(default=None, description="null with estimate_only")
+    estimate: EstimateAnswer | None = None
+    bytes_billed: int = 0
+    cost_usd: float = 0.0
+    quota: QuotaLeft | None = None
+    warnings: list[str] = Field(default_factory=list)
+    next_step: str = ""
+
+
+class SnapshotListAnswer(Model):
+    snapshots: list[SnapshotEntry]
+    total: int
+    note: str | None = None
+
+
+class SnapshotRefreshAnswer(Model):
+    name: str
+    identical: bool = Field(description="The same rows again: the file was kept, its times moved on")
+    rows_old: int | None
+    rows_new: int
+    bytes_local_old: int
+    bytes_local_new: int
+    effective_as_of_old: datetime | None
+    effective_as_of_new: datetime
+    bytes_billed: int = 0
+    cost_usd: float = 0.0
+    snapshot: SnapshotEntry
+    warnings: list[str] = Field(default_factory=list)
+
+
+class SnapshotDropAnswer(Model):
+    dropped: str
+    freed_bytes: int
+
+
+class QueryAnswer(RowsAnswer):
+    tables: list[str] = Field(description="Tables and snapshots that the SQL read")
+    truncated_by: str | None = None
+    elapsed_s: float
+    warnings: list[str] = Field(default_factory=list)
 
 
 class UsageAnswer(Model):

@@ -10,7 +10,7 @@ import typer
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
-    from agnes_mcp.config import Settings
+    from agnes_mcp.gateway import Gateway
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Company data for an agent: discover, price, fetch.")
 
@@ -32,13 +32,11 @@ def serve(config: Config = None, log_level: LogLevel = "warning") -> None:
     from agnes_mcp.stdio import serve_stdio
 
     log_to_stderr(log_level)
-    settings = read_settings(config)
+    gateway = open_gateway(config)
 
     async def run() -> None:
-        from agnes_mcp.gateway import Gateway
         from agnes_mcp.server import build_server
 
-        gateway = Gateway(settings)
         await serve_stdio(build_server(gateway), gateway)
 
     anyio.run(run)
@@ -52,17 +50,18 @@ def demo() -> None:
     run_session()
 
 
-def read_settings(config: str | None) -> Settings:
-    """The settings that were asked for, or the demo's."""
+def open_gateway(config: str | None) -> Gateway:
+    """The instance that was asked for, or the demo's."""
+    from agnes_mcp.gateway import Gateway
     from agnes_mcp.instance import find_config, load_settings
 
     path = find_config(config)
     settings = load_settings(path)
     if path is None and not settings.tables:
-        from agnes_mcp.demo.data import demo_settings
+        from agnes_mcp.demo.instance import open_demo
 
-        return demo_settings(settings)
-    return settings
+        return open_demo(settings)
+    return Gateway(settings)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.answers import DescribeAnswer, ProfileAnswer, SampleAnswer
 from agnes_mcp.discovery import Discovery
-from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.engine import Admitted, Engine, Priced
 from agnes_mcp.models import ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.pricing import cost_usd
 from agnes_mcp.profiling import (
@@ -21,7 +21,7 @@ from agnes_mcp.profiling import (
     top_values_statement,
     worth_counting,
 )
-from agnes_mcp.scanning import Priced, Scanning
+from agnes_mcp.scanning import Scanning
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,8 +94,9 @@ class Describing:
     ) -> tuple[pa.Table, int]:
         """The whole answer of a statement that has few rows, and what it billed."""
         engine = self._engine
-        source = engine.source(table)
-        price = await engine.workers.run(admitted.call, lambda: source.price(table, schema, statement, admitted.call))
+        price = await engine.workers.run(
+            admitted.call, lambda: engine.source(table).price(table, schema, statement, admitted.call)
+        )
         priced = Priced(table, schema, ScanRequest(table_id=table.id), statement, price)
         return await self._scanning.collect(admitted, priced)
 

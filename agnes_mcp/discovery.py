@@ -6,6 +6,7 @@ import time
 
 from agnes_mcp.access import visible_tables
 from agnes_mcp.answers import CatalogAnswer, CatalogEntry, SampleAnswer, SchemaAnswer
+from agnes_mcp.behind import Behind
 from agnes_mcp.catalog import catalog_entry, rank, rank_of, read_cursor, write_cursor
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
@@ -23,6 +24,7 @@ class Discovery:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._known: dict[str, tuple[float, TableSchema]] = {}
+        self._behind = Behind(engine)
 
     async def catalog(
         self,
@@ -35,6 +37,7 @@ class Discovery:
         refresh: bool = False,
     ) -> CatalogAnswer:
         """One page of the tables that the principal may read, best match first, then by id."""
+        pending = self._behind.discover(again=refresh)
         tables = [t for t in self._visible(admitted) if source_type is None or t.source_type == source_type]
         wanted = search.strip().casefold()
         unread = await self._learn(admitted, tables, again=refresh, wanted=bool(search)) if search else 0
@@ -42,6 +45,7 @@ class Discovery:
         after = read_cursor(cursor, search, source_type)
         page = [table for key, table in ranked if after is None or key > after]
         await self._learn(admitted, page[:limit], again=refresh, wanted=True)
+        self._refresh_behind(page[:limit], again=refresh)
         entries = self._entries(page[:limit])
         last = page[len(entries) - 1] if entries and len(entries) < len(page) else None
         return CatalogAnswer(
@@ -49,9 +53,7 @@ class Discovery:
             total=len(ranked),
             next_cursor=write_cursor(rank_of(last, wanted, self._schema_of), search, source_type) if last else None,
             server_time=utc_now(),
-            note=f"The columns of {unread} tables have not been read yet; repeat the search for them."
-            if unread
-            else None,
+            note=_note(unread, pending),
         )
 
     async def schema(self, admitted: Admitted, table_id: str, budget_chars: int | None = None) -> SchemaAnswer:
@@ -89,6 +91,18 @@ class Discovery:
     def _schema_of(self, table: Table) -> TableSchema | None:
         known = self._known.get(table.id)
         return known[1] if known else None
+
+    def _refresh_behind(self, page: list[Table], *, again: bool) -> None:
+        """Metadata of remote tables comes from another thread, for the next call: this one does not wait."""
+        ttl = self._engine.settings.api.catalog_cache_ttl_seconds
+        now = time.monotonic()
+        for table in page:
+            known = self._known.get(table.id)
+            if table.source_type == "bigquery" and (again or known is None or now - known[0] >= ttl):
+                self._behind.learn(table, self._remember)
+
+    def _remember(self, table: Table, schema: TableSchema) -> None:
+        self._known[table.id] = (time.monotonic(), schema)
 
     async def _learn(self, admitted: Admitted, tables: list[Table], *, again: bool, wanted: bool) -> int:
         """Read the footers of local tables that are not known, for a bounded time; how many are left."""
@@ -128,3 +142,9 @@ class Discovery:
                 break
             entries.append(entry)
         return entries
+
+
+def _note(unread: int, pending: bool) -> str | None:
+    if pending:
+        return "The datasets are being listed; call again in a moment for the tables that they hold."
+    return f"The columns of {unread} tables have not been read yet; repeat the search for them." if unread else None

@@ -6,10 +6,10 @@ Made once per process; `aclose` ends what still runs and gives everything back.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,11 +18,12 @@ from agnes_mcp.access import Access, Principal, find_table
 from agnes_mcp.audit import Audit, AuditLine, Status
 from agnes_mcp.caches import TtlCache
 from agnes_mcp.calls import Call, cancelled
-from agnes_mcp.config import Settings
+from agnes_mcp.config import GIB, Settings
 from agnes_mcp.errors import AgnesError, QuotaError
-from agnes_mcp.models import Progress, Table, TableSchema
+from agnes_mcp.models import Price, Progress, ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.quota import Limits, Quota, utc_now
 from agnes_mcp.registry import Registry
+from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.warehouse import Warehouse
 from agnes_mcp.workers import Workers
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from agnes_mcp.answers import SampleAnswer
     from agnes_mcp.sources import Source
     from agnes_mcp.statement import Relation
+    from agnes_mcp.workbench import Workbench
 
 MAX_SCHEMAS = 512
 MAX_SAMPLES = 512
@@ -47,9 +49,24 @@ class Admitted:
     ended: anyio.Event = field(default_factory=anyio.Event)
 
 
+@dataclass
+class Priced:
+    """A request that has been checked and priced, ready to run."""
+
+    table: Table
+    schema: TableSchema
+    request: ScanRequest
+    statement: Statement
+    price: Price
+
+
 class Engine:
-    def __init__(self, settings: Settings) -> None:
+    """`make_bigquery` replaces how the BigQuery source is made; the demo brings its own."""
+
+    def __init__(self, settings: Settings, make_bigquery: Callable[[Engine], Source] | None = None) -> None:
         self.settings = settings
+        self._make_bigquery = make_bigquery or _open_bigquery
+        self._making_sources = threading.Lock()
         self.registry = Registry.from_settings(settings)
         self.access = Access(settings.access.users)
         self.quota = Quota()
@@ -63,17 +80,36 @@ class Engine:
         )
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, settings.api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, settings.api.sample_cache_ttl_seconds)
+        self.snapshots = open_snapshots(settings)
+        self._workbench: Workbench | None = None
+        self._closing: list[Callable[[], object]] = []
         self._sources: dict[str, Source] = {}
         self._restored = anyio.Lock()
         self._restored_usage = False
         self._running: set[Admitted] = set()
 
     def source(self, table: Table) -> Source:
-        """The source that serves this table; made on first use, because its libraries load slowly."""
+        """The source that serves this table. Blocking: made on first use, because its libraries load slowly."""
         kind = table.source_type
-        if kind not in self._sources:
-            self._sources[kind] = self._make_source(kind)
-        return self._sources[kind]
+        with self._making_sources:
+            if kind not in self._sources:
+                self._sources[kind] = self._make_source(kind)
+            return self._sources[kind]
+
+    @property
+    def workbench(self) -> Workbench:
+        """Where agent-written SQL runs; its processes start on first use."""
+        if self._workbench is None:
+            from agnes_mcp.workbench import Workbench
+
+            engine = self.settings.engine
+            self._workbench = Workbench(
+                pool_size=engine.query_workers,
+                memory_bytes=engine.query_memory_bytes,
+                threads=engine.threads,
+                timeout_s=engine.query_timeout_seconds,
+            )
+        return self._workbench
 
     def relation(self, table: Table) -> Relation:
         """How a statement names this table."""
@@ -83,6 +119,17 @@ class Engine:
         if table.source_type != "bigquery" or bigquery is None:
             return Relation("", "", table.id)
         return Relation(table.project or bigquery.project, table.bucket, table.source_table)
+
+    def discover(self, call: Call) -> None:
+        """List the configured datasets and register what they hold. Blocking; free."""
+        probe = Table(id="_", source_type="bigquery")
+        listing = getattr(self.source(probe), "discover", None)
+        if listing is not None:
+            self.registry.replace_discovered(listing(call))
+
+    def at_close(self, action: Callable[[], object]) -> None:
+        """Have this done when the engine closes."""
+        self._closing.append(action)
 
     def limits(self, principal: Principal) -> Limits:
         grants, scan = self.access.grants(principal), self.settings.api.scan
@@ -165,21 +212,22 @@ class Engine:
             await anyio.to_thread.run_sync(self._close)
 
     def _close(self) -> None:
+        for action in self._closing:
+            action()
         for source in self._sources.values():
             close = getattr(source, "close", None)
             if close is not None:
                 close()
+        if self._workbench is not None:
+            self._workbench.close()
         self.warehouse.close()
 
     def _make_source(self, kind: str) -> Source:
         if kind == "bigquery":
-            return self._make_bigquery()
+            return self._make_bigquery(self)
         from agnes_mcp.sources.local import LocalSource
 
         return LocalSource(self.warehouse)
-
-    def _make_bigquery(self) -> Source:
-        raise AgnesError("not_configured", "BigQuery is not configured.", "Set data_source.bigquery.project.")
 
     async def _restore_usage(self) -> None:
         """A restart does not give the day's budget back: what the audit says was billed today counts."""
@@ -192,8 +240,24 @@ class Engine:
                 self._restored_usage = True
 
 
-def snapshots_dir(settings: Settings) -> Path:
-    return settings.data_dir / "snapshots"
+def _open_bigquery(engine: Engine) -> Source:
+    from agnes_mcp.sources.bigquery.source import BigQuerySource
+
+    settings = engine.settings.data_source.bigquery
+    if settings is None:
+        raise AgnesError("not_configured", "BigQuery is not configured.", "Set data_source.bigquery.project.")
+    return BigQuerySource(settings, engine.warehouse)
+
+
+def open_snapshots(settings: Settings) -> SnapshotStore:
+    """The store of this instance; nothing is on the disk before the first snapshot."""
+    kept = settings.snapshots
+    return SnapshotStore(
+        settings.data_dir / "snapshots",
+        quota_bytes=int(kept.quota_gb * GIB),
+        stale_warn_days=kept.stale_warn_days,
+        min_free_bytes=int(kept.min_free_gb * GIB),
+    )
 
 
 def _clip(text: str | None) -> str | None:

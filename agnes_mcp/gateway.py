@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from agnes_mcp import __version__
 from agnes_mcp.access import Principal, visible_tables
@@ -16,9 +17,15 @@ from agnes_mcp.answers import (
     CatalogAnswer,
     DescribeAnswer,
     EstimateAnswer,
+    FetchAnswer,
+    QueryAnswer,
     SampleAnswer,
     ScanAnswer,
     SchemaAnswer,
+    SnapshotDropAnswer,
+    SnapshotEntry,
+    SnapshotListAnswer,
+    SnapshotRefreshAnswer,
     UsageAnswer,
 )
 from agnes_mcp.config import Settings
@@ -26,9 +33,14 @@ from agnes_mcp.describing import Describing
 from agnes_mcp.discovery import Discovery
 from agnes_mcp.engine import Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Progress, ScanRequest, SourceType
+from agnes_mcp.fetching import Fetching
+from agnes_mcp.models import DiskUsage, Progress, ScanRequest, SnapshotPrune, SourceType
+from agnes_mcp.querying import Querying
 from agnes_mcp.quota import utc_now
 from agnes_mcp.scanning import Scanning
+
+if TYPE_CHECKING:
+    from agnes_mcp.sources import Source
 
 OnProgress = Callable[[Progress], None]
 
@@ -36,10 +48,12 @@ OnProgress = Callable[[Progress], None]
 class Gateway:
     """One per process. Use it as an async context, or call `aclose`."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.engine = Engine(settings)
+    def __init__(self, settings: Settings, make_bigquery: Callable[[Engine], Source] | None = None) -> None:
+        self.engine = Engine(settings, make_bigquery)
         self._discovery = Discovery(self.engine)
         self._scanning = Scanning(self.engine)
+        self._fetching = Fetching(self.engine, self._scanning)
+        self._querying = Querying(self.engine)
         self._describing = Describing(self.engine, self._discovery, self._scanning)
 
     async def __aenter__(self) -> Gateway:
@@ -111,6 +125,63 @@ class Gateway:
             "scan", principal, table_id=request.table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
         ) as admitted:
             return await self._scanning.scan(admitted, request)
+
+    async def fetch(
+        self,
+        principal: Principal,
+        request: ScanRequest,
+        *,
+        name: str = "",
+        force: bool = False,
+        estimate_only: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> FetchAnswer:
+        async with self.engine.admit(
+            "fetch", principal, table_id=request.table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+        ) as admitted:
+            return await self._fetching.fetch(admitted, request, name, force, estimate_only)
+
+    async def query(self, principal: Principal, sql: str, limit: int = 1000) -> QueryAnswer:
+        async with self.engine.admit("query", principal, timeout_s=self._scan_timeout_s) as admitted:
+            admitted.line.limit = limit
+            return await self._querying.query(admitted, sql, limit)
+
+    async def snapshot_list(self, principal: Principal) -> SnapshotListAnswer:
+        async with self.engine.admit("snapshot_list", principal) as admitted:
+            return await self._fetching.list(admitted)
+
+    async def snapshot(self, principal: Principal, name: str) -> SnapshotEntry:
+        """One snapshot's metadata. Raises `snapshot_not_found`."""
+        async with self.engine.admit("snapshot", principal) as admitted:
+            return await self._fetching.get(admitted, name)
+
+    async def snapshot_refresh(
+        self, principal: Principal, name: str, where: str = "", on_progress: OnProgress | None = None
+    ) -> SnapshotRefreshAnswer:
+        async with self.engine.admit(
+            "snapshot_refresh", principal, timeout_s=self._scan_timeout_s, on_progress=on_progress
+        ) as admitted:
+            return await self._fetching.refresh(admitted, name, where)
+
+    async def snapshot_drop(self, principal: Principal, name: str) -> SnapshotDropAnswer:
+        async with self.engine.admit("snapshot_drop", principal) as admitted:
+            return await self._fetching.drop(admitted, name)
+
+    async def snapshot_prune(
+        self,
+        principal: Principal,
+        *,
+        older_than: str | None = None,
+        larger_than: str | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> SnapshotPrune:
+        async with self.engine.admit("snapshot_prune", principal) as admitted:
+            return await self._fetching.prune(admitted, older_than, larger_than, expired, dry_run)
+
+    async def disk_info(self, principal: Principal) -> DiskUsage:
+        async with self.engine.admit("disk_info", principal) as admitted:
+            return await self._fetching.disk_usage(admitted)
 
     async def usage(self, principal: Principal) -> UsageAnswer:
         async with self.engine.admit("usage", principal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,29 +10,20 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.answers import EstimateAnswer, ScanAnswer
 from agnes_mcp.audit import hash_predicate
-from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.engine import Admitted, Engine, Priced
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, QuotaLeft, Receipt, ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.keeping import find_covering, first_rows, keep_scan
+from agnes_mcp.models import QuotaLeft, Receipt, ScanRequest
 from agnes_mcp.pricing import advise, cost_usd, guess_result, judge
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from agnes_mcp.shaping import RowShaper
+    from agnes_mcp.sources import Reading
 
 # What an answer says beside its rows: the statement, the quota, the names of its fields.
 ANSWER_OVERHEAD_CHARS = 2_500
-
-
-@dataclass
-class Priced:
-    """A request that has been checked and priced, ready to run."""
-
-    table: Table
-    schema: TableSchema
-    request: ScanRequest
-    statement: Statement
-    price: Price
 
 
 @dataclass
@@ -44,6 +36,7 @@ class Outcome:
     rows_read: int = 0
     bytes_read: int = 0
     truncated_by: str | None = None
+    snapshot: str | None = None
     receipt: Receipt = field(default_factory=Receipt)
 
 
@@ -55,8 +48,9 @@ class Scanning:
         """What that scan would cost, and whether it would run. Reads nothing, spends nothing."""
         priced = await self.price(admitted, request)
         scan = self._engine.settings.api.scan
-        left = self._quota_left(admitted)
+        left = self.quota_left(admitted)
         verdict = judge(priced.price, scan, left)
+        covered = await self._covering(admitted, priced)
         rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
         return EstimateAnswer(
             table_id=priced.table.id,
@@ -69,13 +63,17 @@ class Scanning:
             sql=priced.statement.sql,
             quota=left,
             verdict=verdict,
-            advice=advise(request, priced.statement, priced.schema, priced.price, verdict),
+            covered_by=covered,
+            advice=[
+                *([f"The snapshot {covered} already holds these rows: query it, free."] if covered else []),
+                *advise(request, priced.statement, priced.schema, priced.price, verdict),
+            ],
         )
 
     async def scan(self, admitted: Admitted, request: ScanRequest) -> ScanAnswer:
         """Run it and answer with the rows that fit."""
         priced = await self.price(admitted, request)
-        outcome = await self.read(admitted, priced, self._engine.settings.api.max_result_chars)
+        outcome = await self.read(admitted, priced, self._engine.settings.api.max_result_chars, keep=True)
         return self._answer(admitted, priced, outcome)
 
     async def price(self, admitted: Admitted, request: ScanRequest, *, one_more: bool = True) -> Priced:
@@ -101,13 +99,15 @@ class Scanning:
         admitted.line.estimated_scan_bytes = priced.price.scan_bytes
         return priced
 
-    async def read(self, admitted: Admitted, priced: Priced, budget_chars: int) -> Outcome:
-        """Reserve, read, settle. Raises what refuses it before anything is spent."""
+    async def read(self, admitted: Admitted, priced: Priced, budget_chars: int, *, keep: bool = False) -> Outcome:
+        """Reserve, read, settle. Raises what refuses it before anything is spent.
+
+        `keep`: rows that do not fit the answer go into a snapshot, because they are paid for.
+        """
         outcome = Outcome()
-        with self._reserved(admitted, priced, outcome):
-            await self._engine.workers.run(
-                admitted.call, lambda: self._read(admitted, priced, outcome, budget_chars - ANSWER_OVERHEAD_CHARS)
-            )
+        budget = budget_chars - ANSWER_OVERHEAD_CHARS - len(priced.statement.sql)
+        with self.reserved(admitted, priced, outcome):
+            await self._engine.workers.run(admitted.call, lambda: self._read(admitted, priced, outcome, budget, keep))
         admitted.line.actual_result_rows = outcome.rows_read
         admitted.line.actual_result_bytes = outcome.bytes_read
         if outcome.truncated_by:
@@ -121,17 +121,27 @@ class Scanning:
         def work() -> pa.Table:
             import pyarrow as pa
 
-            source = self._engine.source(priced.table)
-            with source.read(priced.table, priced.schema, priced.statement, priced.price, admitted.call) as reading:
-                outcome.receipt = reading.receipt
+            with self.opened(admitted, priced, outcome) as reading:
                 return pa.Table.from_batches(list(reading), reading.schema)
 
-        with self._reserved(admitted, priced, outcome):
+        with self.reserved(admitted, priced, outcome):
             answer = await self._engine.workers.run(admitted.call, work)
         return answer, outcome.receipt.bytes_billed
 
     @contextmanager
-    def _reserved(self, admitted: Admitted, priced: Priced, outcome: Outcome) -> Iterator[None]:
+    def opened(self, admitted: Admitted, priced: Priced, outcome: Outcome) -> Iterator[Reading]:
+        """The statement, running; in a worker thread. Its receipt is exact once it has ended, and is taken then."""
+        reading: Reading | None = None
+        source = self._engine.source(priced.table)
+        try:
+            with source.read(priced.table, priced.schema, priced.statement, priced.price, admitted.call) as reading:
+                yield reading
+        finally:
+            if reading is not None:
+                outcome.receipt = reading.receipt
+
+    @contextmanager
+    def reserved(self, admitted: Admitted, priced: Priced, outcome: Outcome) -> Iterator[None]:
         """Hold a slot and the bytes while inside; charge what was billed, however it ends."""
         engine = self._engine
         self._refuse_over_cap(priced)
@@ -165,23 +175,39 @@ class Scanning:
                 {"estimated_scan_bytes": wanted, "max_scan_bytes": scan.max_scan_bytes},
             )
 
-    def _read(self, admitted: Admitted, priced: Priced, outcome: Outcome, budget_chars: int) -> None:
-        """In a worker thread: pull batches until the answer is full."""
+    def _read(self, admitted: Admitted, priced: Priced, outcome: Outcome, budget_chars: int, keep: bool) -> None:
+        """In a worker thread: pull batches until the answer is full; then, to keep them, all that are left."""
         from agnes_mcp.shaping import RowShaper
 
-        source = self._engine.source(priced.table)
-        with source.read(priced.table, priced.schema, priced.statement, priced.price, admitted.call) as reading:
-            outcome.receipt = reading.receipt
+        with self.opened(admitted, priced, outcome) as reading:
             outcome.columns = list(reading.schema.names)
             outcome.types = [str(kind) for kind in reading.schema.types]
             names = sum(len(name) + len(kind) + 6 for name, kind in zip(outcome.columns, outcome.types, strict=True))
             shaper = outcome.shaper = RowShaper(len(outcome.columns), budget_chars - names, priced.request.limit)
-            for batch in reading:
+            batches, seen = iter(reading), []
+            for batch in batches:
                 self._count(outcome, batch)
+                seen.append(batch)
                 shaper.add(batch)
                 if shaper.full or outcome.truncated_by:
                     break
             outcome.truncated_by = outcome.truncated_by or shaper.truncated_by
+            if keep and shaper.truncated_by == "answer_size":
+                rest = self._counted(outcome, batches)
+                outcome.snapshot = keep_scan(
+                    self._engine,
+                    admitted,
+                    priced,
+                    reading,
+                    first_rows(itertools.chain(seen, rest), priced.request.limit),
+                )
+
+    def _counted(self, outcome: Outcome, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self._count(outcome, batch)
+            yield batch
+            if outcome.truncated_by == "result_bytes":
+                return
 
     def _count(self, outcome: Outcome, batch: pa.RecordBatch) -> None:
         outcome.rows_read += batch.num_rows
@@ -206,11 +232,15 @@ class Scanning:
             cost_usd=cost_usd(billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0,
             job_id=outcome.receipt.job_id,
             sql=priced.statement.sql,
-            quota=self._quota_left(admitted),
+            snapshot=outcome.snapshot,
+            quota=self.quota_left(admitted),
             note=_note_of(outcome),
         )
 
-    def _quota_left(self, admitted: Admitted) -> QuotaLeft:
+    async def _covering(self, admitted: Admitted, priced: Priced) -> str | None:
+        return await self._engine.workers.run(admitted.call, lambda: find_covering(self._engine, admitted, priced))
+
+    def quota_left(self, admitted: Admitted) -> QuotaLeft:
         return self._engine.quota.left(admitted.principal.name, self._engine.limits(admitted.principal))
 
 
@@ -222,6 +252,8 @@ def _note_request(admitted: Admitted, request: ScanRequest) -> None:
 
 def _note_of(outcome: Outcome) -> str | None:
     """What was cut and what to do about it."""
+    if outcome.snapshot:
+        return f"More rows matched than fit one answer. All are in the snapshot {outcome.snapshot}: query it, free."
     notes = {
         "limit": "There are more rows than the limit. Aggregate with group_by and aggregates, or narrow the WHERE.",
         "answer_size": "More rows matched than fit one answer. Aggregate, narrow the WHERE, or select fewer columns.",

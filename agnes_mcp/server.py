@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
@@ -29,7 +29,9 @@ from agnes_mcp.shaping import compact
 logger = logging.getLogger(__name__)
 
 #: The features, in the order in which an agent meets them. A name that repeats refuses to start.
-TOOL_MODULES = ("catalog", "schema", "describe", "sample", "estimate", "scan", "usage")
+TOOL_MODULES = (
+    "catalog", "schema", "describe", "sample", "estimate", "scan", "fetch", "query", "snapshots", "usage",
+)  # fmt: skip
 
 INSTRUCTIONS = """\
 Company tables, remote (BigQuery, billed by bytes scanned) and local (free). Work in this order:
@@ -71,7 +73,7 @@ class AgnesServer(MCPServer[Serving]):
             base.__name__, (base,), {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
         )
         tool.fn_metadata.arg_model = strict
-        tool.parameters = strict.model_json_schema(by_alias=True)
+        tool.parameters = cast(Any, strict).model_json_schema(by_alias=True)
         if self._tool_manager.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._tool_manager._tools[tool.name] = tool

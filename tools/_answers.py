@@ -11,6 +11,10 @@ from agnes_mcp.shaping import compact
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 #: Reads, but may bill: repeating it bills again.
 BILLED = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+#: Writes a file of the caller's own, and may bill.
+WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
+#: Removes files of the caller's own; doing it again changes nothing more.
+DROPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
 
 def answer(model: BaseModel) -> CallToolResult:

@@ -45,3 +45,9 @@ OrderBy = Annotated[
 ]
 SampleRows = Annotated[int, Field(ge=1, le=100, description="Rows")]
 Limit = Annotated[int | None, Field(ge=1, description="Most rows to return; does not lower the price")]
+SnapshotName = Annotated[
+    str,
+    BeforeValidator(_empty_for_null),
+    Field(description="Name of the snapshot, [a-z_][a-z0-9_]*; say what it holds", max_length=256),
+]
+RequiredSnapshotName = Annotated[str, Field(description="Name of a snapshot from snapshot_list", max_length=256)]

@@ -15,9 +15,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from agnes_mcp.config import Settings
+from agnes_mcp.demo.remote import PROJECT, TABLES, write_spec
 
 #: Part of the folder's name: data of another version is made anew, never mixed.
-VERSION = "1"
+VERSION = "2"
 SESSIONS = 1_000_000
 CUSTOMERS = 50_000
 PRODUCTS = 800
@@ -99,10 +100,14 @@ DESCRIPTIONS = {
 PRIMARY_KEYS = {name: [f"{name.rstrip('s')}_id"] for name in ("customers", "products", "orders")}
 
 
+#: The demo's own budgets, so small that its tables can pass them; the environment overrides each.
+_SCAN = {"max_scan_bytes": 60 * 2**20, "confirm_above_bytes": 40 * 2**20, "max_daily_bytes_per_user": 500 * 2**20}
+
+
 def demo_settings(settings: Settings) -> Settings:
     """The same settings with the demo's tables, which are generated under `data_dir` on first use."""
     folder = ensure_tables(settings.data_dir / "demo")
-    tables = [
+    local = [
         {
             "id": name,
             "description": DESCRIPTIONS[name],
@@ -112,7 +117,19 @@ def demo_settings(settings: Settings) -> Settings:
         }
         for name in sorted(_TABLES)
     ]
-    return Settings.model_validate({**settings.model_dump(), "tables": tables})
+    given = settings.model_dump(exclude_unset=True)
+    scan = {**_SCAN, **given.get("api", {}).get("scan", {})}
+    demo = {
+        "data_source": {"bigquery": {"project": PROJECT}},
+        "api": {**given.get("api", {}), "scan": scan},
+        "tables": [*local, *TABLES],
+    }
+    return Settings.model_validate({**given, **demo})
+
+
+def demo_spec(settings: Settings) -> Path:
+    """What the demo's BigQuery stand-in is to serve."""
+    return settings.data_dir / "demo" / f"v{VERSION}" / "bigquery.yaml"
 
 
 def ensure_tables(root: Path) -> Path:
@@ -126,6 +143,7 @@ def ensure_tables(root: Path) -> Path:
             staging = Path(tempfile.mkdtemp(prefix=".making-", dir=root))
             try:
                 _generate(staging)
+                write_spec(staging)
                 os.replace(staging, folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)

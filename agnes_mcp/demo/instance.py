@@ -1,0 +1,14 @@
+"""The instance that is served when none is configured."""
+
+from __future__ import annotations
+
+from agnes_mcp.config import Settings
+from agnes_mcp.demo.data import demo_settings, demo_spec
+from agnes_mcp.demo.remote import demo_source
+from agnes_mcp.gateway import Gateway
+
+
+def open_demo(settings: Settings) -> Gateway:
+    """Generate the demo's tables where they are missing, and serve them."""
+    demo = demo_settings(settings)
+    return Gateway(demo, make_bigquery=demo_source(demo_spec(demo)))

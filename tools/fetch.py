@@ -1,0 +1,54 @@
+"""`fetch`: rows of one table, kept as a snapshot."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from agnes_mcp.answers import FetchAnswer
+from agnes_mcp.models import ScanRequest
+from agnes_mcp.server import AgnesServer, Serving
+
+from ._answers import WRITES, answer
+from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, SnapshotName, TableId, Where
+from ._progress import reported
+
+
+async def fetch(
+    ctx: Context[Serving],
+    table_id: TableId,
+    select: Select = None,
+    where: Where = "",
+    group_by: GroupBy = None,
+    aggregates: Aggregates = None,
+    order_by: OrderBy = None,
+    limit: Limit = None,
+    name: SnapshotName = "",
+    force: Annotated[
+        bool, Field(description="Replace a snapshot of that name, or pay again for the same rows")
+    ] = False,
+    estimate_only: Annotated[bool, Field(description="Only the price; reads nothing")] = False,
+) -> Annotated[CallToolResult, FetchAnswer]:
+    """Call when several questions need the same rows: reads them once into a snapshot (a Parquet file of your own), to
+    be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. For
+    one number use scan with aggregates instead. Drop the snapshot when done."""
+    serving = ctx.request_context.lifespan_context
+    principal = serving.principal
+    request = ScanRequest(
+        table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
+        limit=limit,
+    )  # fmt: skip
+    fetched = await reported(
+        ctx,
+        lambda report: serving.gateway.fetch(
+            principal, request, name=name, force=force, estimate_only=estimate_only, on_progress=report
+        ),
+    )
+    return answer(fetched)
+
+
+def register(server: AgnesServer) -> None:
+    server.offer(fetch, title="Fetch snapshot", annotations=WRITES)

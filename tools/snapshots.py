@@ -1,0 +1,81 @@
+"""`snapshot_list`, `snapshot_refresh`, `snapshot_drop`, `snapshot_prune`, `disk_info`: after what was fetched."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from agnes_mcp.answers import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
+from agnes_mcp.models import DiskUsage, SnapshotPrune
+from agnes_mcp.server import AgnesServer, Serving
+
+from ._answers import DROPS, FREE, WRITES, answer
+from ._arguments import RequiredSnapshotName, Text, Where
+from ._progress import reported
+
+
+async def snapshot_list(ctx: Context[Serving]) -> Annotated[CallToolResult, SnapshotListAnswer]:
+    """Call before fetch, to see which snapshots you have: table, predicate, rows, size, age. Free. A damaged or stale
+    one says so."""
+    serving = ctx.request_context.lifespan_context
+    return answer(await serving.gateway.snapshot_list(serving.principal))
+
+
+async def snapshot_refresh(
+    ctx: Context[Serving], name: RequiredSnapshotName, where: Where = ""
+) -> Annotated[CallToolResult, SnapshotRefreshAnswer]:
+    """Call to run a snapshot's request again for newer rows; billed like the fetch that made it. Dates relative to
+    today are evaluated anew; a where given here replaces the stored one. Tells rows, bytes and time before and after,
+    and whether the rows are identical."""
+    serving = ctx.request_context.lifespan_context
+    principal = serving.principal
+    refreshed = await reported(
+        ctx, lambda report: serving.gateway.snapshot_refresh(principal, name, where, on_progress=report)
+    )
+    return answer(refreshed)
+
+
+async def snapshot_drop(
+    ctx: Context[Serving], name: RequiredSnapshotName
+) -> Annotated[CallToolResult, SnapshotDropAnswer]:
+    """Call when a snapshot is no longer needed: removes it and its file. The table it came from is not touched."""
+    serving = ctx.request_context.lifespan_context
+    return answer(await serving.gateway.snapshot_drop(serving.principal, name))
+
+
+async def snapshot_prune(
+    ctx: Context[Serving],
+    older_than: Annotated[Text, Field(description="Age: 7d, 12h, 30m", examples=["7d"])] = "",
+    larger_than: Annotated[Text, Field(description="Size: 1g, 500m", examples=["1g"])] = "",
+    expired: Annotated[bool, Field(description="Those past their expiry")] = False,
+    dry_run: Annotated[bool, Field(description="Tell which would go; remove nothing")] = False,
+) -> Annotated[CallToolResult, SnapshotPrune]:
+    """Call to remove several snapshots at once, by age, size or expiry; filters are combined with AND, and at least one
+    is needed. Try dry_run first."""
+    serving = ctx.request_context.lifespan_context
+    return answer(
+        await serving.gateway.snapshot_prune(
+            serving.principal,
+            older_than=older_than or None,
+            larger_than=larger_than or None,
+            expired=expired,
+            dry_run=dry_run,
+        )
+    )
+
+
+async def disk_info(ctx: Context[Serving]) -> Annotated[CallToolResult, DiskUsage]:
+    """Call to see how much disk your snapshots take, how much is free, and how much is meant for them. Free."""
+    serving = ctx.request_context.lifespan_context
+    return answer(await serving.gateway.disk_info(serving.principal))
+
+
+def register(server: AgnesServer) -> None:
+    server.offer(snapshot_list, title="List snapshots", annotations=FREE, large=True)
+    server.offer(snapshot_refresh, title="Refresh snapshot", annotations=WRITES)
+    server.offer(snapshot_drop, title="Drop snapshot", annotations=DROPS)
+    server.offer(snapshot_prune, title="Prune snapshots", annotations=DROPS)
+    server.offer(disk_info, title="Disk usage", annotations=FREE)
