@@ -191,7 +191,9 @@ class Calls(Cursor):
             hint = "Only arrays have elements."
             raise self.refuse("disallowed_node", "This is not a list.", hint, opening)
         node = self._bigquery_element(read) if self.rules.unnests else self._duckdb_element(read)
-        self.expect_symbol("]", "after the position")
+        if not self.at_symbol("]"):
+            raise self.refuse("disallowed_node", "A position is one literal.", "Write it as a number.", self.next)
+        self.advance()
         return Read(node, read.kind.element or OTHER, read.start)
 
     def _bigquery_element(self, read: Read) -> exp.Expr:

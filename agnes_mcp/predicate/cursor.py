@@ -14,7 +14,7 @@ from agnes_mcp.predicate.lexemes import Lexeme
 from agnes_mcp.predicate.refusals import refuse
 from agnes_mcp.predicate.rules import Rules
 
-_QUERY_WORDS = frozenset({"SELECT", "WITH", "FROM", "TABLE", "VALUES", "EXISTS"})
+QUERY_WORDS = frozenset({"SELECT", "WITH", "FROM", "TABLE", "VALUES", "EXISTS"})
 _STATEMENTS = """
     INSERT UPDATE DELETE DROP TRUNCATE ALTER CREATE COPY MERGE GRANT REVOKE CALL EXECUTE EXPORT LOAD ATTACH DETACH
     INSTALL PRAGMA SET REPLACE VACUUM EXPLAIN DECLARE BEGIN COMMIT ROLLBACK USE
@@ -24,7 +24,8 @@ _CLAUSES = """
     CROSS NATURAL WHERE ON USING AS OVER FILTER WITHIN RESPECT IGNORE FOR SAMPLE PIVOT UNPIVOT INTO RETURNING LATERAL
     COLLATE AT ANY ALL SOME ESCAPE SIMILAR GLOB OVERLAPS
 """
-_STATEMENT_WORDS = frozenset(_STATEMENTS.split())
+STATEMENT_WORDS = frozenset(_STATEMENTS.split())
+OPERATOR_WORDS = frozenset({"AND", "OR", "NOT", "IS", "IN", "BETWEEN", "LIKE", "ILIKE", "=", "!=", "<>", "<", ">"})
 _CLAUSE_WORDS = frozenset(_CLAUSES.split())
 
 
@@ -109,7 +110,8 @@ class Cursor:
         shown = self.source(lexeme)[:40]
         if lexeme.kind == "word":
             return self._unexpected_word(lexeme, shown, wanted)
-        if lexeme.kind == "symbol" and lexeme.value in ("*", ","):
+        star = lexeme.value == "." and self.after_next.value == "*"
+        if lexeme.kind == "symbol" and (lexeme.value in ("*", ",") or star):
             message = f"{shown} at {lexeme.start} is not part of a condition."
             return self.refuse("disallowed_node", message, "Write one condition over columns of this table.", lexeme)
         message = f"{shown} stands where {wanted} is needed."
@@ -117,10 +119,10 @@ class Cursor:
 
     def _unexpected_word(self, lexeme: Lexeme, shown: str, wanted: str) -> PredicateError:
         word = lexeme.value
-        if word in _QUERY_WORDS:
+        if word in QUERY_WORDS:
             hint = "Write values instead of a query; fetch the other table on its own, then use `query`."
             return self.refuse("nested_select", f"{shown} begins a query inside the predicate.", hint, lexeme)
-        if word in _STATEMENT_WORDS:
+        if word in STATEMENT_WORDS:
             hint = "Write only a condition; this server reads."
             return self.refuse("ddl_or_dml", f"{shown} begins a statement.", hint, lexeme)
         hint = OPERATOR_HINTS[self.rules.dialect].get(word, "")
@@ -131,6 +133,10 @@ class Cursor:
             hint = "Put brackets around NOT and its condition."
         hint = hint or self._quoting_hint(word) or "Join conditions with AND or OR; put strings in single quotes."
         return self.refuse("parse_error", f"{shown} stands where {wanted} is needed.", hint, lexeme)
+
+    def reserved(self, lexeme: Lexeme) -> PredicateError:
+        hint = self._quoting_hint(lexeme.value)
+        return self.refuse("parse_error", f"{lexeme.value} is a word of SQL; as a column it is quoted.", hint, lexeme)
 
     def _quoting_hint(self, word: str) -> str:
         quote = "`" if self.rules.dialect == "bigquery" else '"'

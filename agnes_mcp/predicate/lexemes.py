@@ -149,7 +149,7 @@ def _unreadable(text: str, position: int, dialect: Dialect) -> PredicateError:
     for opening, (kind, message, hint) in SYMBOL_HINTS[dialect].items():
         if rest[: len(opening)].lower() == opening:
             return refuse(kind, message, symbol_hint(hint, opening), text, position, position + max(len(opening), 1))
-    if rest[0].isdigit() or rest[0] == ".":
+    if rest[0] in "0123456789.":
         return refuse(
             "unsupported_literal",
             "A number is written in decimal digits.",

@@ -8,8 +8,9 @@ from sqlglot import exp
 
 from agnes_mcp.predicate import nodes
 from agnes_mcp.predicate.calls import Calls
-from agnes_mcp.predicate.cursor import Read
+from agnes_mcp.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WORDS, Read
 from agnes_mcp.predicate.kinds import BOOLEAN, INTERVAL, NULL, NUMBER, TEXT, Kind, kind_named, list_of
+from agnes_mcp.predicate.lexemes import Lexeme
 
 _COUNTED = re.compile(r"(-?[0-9]+)(?: ([A-Za-z]+))?")
 _DIGITS = re.compile(r"[0-9]+")
@@ -47,7 +48,9 @@ class Operands(Calls):
     def _word(self) -> Read:
         lexeme, after = self.next, self.after_next
         word = lexeme.value
-        if after.kind == "symbol" and after.value == "(":
+        if word == "INTERVAL":
+            return self.interval()
+        if after.kind == "symbol" and after.value == "(" and word not in QUERY_WORDS:
             return self._named_call()
         if word in self.rules.literals and after.kind == "string":
             return self._typed_literal()
@@ -56,21 +59,22 @@ class Operands(Calls):
         if word == "NULL":
             self.advance()
             return Read(exp.Null(), NULL, lexeme.start, True)
-        if word == "INTERVAL":
-            return self.interval()
         if word == "CASE":
             return self._case()
         if word in self.rules.bare_calls:
             self.advance()
             name, kind = self.rules.bare_calls[word]
             return Read(nodes.call(name, []), kind, lexeme.start)
+        if word in self.rules.reserved and self.source(lexeme) in self.columns:
+            raise self.reserved(lexeme)
         if word in self.rules.reserved or self._begins_statement():
             raise self.unexpected("a column, a value or a call")
         return self.column()
 
     def _begins_statement(self) -> bool:
-        """A word like DROP that is no column here and is followed by another word."""
-        return self.source(self.next) not in self.columns and self.after_next.kind in ("word", "name")
+        """A word like DROP or TABLE that is no column here and is followed by a name."""
+        known = self.source(self.next) in self.columns or self.next.value not in STATEMENT_WORDS | QUERY_WORDS
+        return not known and self.after_next.kind != "end" and self.after_next.value not in OPERATOR_WORDS
 
     def _named_call(self) -> Read:
         special = {
@@ -106,8 +110,9 @@ class Operands(Calls):
         """A literal: a number with or without a minus, a string, TRUE, FALSE, NULL, or `DATE '2026-01-31'`."""
         lexeme = self.next
         read = self.operand()
-        node = read.node.this if isinstance(read.node, exp.Neg) else read.node
-        if not (read.literal or (isinstance(node, exp.Literal) and not node.is_string)):
+        inner = read.node.this if isinstance(read.node, (exp.Neg, exp.Cast)) else None
+        signed = isinstance(inner, exp.Literal) and inner.is_string == isinstance(read.node, exp.Cast)
+        if not (read.literal or signed):
             raise self.refuse("disallowed_node", message, "Write the value itself.", lexeme)
         return read
 
@@ -120,20 +125,26 @@ class Operands(Calls):
         return Read(nodes.cast(literal, word.value, self.rules.dialect), kind_named(word.value), word.start, True)
 
     def interval(self) -> Read:
-        """`INTERVAL 30 DAY`, `INTERVAL '30' DAY`, and in DuckDB `INTERVAL '30 days'`."""
+        """`INTERVAL 30 DAY`, `INTERVAL '30' DAY`; `INTERVAL -1 DAY` in BigQuery; `INTERVAL '30 days'` in DuckDB."""
         start = self.advance().start
         sign = "-" if self.take_symbol("-") else ""
         lexeme = self.advance()
         counted = _COUNTED.fullmatch(lexeme.value) if lexeme.kind in ("number", "string") else None
-        if counted is None or (counted[2] and (self.rules.dialect == "bigquery" or lexeme.kind == "number")):
+        if counted is None or (counted[2] and (self.rules.unnests or lexeme.kind == "number")):
             hint = "Write INTERVAL 30 DAY."
             raise self.refuse("disallowed_node", "An interval counts with a whole-number literal.", hint, lexeme)
-        unit = counted[2].upper() if counted[2] else (self.advance().value if self.next.kind == "word" else "")
+        count = (sign + counted[1]).removeprefix("--")
+        if count.startswith("-") and not self.rules.unnests:
+            hint = "Subtract instead: x - INTERVAL 1 DAY."
+            raise self.refuse("disallowed_node", "An interval has no sign in DuckDB.", hint, lexeme)
+        return Read(nodes.interval(count, self._unit(counted[2], lexeme)), INTERVAL, start)
+
+    def _unit(self, counted: str | None, lexeme: Lexeme) -> str:
+        unit = counted.upper() if counted else (self.advance().value if self.next.kind == "word" else "")
         if unit not in self.rules.units:
             hint = f"Use one of {', '.join(sorted(self.rules.units))}."
             raise self.refuse("parse_error", f"{unit[:40] or 'Nothing'} is not a unit of time.", hint, lexeme)
-        count = sign + counted[1]
-        return Read(nodes.interval(count.removeprefix("--"), unit), INTERVAL, start)
+        return unit
 
     def _case(self) -> Read:
         start = self.advance().start
@@ -183,6 +194,9 @@ class Operands(Calls):
             self.expect_word("TIME", "ZONE after WITH")
             self.expect_word("ZONE", "after TIME")
             return "TIMESTAMPTZ"
+        if self.at_symbol("["):
+            hint = f"Use one of {', '.join(self.rules.casts)}."
+            raise self.refuse("disallowed_node", "A list or a record is not a type to cast to.", hint, self.next)
         return word + self._type_numbers(self.rules.casts[word])
 
     def _type_numbers(self, most: int) -> str:

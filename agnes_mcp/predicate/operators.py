@@ -133,6 +133,8 @@ class Operators(Operands):
         operator = self.advance()
         pattern = self.next
         if pattern.kind != "string":
+            if pattern.kind == "end":
+                raise self.unexpected("a pattern in quotes")
             if self.at_word("ANY", "ALL", "SOME"):
                 hint = "Join several LIKE with OR."
             else:
