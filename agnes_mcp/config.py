@@ -9,10 +9,21 @@ parts, so that `AGNES_API__SCAN__MAX_LIMIT=1000` is `api.scan.max_limit`. The en
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agnes_mcp.models import TABLE_ID_PATTERN, QueryMode, SourceType
@@ -37,6 +48,35 @@ TableId = Annotated[str, StringConstraints(pattern=rf"\A{TABLE_ID_PATTERN}\z")]
 # What BigQuery allows in a project, dataset and table id; checked whole before any of them is put into a path or SQL.
 ProjectId = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.\-]+:)?[a-z][a-z0-9\-]{4,28}[a-z0-9]\z")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_]+\z", max_length=1024)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+def _plain_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("should be an http or https URL without user, query and fragment")
+    return value.rstrip("/")
+
+
+def _secure_url(value: str) -> str:
+    parts = urlsplit(_plain_url(value))
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ValueError("should be an https URL; plain http is for loopback only")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that host."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+HttpUrl = Annotated[str, AfterValidator(_plain_url)]
+HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
 BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]
 
 
@@ -133,14 +173,24 @@ class TableSettings(Section):
 
 class UserSettings(Section):
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    token_sha256: Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")] | None = None
+    token_sha256: Sha256 | None = None
     tables: list[TableId] | Literal["*"] = Field(default_factory=list)
     max_daily_bytes: Bytes | None = None
     max_concurrent: Count | None = None
 
 
+class OidcSettings(Section):
+    """Whose JWTs are accepted. Their `principal_claim` must also be the name of one of `access.users`."""
+
+    issuer: HttpsUrl
+    audience: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    jwks_uri: HttpsUrl
+    principal_claim: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "email"
+
+
 class AccessSettings(Section):
     users: list[UserSettings] = Field(default_factory=list)
+    oidc: OidcSettings | None = None
 
     @field_validator("users")
     @classmethod
@@ -149,6 +199,22 @@ class AccessSettings(Section):
         if twice:
             raise ValueError(f"the user {twice!r} is listed twice")
         return users
+
+
+class ServerSettings(Section):
+    """Serving over HTTP. Hosts and origins are those of loopback and of `public_url`, and what is listed here."""
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = "127.0.0.1"
+    port: Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=65535)] = 8787
+    public_url: HttpUrl | None = None  # how clients reach this server, without /mcp; None: host and port
+    allowed_hosts: list[str] = Field(default_factory=list)
+    allowed_origins: list[str] = Field(default_factory=list)
+    max_body_bytes: Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)] = 2**20
+    body_timeout_seconds: Annotated[float, BeforeValidator(_reject_bool), Field(gt=0, allow_inf_nan=False)] = 10
+    max_sessions: Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)] = 1000
+    session_idle_seconds: Annotated[float, BeforeValidator(_reject_bool), Field(gt=0, allow_inf_nan=False)] = 1800
+    max_calls_per_minute_per_user: Count | None = 600  # None: not limited; whoever runs the process is not limited
+    metrics_token_sha256: Sha256 | None = None  # who may read /metrics where users are configured; None: nobody
 
 
 class Settings(BaseSettings):
@@ -169,6 +235,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = Field(default_factory=EngineSettings)
     tables: list[TableSettings] = Field(default_factory=list)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
 
     @classmethod
     def settings_customise_sources(
