@@ -6,8 +6,9 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ def stage(
     with engine.cursor() as cursor:
         content = ContentHash(cursor, stored, ordered=ordered)
         with _Sink(path, call) as sink:
-            _write_parquet(sink, _counted(regroup(batches, stored, call), content, path, min_free_bytes), stored)
+            with closing(_counted(regroup(batches, stored, call), content, path, min_free_bytes)) as tables:
+                _write_parquet(sink, tables, stored)
             sink.sync()
     columns = _read_back(path, sink.size_bytes, content.rows, engine)
     return Staged(content.rows, sink.size_bytes, sink.sha256.hexdigest(), content.hexdigest(), columns)
@@ -93,11 +95,16 @@ def _rows_that_fit(batch: pa.RecordBatch, size_bytes: int) -> int:
     return max(1, size_bytes * rows // max(1, int(batch.nbytes)))
 
 
-def _counted(tables: Iterator[pa.Table], content: ContentHash, path: Path, min_free_bytes: int) -> Iterator[pa.Table]:
-    for table in tables:
-        content.update(table)
-        require_space(path.parent, table.nbytes if min_free_bytes else 0, min_free_bytes)
-        yield table
+def _counted(
+    tables: Iterator[pa.Table], content: ContentHash, path: Path, min_free_bytes: int
+) -> Generator[pa.Table, None, None]:
+    """The tables, each hashed by a second thread while the first one compresses it: neither holds the GIL for long."""
+    with ThreadPoolExecutor(1, "snapshot-hash") as hashing:
+        for table in tables:
+            require_space(path.parent, table.nbytes if min_free_bytes else 0, min_free_bytes)
+            hashed = hashing.submit(content.update, table)
+            yield table
+            hashed.result()
 
 
 def require_space(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
