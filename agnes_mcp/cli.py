@@ -12,7 +12,12 @@ from agnes_mcp.errors import AgnesError
 if TYPE_CHECKING:
     from agnes_mcp.gateway import Gateway
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Company data for an agent: discover, price, fetch.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Company data for an agent: discover, price, fetch.",
+)
 
 Config = Annotated[str | None, typer.Option("--config", "-c", help="An instance.yaml; without one, the demo instance.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]

@@ -93,7 +93,7 @@ def main() -> int:
 
 def _await_parent(stop: threading.Event) -> None:
     """Stdin ends when the process that holds its other end does."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(sys.stdin.fileno(), 4096):  # unbuffered: a lock on the buffer would outlive this thread
         pass
     stop.set()
 
