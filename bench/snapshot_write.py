@@ -99,10 +99,8 @@ def compare(rows: int, folder: Path) -> None:
             "snapshot": lambda: write_snapshot(store, batches),
         }
     )
-    print(
     parquet_mb = bare.stat().st_size / 1024**2
-    print(f"\n{len(batches) * BATCH_ROWS:,} rows, {size_mb:,.0f} MB of Arrow, {parquet_mb:,.1f} MB of Parquet")
-    )
+    print(f"\n{len(batches) * BATCH_ROWS:,} rows: {size_mb:,.0f} MB of Arrow, {parquet_mb:,.1f} MB of Parquet")
     for name, seconds in times.items():
         ratio = seconds / times["bare writer"]
         print(f"  write, {name:<22} {seconds * 1000:9.1f} ms  {size_mb / seconds:7,.0f} MB/s  {ratio:5.2f} x bare")
@@ -123,9 +121,8 @@ def _compare_reading(folder: Path) -> None:
         }
     )
     for name, seconds in times.items():
-        print(
-            f"  read,  {name:<22} {seconds * 1000:9.2f} ms  {seconds / times['one aggregate over it']:21.2f} x the query"
-        )
+        ratio = seconds / times["one aggregate over it"]
+        print(f"  read,  {name:<22} {seconds * 1000:9.2f} ms  {ratio:21.2f} x the query")
 
 
 def _verify(store: SnapshotStore) -> None:
