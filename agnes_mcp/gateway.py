@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from agnes_mcp.answers import (
     SnapshotRefreshAnswer,
     UsageAnswer,
 )
+from agnes_mcp.calls import Call
 from agnes_mcp.config import Settings
 from agnes_mcp.describing import Describing
 from agnes_mcp.discovery import Discovery
@@ -154,6 +156,13 @@ class Gateway:
         """One snapshot's metadata. Raises `snapshot_not_found`."""
         async with self.engine.admit("snapshot", principal) as admitted:
             return await self._fetching.get(admitted, name)
+
+    async def snapshot_file(self, principal: Principal, name: str) -> Path | None:
+        """Where a snapshot's Parquet file is, for who can read this machine's files anyway; None for anybody else."""
+        if not principal.local:
+            return None
+        call = Call("snapshot_file", principal.name)
+        return await self.engine.workers.run(call, lambda: self.engine.snapshots.verify(principal.name, name, call))
 
     async def snapshot_refresh(
         self, principal: Principal, name: str, where: str = "", on_progress: OnProgress | None = None

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 Dialect = Literal["bigquery", "duckdb"]
 Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
 QueryMode = Literal["local", "remote"]
-SourceType = Literal["bigquery", "local", "extract"]
+SourceType = Literal["bigquery", "local"]
 AggregateFunction = Literal["count", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
 Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
 from agnes_mcp.answers import FetchAnswer
@@ -47,7 +48,23 @@ async def fetch(
             principal, request, name=name, force=force, estimate_only=estimate_only, on_progress=report
         ),
     )
-    return answer(fetched)
+    result = answer(fetched)
+    if fetched.snapshot is not None:
+        path = await serving.gateway.snapshot_file(principal, fetched.snapshot.name)
+        result.content += [_link(fetched.snapshot.name, path)] if path else []
+    return result
+
+
+def _link(name: str, path: Path) -> ResourceLink:
+    """Over stdio the caller owns the file, and may open it with tools of its own."""
+    return ResourceLink(
+        type="resource_link",
+        name=f"{name}.parquet",
+        title=f"Snapshot {name}",
+        uri=path.as_uri(),
+        mime_type="application/vnd.apache.parquet",
+        description="The rows as Parquet. A refresh writes another file.",
+    )
 
 
 def register(server: AgnesServer) -> None:
