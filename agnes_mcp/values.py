@@ -21,7 +21,8 @@ MAX_SAFE_INTEGER = 2**53
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAYS_TO_EPOCH = 719_468  # from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar
 # How DuckDB stores the infinite dates and timestamps.
-_INFINITE = {2**31 - 1: "infinity", -(2**31 - 1): "-infinity", 2**63 - 1: "infinity", -(2**63 - 1): "-infinity"}
+_INFINITE_DAYS = {2**31 - 1: "infinity", -(2**31 - 1): "-infinity"}
+_INFINITE_TICKS = {2**63 - 1: "infinity", -(2**63 - 1): "-infinity"}
 
 
 def column_to_json(array: pa.Array | pa.ChunkedArray) -> list[Any]:
@@ -151,8 +152,8 @@ def _timestamps(array: pa.Array) -> list[str | None]:
 def _timestamp(ticks: int | None, per_second: int, zone: str) -> str | None:
     if ticks is None:
         return None
-    if ticks in _INFINITE:
-        return _INFINITE[ticks]
+    if ticks in _INFINITE_TICKS:
+        return _INFINITE_TICKS[ticks]
     seconds, fraction = divmod(ticks, per_second)
     days, second = divmod(seconds, 86_400)
     return f"{_date(days)}T{_clock(second, fraction, per_second)}{zone}"
@@ -167,8 +168,8 @@ def _clock(second: int, fraction: int, per_second: int) -> str:
 
 
 def _dates(array: pa.Array) -> list[str | None]:
-    per_day = 1 if array.type.bit_width == 32 else 86_400_000
-    return [None if v is None else _INFINITE.get(v) or _date(v // per_day) for v in _integers(array)]
+    per_day, infinite = (1, _INFINITE_DAYS) if array.type.bit_width == 32 else (86_400_000, _INFINITE_TICKS)
+    return [None if v is None else infinite.get(v) or _date(v // per_day) for v in _integers(array)]
 
 
 def _date(days: int) -> str:

@@ -44,20 +44,25 @@ def loses_in_arrow(kind: str) -> bool:
 
 def safe_type(kind: str) -> str:
     """That type with each part that Arrow changes as VARCHAR."""
-    while (start := kind.find("UNION(")) >= 0:
+    while (start := _blank_quoted(kind).find("UNION(")) >= 0:
         kind = kind[:start] + "VARCHAR" + kind[_closing(kind, start + len("UNION")) + 1 :]
     return _outside_quotes(kind)
 
 
 def _closing(kind: str, opening: int) -> int:
     """Where the parenthesis at `opening` is closed; quoted names count for nothing."""
-    blanked = _QUOTED.sub(lambda quoted: "_" * len(quoted.group()), kind)
+    blanked = _blank_quoted(kind)
     depth = 0
     for place in range(opening, len(blanked)):
         depth += {"(": 1, ")": -1}.get(blanked[place], 0)
         if depth == 0:
             return place
     return len(kind) - 1
+
+
+def _blank_quoted(kind: str) -> str:
+    """The same length, with nothing left of quoted names and values."""
+    return _QUOTED.sub(lambda quoted: "_" * len(quoted.group()), kind)
 
 
 def _outside_quotes(kind: str) -> str:
