@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from agnes_mcp.errors import nearest
+from agnes_mcp.errors import PredicateError
 from agnes_mcp.predicate import nodes
 from agnes_mcp.predicate.columns import UnresolvedError, field_of
 from agnes_mcp.predicate.cursor import Cursor, Read
@@ -12,6 +12,7 @@ from agnes_mcp.predicate.hints import FUNCTION_HINTS
 from agnes_mcp.predicate.kinds import NULL, OTHER, TEXT, Kind, kind_of
 from agnes_mcp.predicate.lexemes import Lexeme
 from agnes_mcp.predicate.limits import MAX_REPLACEMENT_CHARS
+from agnes_mcp.predicate.refusals import Fault, near, printable
 from agnes_mcp.predicate.signatures import Signature
 
 _SUBSCRIPTS = {"OFFSET": (0, False), "SAFE_OFFSET": (0, True), "ORDINAL": (1, False), "SAFE_ORDINAL": (1, True)}
@@ -229,24 +230,20 @@ class Calls(Cursor):
 
     def _unknown_call(self, name: Lexeme, start: int) -> Read:
         """A function that is not on the list, or one behind a dot: a user's own, SAFE., NET., ML."""
-        shown = self.text[start : name.end][:80]
-        close = nearest(name.value, list(self.rules.functions))
-        hint = FUNCTION_HINTS[self.rules.dialect].get(name.value, "") if start == name.start else ""
-        if not hint:
-            hint = (
-                f"Did you mean {' or '.join(close)}?"
-                if close
-                else "Use operators, or a function such as LOWER or COALESCE."
-            )
-        message = f"The function {shown} is not available in a predicate."
-        lexeme = Lexeme(name.kind, name.value, start, name.end)
-        self.faults.append(
-            self.refuse("unknown_function", message, hint, lexeme, function=shown.upper(), nearest=close)
-        )
+        self.faults.append(Fault("unknown_function", start, lambda: self._unavailable(name, start)))
         self._skip_brackets()
         if self.take_word("OVER") and self.at_symbol("("):
             self._skip_brackets()
         return Read(exp.Null(), OTHER, start)
+
+    def _unavailable(self, name: Lexeme, start: int) -> PredicateError:
+        shown = printable(self.text[start : name.end])
+        close = near(name.value, list(self.rules.functions))
+        hint = FUNCTION_HINTS[self.rules.dialect].get(name.value, "") if start == name.start else ""
+        hint = hint or (f"Did you mean {' or '.join(close)}?" if close else "Use operators, or call a listed function.")
+        message = f"The function {shown} is not available in a predicate."
+        lexeme = Lexeme(name.kind, name.value, start, name.end)
+        return self.refuse("unknown_function", message, hint, lexeme, function=shown.upper(), nearest=close)
 
     def _skip_brackets(self) -> None:
         """Past the bracket that opens here; a query in it is still refused as one."""

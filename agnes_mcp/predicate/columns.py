@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agnes_mcp.errors import nearest
 from agnes_mcp.models import Column, TableSchema
 from agnes_mcp.predicate.kinds import Kind, kind_of
 
 
 class UnresolvedError(Exception):
-    """No such column. `kind` is `unknown_column` or `cross_table_reference`; `segment` is where the path breaks off."""
+    """No such column. `kind` is `unknown_column` or `cross_table_reference`; `segment` is where the path breaks off;
+    `known` are the names that could have stood there."""
 
-    def __init__(self, kind: str, message: str, hint: str, segment: int, close: list[str]) -> None:
+    def __init__(self, kind: str, message: str, segment: int, known: list[str], hint: str = "") -> None:
         super().__init__(message)
-        self.kind, self.message, self.hint, self.segment, self.nearest = kind, message, hint, segment, close
+        self.kind, self.message, self.segment, self.known, self._hint = kind, message, segment, known, hint
+
+    def hint(self, close: list[str]) -> str:
+        """The next step, when `close` are the names of `known` that were perhaps meant."""
+        if self._hint:
+            return self._hint
+        if close:
+            return f"Did you mean {' or '.join(name[:80] for name in close)}?"
+        listed = ", ".join(self.known)
+        return f"It has {listed}." if len(listed) <= 200 else "Call `schema` for the table's columns."
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,9 @@ class Columns:
             return Place(column.name, kind_of(column), 1)
         if len(path) == 1:
             raise self._unknown(path[0], 0)
-        raise UnresolvedError(
-            "cross_table_reference",
-            f"{path[0][:80]!r} is neither a column of {self.table_id} nor {self.table_id} itself.",
-            f"A predicate reads only the columns of {self.table_id}; leave {path[0][:40]!r} out.",
-            0,
-            nearest(path[0], self._names()),
-        )
+        message = f"{path[0][:80]!r} is neither a column of {self.table_id} nor {self.table_id} itself."
+        hint = f"A predicate reads only the columns of {self.table_id}; leave {path[0][:40]!r} out."
+        raise UnresolvedError("cross_table_reference", message, 0, self._names(), hint)
 
     def _unknown(self, name: str, segment: int) -> UnresolvedError:
         return unknown(name, f"The table {self.table_id!r}", self._names(), segment)
@@ -74,23 +79,16 @@ def field_of(record: Kind, path: str, name: str, segment: int) -> Column:
     if field is not None:
         return field
     if record.family == "list":
-        raise UnresolvedError(
-            "unknown_column",
-            f"{path[:80]} is a list, and {name[:80]!r} looks inside it.",
-            "Take one element first, for example [SAFE_OFFSET(0)] in BigQuery or [1] in DuckDB.",
-            segment,
-            [],
-        )
+        hint = "Take one element first: [SAFE_OFFSET(0)] in BigQuery, [1] in DuckDB."
+        message = f"{path[:80]} is a list, and {name[:80]!r} looks inside it."
+        raise UnresolvedError("unknown_column", message, segment, [], hint)
     if not record.fields:
         json = "Use JSON_VALUE(column, '$.path') in BigQuery, json_extract_string(column, '$.path') in DuckDB."
         hint = json if record.family == "json" else f"Compare {path[:80]} itself."
         message = f"{path[:80]} has no fields, so there is no {name[:80]!r} in it."
-        raise UnresolvedError("unknown_column", message, hint, segment, [])
+        raise UnresolvedError("unknown_column", message, segment, [], hint)
     raise unknown(name, path[:80], [f.name for f in record.fields], segment)
 
 
 def unknown(name: str, where: str, known: list[str], segment: int) -> UnresolvedError:
-    close = nearest(name, known)
-    listed = f"It has {', '.join(known)}." if len(", ".join(known)) <= 200 else "Call `schema` for the table's columns."
-    hint = f"Did you mean {' or '.join(c[:80] for c in close)}?" if close else listed
-    return UnresolvedError("unknown_column", f"{where} has no column {name[:80]!r}.", hint, segment, close)
+    return UnresolvedError("unknown_column", f"{where} has no column {name[:80]!r}.", segment, known)

@@ -11,7 +11,7 @@ from agnes_mcp.predicate.columns import Columns, UnresolvedError
 from agnes_mcp.predicate.hints import OPERATOR_HINTS
 from agnes_mcp.predicate.kinds import Kind
 from agnes_mcp.predicate.lexemes import Lexeme
-from agnes_mcp.predicate.refusals import refuse
+from agnes_mcp.predicate.refusals import Fault, near, refuse
 from agnes_mcp.predicate.rules import Rules
 
 QUERY_WORDS = frozenset({"SELECT", "WITH", "FROM", "TABLE", "VALUES", "EXISTS"})
@@ -43,7 +43,7 @@ class Cursor:
 
     def __init__(self, text: str, lexemes: list[Lexeme], columns: Columns, rules: Rules) -> None:
         self.text, self.columns, self.rules = text, columns, rules
-        self.faults: list[PredicateError] = []
+        self.faults: list[Fault] = []
         self.growing: set[int] = set()  # by id: what a longer text is put in place of
         self._lexemes, self._index = lexemes, 0
 
@@ -87,20 +87,16 @@ class Cursor:
         return refuse(kind, message, hint, self.text, lexeme.start, lexeme.end, **details)
 
     def note(self, unresolved: UnresolvedError, segment: Lexeme) -> None:
-        self.faults.append(
-            self.refuse(
-                unresolved.kind,
-                unresolved.message,
-                self._spelled_hint(unresolved, segment),
-                segment,
-                column=segment.value[:80] if segment.kind == "name" else self.source(segment)[:80],
-                nearest=unresolved.nearest,
-            )
-        )
+        self.faults.append(Fault(unresolved.kind, segment.start, lambda: self._unresolved(unresolved, segment)))
 
-    def _spelled_hint(self, unresolved: UnresolvedError, segment: Lexeme) -> str:
-        quoted = segment.kind == "name" and self.rules.dialect == "duckdb"
-        return f"{unresolved.hint} Strings take single quotes: 'text'." if quoted else unresolved.hint
+    def _unresolved(self, unresolved: UnresolvedError, segment: Lexeme) -> PredicateError:
+        name = segment.value if segment.kind == "name" else self.source(segment)
+        close = near(name, unresolved.known)
+        hint = unresolved.hint(close)
+        if segment.kind == "name" and self.rules.dialect == "duckdb":
+            hint = f"{hint} Strings take single quotes: 'text'."
+        details = {"column": name[:80], "nearest": close}
+        return self.refuse(unresolved.kind, unresolved.message, hint, segment, **details)
 
     def unexpected(self, wanted: str) -> PredicateError:
         """The next lexeme does not continue the condition: say of what kind of SQL it is a part."""

@@ -12,7 +12,7 @@ from agnes_mcp.predicate.cursor import Read
 from agnes_mcp.predicate.kinds import BOOLEAN, NUMBER, TEXT, Kind
 from agnes_mcp.predicate.limits import MAX_CHAIN
 from agnes_mcp.predicate.operands import Operands
-from agnes_mcp.predicate.refusals import refuse
+from agnes_mcp.predicate.refusals import Fault, refuse
 
 _COMPARISONS: dict[str, type[exp.Binary]] = {
     "=": exp.EQ, "!=": exp.NEQ, "<>": exp.NEQ, "<": exp.LT, "<=": exp.LTE, ">": exp.GT, ">=": exp.GTE,
@@ -76,7 +76,8 @@ class Operators(Operands):
     def _note_not_condition(self, read: Read, where: str) -> None:
         message = f"{where} needs a condition, and this is {_WITH_ARTICLE.get(read.kind.family, read.kind.family)}."
         hint = "Compare it with something: x = 1, x IS NOT NULL."
-        self.faults.append(refuse("not_boolean", message, hint, self.text, read.start, self.next.start))
+        error = refuse("not_boolean", message, hint, self.text, read.start, self.next.start)
+        self.faults.append(Fault("not_boolean", read.start, lambda: error))
 
     def _comparison(self) -> Read:
         left = self._sum()

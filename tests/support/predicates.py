@@ -170,4 +170,4 @@ def rejected(dialect: Dialect) -> list[tuple[str, str]]:
 
 def same(left: Any, right: Any) -> bool:
     """Equal, where NaN equals NaN."""
-    return left == right or (left != left and right != right)
+    return bool(left == right or (left != left and right != right))
