@@ -24,6 +24,12 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("GCE_METADATA_IP", "127.0.0.1:9")
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the pauses between two tries."""
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.attempts.FIRST_PAUSE_S", 0.025)
+
+
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetadataServer]:
     with MetadataServer() as server:

@@ -25,15 +25,18 @@ USER_AGENT = f"agnes-mcp/{__version__}"
 
 
 class Clients:
-    """The REST client and the Storage Read client of one instance. Safe to share between threads."""
+    """The REST client and the Storage Read client of one instance. Safe to share between threads.
+
+    Raises `ConfigError` for endpoints to which a token would travel in the clear.
+    """
 
     def __init__(self, settings: BigQuerySettings) -> None:
         self.settings = settings
         self.tokens = TokenSource(token_mode(settings))
+        self._storage_scheme, self._storage_host = storage_address(settings)
         self._lock = threading.Lock()
         self._rest: bigquery.Client | None = None
         self._storage: BigQueryReadClient | None = None
-        self._plaintext = False
 
     @property
     def rest(self) -> bigquery.Client:
@@ -54,7 +57,7 @@ class Clients:
     def storage_metadata(self) -> list[tuple[str, str]]:
         """The token as call metadata, where the channel cannot carry it: plaintext, to this machine only."""
         token = self.tokens.token()
-        return [("authorization", f"Bearer {token}")] if self._plaintext and token else []
+        return [("authorization", f"Bearer {token}")] if self._storage_scheme == "grpc" and token else []
 
     def close(self) -> None:
         with self._lock:
@@ -90,14 +93,12 @@ class Clients:
         from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
         client_info = ClientInfo(user_agent=USER_AGENT)
-        scheme, address = storage_address(self.settings)
-        if scheme == "grpc":
-            self._plaintext = True
-            channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        if self._storage_scheme == "grpc":
+            channel = grpc.insecure_channel(self._storage_host, options=[("grpc.max_receive_message_length", -1)])
             return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel), client_info=client_info)
         return BigQueryReadClient(
             credentials=self.tokens.credentials,
-            client_options={"api_endpoint": address} if address else None,
+            client_options={"api_endpoint": self._storage_host} if self._storage_host else None,
             client_info=client_info,
         )
 

@@ -29,17 +29,13 @@ RESUMPTIONS = 3
 
 
 class ReadSession:
-    """A read session: the schema, BigQuery's figure for the bytes, and the rows in the table's own order.
-
-    Opening one bills nothing. `estimated_bytes` is what reading all of it scans.
-    """
+    """A read session: the schema, and the rows in the table's own order. Opening one bills nothing."""
 
     def __init__(self, clients: Clients, attempts: Attempts, path: TablePath, columns: list[str]) -> None:
         self._clients = clients
         self._attempts = attempts
         self._session = attempts.run("opening a read session", lambda timeout_s: self._create(path, columns, timeout_s))
         self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(self._session.arrow_schema.serialized_schema))
-        self.estimated_bytes = int(self._session.estimated_total_bytes_scanned)
         self.rows_received = 0
         self.stall_timeout_s = STALL_TIMEOUT_S
         self._running: Any = None
@@ -66,6 +62,10 @@ class ReadSession:
         with Watchdog(self.cancel) as watchdog, self._attempts.call.interruptible(self.cancel):
             for stream in self._session.streams:
                 yield from _Stream(self, stream.name, watchdog).batches()
+        if self._session.estimated_row_count and not self.rows_received:
+            raise self._attempts.error(
+                Complaint(0, "connectionCut", "the rows ended before the first one"), "reading rows"
+            )
 
     def cancel(self) -> None:
         """End the running request; from any thread."""
