@@ -52,14 +52,14 @@ def _readable(kind: Any) -> Any:
     if types.is_map(kind):
         return pa.map_(_readable(kind.key_type), _readable(kind.item_type))
     if types.is_fixed_size_list(kind):
-        return pa.list_(_readable(kind.value_type), kind.list_size)
+        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)), kind.list_size)
     if types.is_list(kind):
-        return pa.list_(_readable(kind.value_type))
+        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
     return kind
 
 
 class Renamed:
-    """A record batch under another schema of the same layout, by Arrow's own interface: `pa.record_batch(Renamed(…))`."""
+    """A record batch under another schema of the same layout: `pa.record_batch(Renamed(batch, schema))`."""
 
     def __init__(self, batch: pa.RecordBatch, schema: pa.Schema) -> None:
         self._batch, self._schema = batch, schema

@@ -19,8 +19,8 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _SIGKILL = 9
 
-#: Address space beside what DuckDB's `memory_limit` counts: thread stacks, the allocator's arenas, Arrow buffers.
-ADDRESS_SPACE_MARGIN = 64 * 1024 * 1024
+#: Kept back from the address space: pages of libraries that become resident only while a query runs.
+LIBRARY_PAGES_BYTES = 32 * 1024 * 1024
 OPEN_FILES = 512
 
 
@@ -98,7 +98,7 @@ def limit_resources(memory_bytes: int) -> bool:
         resource.setrlimit(limit, (value, value))
     if sys.platform != "linux":
         return False
-    bound = _memory_pages(0) + memory_bytes + ADDRESS_SPACE_MARGIN
+    bound = _memory_pages(0) + memory_bytes - LIBRARY_PAGES_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     return True
 

@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
+#: What DuckDB counts itself is stopped below the limit of the process, so that it ends in an error and not in an abort.
+ENGINE_SHARE = 0.75
+
+
 def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
-    """A fresh, empty, in-memory instance that loads no extension and sees no Python variable."""
+    """A fresh, empty, in-memory instance that loads no extension and sees no Python variable.
+
+    `memory_bytes` is what the process may use; DuckDB's own limit is `ENGINE_SHARE` of it.
+    """
     import duckdb
 
     connection = duckdb.connect(
         ":memory:",
         config={
             "threads": threads,
-            "memory_limit": f"{memory_bytes}B",
+            "memory_limit": f"{int(memory_bytes * ENGINE_SHARE)}B",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,

@@ -44,7 +44,10 @@ _OF_VALUES = frozenset(
     }
 )
 _EXCERPT = re.compile(r"\n+LINE \d+:.*", re.DOTALL)
-_QUOTED = re.compile(r"'((?:[^'\n]|'')*)'|\"((?:[^\"\n]|\"\")*)\"")
+#: A quote that is no apostrophe ("can't").
+_QUOTE = re.compile(r"""(?<![A-Za-z])['"]""")
+#: What may follow a value: "… to INT32 when casting from source column price".
+_AFTER_VALUE = re.compile(r"['\"]( to [\w(), \[\]]+?)(?: when casting from source column \w+)?$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d.,:eE+-]*(?!\w)")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w)\]/:])(?:file://)?(?:/[\w.@%+=~*-]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+")
 
@@ -97,9 +100,25 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _mask_values(text: str, sql: str) -> str:
-    """Quoted texts and numbers that the agent did not write itself become an ellipsis."""
-    text = _QUOTED.sub(lambda m: m[0] if (m[1] or m[2] or "") in sql else f"{m[0][0]}…{m[0][0]}", text)
-    return _NUMBER.sub(lambda m: m[0] if m[0] in sql else "…", text)
+    """The message up to the first value that the agent did not write itself; numbers become an ellipsis.
+
+    A value may hold quotes, line ends and colons itself: after its first quote only one known form is trusted.
+    """
+    quote = _QUOTE.search(text)
+    if quote is not None and not _quoted_in(sql, text[quote.start() :]):
+        after = _AFTER_VALUE.search(text)
+        text = text[: quote.start()] + "'…'" + (after[0][1:] if after else "")
+    parts = text.partition("\n")[0].split(": ")
+    if len(parts) > 2 and parts[-1] not in sql and "'…'" not in parts[-1]:
+        parts[-1] = "…"
+    own_numbers = set(_NUMBER.findall(sql))
+    return _NUMBER.sub(lambda found: found[0] if found[0] in own_numbers else "…", ": ".join(parts))
+
+
+def _quoted_in(sql: str, rest: str) -> bool:
+    """Whether the quoted text with which `rest` begins, and all after its end, is the agent's own or has no quote."""
+    end = rest.find(rest[0], 1)
+    return end > 0 and rest[: end + 1] in sql and not set(rest[end + 1 :]) & set("'\"\n")
 
 
 def _mask_paths(text: str, paths: Iterable[str]) -> str:

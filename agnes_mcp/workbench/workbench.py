@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agnes_mcp.calls import Call, timed_out
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import failures, frames
+from agnes_mcp.workbench.admission import check_text
 from agnes_mcp.workbench.pool import Pool
 from agnes_mcp.workbench.views import View
 from agnes_mcp.workbench.worker import CHILD, Answer, UnreadyError, Worker
@@ -117,6 +118,7 @@ class Workbench:
         `query_out_of_memory`, `table_unavailable`, `result_too_large` (one row over `max_bytes`), `timeout`,
         `cancelled`, `internal_error` (no worker could be started or locked).
         """
+        check_text(sql)  # the gate does too; here it spares a worker a text that no parser should see
         started = time.monotonic()
         remaining_s = call.remaining_s
         deadline = started + min(self.timeout_s, math.inf if remaining_s is None else remaining_s)

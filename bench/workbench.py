@@ -1,0 +1,101 @@
+"""How much the workbench's confinement costs a small query.
+
+Compared with what an unconfined server would do: the same query on an open DuckDB connection in its own process, plus
+one trivial tool call of the MCP SDK over its in-memory transport. Target: p50 at most 1.5 times that sum.
+
+    python bench/workbench.py [calls]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+from mcp.client import Client
+from mcp.server.mcpserver import MCPServer
+
+from agnes_mcp.calls import Call
+from agnes_mcp.workbench import View, Workbench
+
+ROWS = 500_000
+SQL = "SELECT country, count(*) AS n, sum(amount) AS total FROM orders WHERE day >= 100 GROUP BY country ORDER BY country"
+TARGET = 1.5
+
+
+def write_orders(folder: Path) -> str:
+    path = str(folder / "orders.parquet")
+    duckdb.execute(
+        f"""COPY (SELECT range AS id, ['CZ', 'DE', 'SK', 'PL'][1 + range % 4] AS country, range % 365 AS day,
+            (range % 1000)::DOUBLE AS amount FROM range({ROWS})) TO '{path}'"""
+    )
+    return path
+
+
+def measure_ms(work: Callable[[], object], calls: int) -> list[float]:
+    """Durations after a tenth as many calls for warming."""
+    for _ in range(max(3, calls // 10)):
+        work()
+    durations = []
+    for _ in range(calls):
+        started = time.perf_counter()
+        work()
+        durations.append(1000 * (time.perf_counter() - started))
+    return durations
+
+
+async def measure_tool_call_ms(calls: int) -> list[float]:
+    server = MCPServer("bench")
+
+    @server.tool()
+    def ping() -> str:
+        return "pong"
+
+    async with Client(server) as client:
+        durations = []
+        for _ in range(calls + 10):
+            started = time.perf_counter()
+            await client.call_tool("ping", {})
+            durations.append(1000 * (time.perf_counter() - started))
+    return durations[10:]
+
+
+def p(durations: list[float], percent: int) -> float:
+    return statistics.quantiles(durations, n=100)[percent - 1]
+
+
+def main() -> None:
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_orders(Path(folder))
+        con = duckdb.connect(config={"threads": 2})
+        con.execute(f"CREATE VIEW orders AS FROM read_parquet('{path}')")
+        plain = measure_ms(lambda: con.execute(SQL).to_arrow_table(), calls)
+        tool = asyncio.run(measure_tool_call_ms(calls))
+        views = [View("orders", "parquet", [path])]
+        with Workbench(pool_size=2, memory_bytes=512 * 2**20, threads=2) as bench:
+
+            def ask(_: int = 0) -> object:
+                return bench.run(SQL, views, limit_rows=1000, max_bytes=2**20, call=Call("query", "ana"))
+
+            pooled = measure_ms(ask, calls)
+            with ThreadPoolExecutor(8) as callers:
+                started = time.perf_counter()
+                list(callers.map(ask, range(calls)))
+                per_s = calls / (time.perf_counter() - started)
+    reference = p(plain, 50) + p(tool, 50)
+    for name, durations in (("DuckDB in process", plain), ("trivial tool call", tool), ("workbench", pooled)):
+        print(f"{name:20} p50 {p(durations, 50):7.2f} ms   p95 {p(durations, 95):7.2f} ms")
+    ratio = p(pooled, 50) / reference
+    print(f"workbench / (DuckDB in process + tool call): {ratio:.2f} (target ≤ {TARGET})")
+    print(f"8 callers at once on 2 processes: {per_s:.0f} queries a second")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,337 @@
+"""Processes: shared by many callers, killed in time, gone when the server is (P-90, P-91, P-96)."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import duckdb
+import psutil
+import pytest
+from support.workbench_cases import Dataset, rows, run
+
+from agnes_mcp.calls import Call, cancelled
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.workbench import View, Workbench
+from agnes_mcp.workbench.workbench import _explain_death
+
+ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)  # between looks at another process, which has no event to wait for
+
+
+@pytest.fixture
+def small() -> Iterator[Workbench]:
+    """One process, so that callers must wait for each other."""
+    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=20) as bench:
+        yield bench
+
+
+def start_running(bench: Workbench, call: Call) -> threading.Thread:
+    """An endless query on its way, in a thread of its own; returns when the process is busy with it."""
+
+    def ask() -> None:
+        with pytest.raises(AgnesError):
+            run(bench, ENDLESS, [], call=call)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: bool(bench.state()["processes"]))
+    process = psutil.Process(bench.state()["processes"][0])
+    wait_until(lambda: process.cpu_percent(0.05) > 10 and process.num_threads() > 0)
+    return thread
+
+
+def test_48_callers_at_once_each_get_their_own_rows(tmp_path: Path) -> None:
+    def files(caller: int) -> list[View]:
+        path = tmp_path / f"mine_{caller}.parquet"
+        duckdb.connect().execute(f"COPY (SELECT {caller} AS owner, range AS n FROM range(50)) TO '{path}'")
+        return [View("mine", "parquet", [str(path)])]
+
+    grants = [files(caller) for caller in range(48)]
+    with Workbench(pool_size=4, memory_bytes=128 * 2**20, threads=1, timeout_s=60) as bench:
+
+        def ask(caller: int) -> list[list[list[int]]]:
+            sql = f"SELECT DISTINCT owner, {caller} AS asked, count(*) OVER () AS n FROM mine"
+            return [rows(run(bench, sql, grants[caller])) for _ in range(3)]
+
+        with ThreadPoolExecutor(48) as callers:
+            answers = list(callers.map(ask, range(48)))
+        assert answers == [[[[caller, caller, 50]]] * 3 for caller in range(48)]
+        assert len(bench.state()["processes"]) <= 4
+
+
+def test_a_running_query_is_killed_when_its_call_is_cancelled(small: Workbench) -> None:
+    call = Call("query", "ana")
+    thread = start_running(small, call)
+    before = small.state()["processes"]
+    stopped_at = time.monotonic()
+    call.stop(cancelled())
+    thread.join(5)
+    assert time.monotonic() - stopped_at < 1
+    assert not psutil.pid_exists(before[0])
+    assert rows(run(small, "SELECT 1 AS one", [])) == [[1]]
+
+
+def test_a_cancelled_call_says_so(small: Workbench) -> None:
+    call = Call("query", "ana")
+    call.stop(cancelled())
+    with pytest.raises(AgnesError) as refused:
+        run(small, "SELECT 1", [], call=call)
+    assert refused.value.kind == "cancelled"
+
+
+@pytest.mark.parametrize("bound", ["the call's", "the workbench's"])
+def test_a_deadline_ends_the_query_within_a_second(bound: str) -> None:
+    own_s, call_s = (20.0, 0.5) if bound == "the call's" else (0.5, None)
+    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=own_s) as bench:
+        assert rows(run(bench, "SELECT 1", [])) == [[1]]
+        started = time.monotonic()
+        with pytest.raises(AgnesError) as refused:
+            run(bench, ENDLESS, [], call=Call("query", "ana", timeout_s=call_s))
+        assert refused.value.kind == "timeout"
+        assert 0.4 < time.monotonic() - started < 1.5
+        assert rows(run(bench, "SELECT 2", [])) == [[2]]
+
+
+def test_a_waiting_call_can_be_cancelled_and_others_keep_their_turn(small: Workbench) -> None:
+    running, waiting, after = (Call("query", name) for name in ("ana", "bob", "eve"))
+    first = start_running(small, running)
+    kinds: dict[str, str] = {}
+
+    def ask(call: Call) -> None:
+        try:
+            kinds[call.principal] = str(rows(run(small, "SELECT 7", [], call=call)))
+        except AgnesError as error:
+            kinds[call.principal] = error.kind
+
+    threads = [threading.Thread(target=ask, args=(call,)) for call in (waiting, after)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(small._pool._waiting) == 2)
+    waiting.stop(cancelled())
+    threads[0].join(2)
+    assert kinds == {"bob": "cancelled"}
+    running.stop(cancelled())
+    for thread in (first, *threads):
+        thread.join(5)
+    assert kinds == {"bob": "cancelled", "eve": "[[7]]"}
+
+
+def test_a_call_that_waits_past_its_deadline_is_told_so(small: Workbench) -> None:
+    running = Call("query", "ana")
+    first = start_running(small, running)
+    with pytest.raises(AgnesError) as refused:
+        run(small, "SELECT 1", [], call=Call("query", "bob", timeout_s=0.3))
+    assert refused.value.kind == "timeout"
+    running.stop(cancelled())
+    first.join(5)
+
+
+def test_a_process_is_used_again_after_an_answer_and_after_a_refusal(small: Workbench, dataset: Dataset) -> None:
+    run(small, "SELECT 1", [])
+    before = small.state()["processes"]
+    for sql in ("SELECT count(*) FROM orders", "SELECT nothing FROM orders", "SELECT read_text('x')", "SELECT 1 FORM"):
+        try:
+            run(small, sql, dataset.views)
+        except AgnesError:
+            continue
+    assert rows(run(small, "SELECT count(*) FROM orders", dataset.views)) == [[60]]
+    assert small.state()["processes"] == before
+
+
+def test_a_process_outlives_the_thread_that_first_used_it(small: Workbench) -> None:
+    thread = threading.Thread(target=run, args=(small, "SELECT 1", []))
+    thread.start()
+    thread.join()
+    before = small.state()["processes"]
+    assert rows(run(small, "SELECT 2", [])) == [[2]]
+    assert small.state()["processes"] == before
+
+
+def test_nothing_of_one_query_is_there_for_the_next(dataset: Dataset) -> None:
+    command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
+    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, command=command) as bench:
+        run(bench, "SELECT 1", [])
+        before = bench.state()["processes"]
+        for sql in ("CREATE MACRO lower(x) AS 'poisoned'", "CREATE TABLE kept AS SELECT 1", "SET VARIABLE kept = 1"):
+            run(bench, sql, dataset.views)
+        assert rows(run(bench, "SELECT lower('A'), getvariable('kept')", [])) == [["a", None]]
+        for gone in ("kept", "orders"):
+            with pytest.raises(AgnesError):
+                run(bench, f"SELECT * FROM {gone}", [])
+        assert bench.state()["processes"] == before
+
+
+def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Workbench) -> None:
+    run(small, "SELECT 1", [])
+    os.kill(small.state()["processes"][0], signal.SIGKILL)
+    assert rows(run(small, "SELECT 2", [])) == [[2]]
+    call = Call("query", "ana")
+    kinds: list[str] = []
+
+    def ask() -> None:
+        try:
+            run(small, ENDLESS, [], call=call)
+        except AgnesError as error:
+            kinds.append(error.kind)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    process = psutil.Process(small.state()["processes"][0])
+    wait_until(lambda: process.cpu_percent(0.05) > 10)
+    os.kill(process.pid, signal.SIGSEGV)
+    thread.join(5)
+    assert kinds == ["query_failed"]
+    assert rows(run(small, "SELECT 3", [])) == [[3]]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (-signal.SIGXCPU, "timeout"),
+        (-signal.SIGKILL, "query_out_of_memory"),
+        (-signal.SIGABRT, "query_failed"),
+        (-signal.SIGSEGV, "query_failed"),
+        (1, "query_failed"),
+    ],
+)
+def test_every_way_a_process_ends_has_a_code(code: int, kind: str) -> None:
+    assert _explain_death(code, 5.0).kind == kind
+
+
+def test_processes_that_cannot_start_are_an_error_and_not_a_hang() -> None:
+    with Workbench(pool_size=1, timeout_s=10, command=("-c", "raise SystemExit(3)")) as bench:
+        with pytest.raises(AgnesError) as refused:
+            run(bench, "SELECT 1", [])
+        assert refused.value.kind == "internal_error"
+
+
+def test_close_ends_every_process_and_every_call() -> None:
+    bench = Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=20)
+    running = start_running(bench, Call("query", "ana"))
+    kinds: list[str] = []
+
+    def ask() -> None:
+        try:
+            run(bench, "SELECT 1", [])
+        except AgnesError as error:
+            kinds.append(error.kind)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    wait_until(lambda: len(bench._pool._waiting) == 1)
+    pids = bench.state()["processes"]
+    bench.close()
+    for thread in (running, waiting):
+        thread.join(5)
+        assert not thread.is_alive()
+    assert kinds == ["cancelled"]
+    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    with pytest.raises(AgnesError):
+        run(bench, "SELECT 1", [])
+
+
+SERVER = """
+import sys, threading
+from agnes_mcp.calls import Call
+from agnes_mcp.workbench import Workbench
+bench = Workbench(pool_size=2, timeout_s=60)
+run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))
+run("SELECT 1")
+threading.Thread(target=run, args=("SELECT max(n) FROM range(1000000000000) t(n)",)).start()
+while len(bench.state()["processes"]) < 2: pass
+print(*bench.state()["processes"], flush=True)
+threading.Event().wait()
+"""
+
+
+def test_no_process_outlives_a_server_that_is_killed() -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    pids = [int(word) for word in server.stdout.readline().split()]
+    assert len(pids) == 2
+    server.kill()
+    server.wait(5)
+    server.stdout.close()
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@LINUX
+def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "canary-environment")
+    with Workbench(pool_size=1) as bench, open(__file__, encoding="utf-8"):
+        run(bench, "SELECT 1", [])
+        process = psutil.Process(bench.state()["processes"][0])
+        assert set(process.environ()) <= {"LC_ALL", "TZ", "MALLOC_ARENA_MAX", "LD_LIBRARY_PATH"}
+        assert not process.open_files()
+        assert process.cwd() == "/"
+        assert os.getsid(process.pid) == process.pid
+        assert process.net_connections() == []
+        interfaces = Path(f"/proc/{process.pid}/net/dev").read_text(encoding="ascii").splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+
+
+@LINUX
+def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
+    run(bench, "SELECT 1", [])
+    state = bench.state()
+    assert state["confined"] == {
+        "dies_with_server": True,
+        "no_network": True,
+        "no_writing": True,
+        "memory_limited": True,
+    }
+    limits = Path(f"/proc/{state['processes'][0]}/limits").read_text(encoding="ascii")
+    for limit in ("core file size", "file size"):
+        assert re.search(rf"^Max {limit} +0 +0 ", limits, re.MULTILINE)
+
+
+def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, dataset: Dataset) -> None:
+    listed: list[str] = []
+
+    def listing(view: View) -> Callable[[], list[str]]:
+        return lambda: [listed.append(view.name) or "", *view.files()][1:]  # type: ignore[func-returns-value]
+
+    views = [View(view.name, view.kind, listing(view), view.options, None, view.source_table) for view in dataset.views]
+    assert rows(run(bench, "SELECT count(*) FROM rates", views)) == [[2]]
+    assert listed == ["rates"]
+
+
+def test_columns_may_be_granted_one_by_one(bench: Workbench, dataset: Dataset) -> None:
+    view = dataset.views[0]
+    views = [View(view.name, view.kind, view.paths, columns=["id", "country"])]
+    assert run(bench, "SELECT * FROM orders LIMIT 1", views).schema.names == ["id", "country"]
+    with pytest.raises(AgnesError):
+        run(bench, "SELECT amount FROM orders", views)
+
+
+def test_names_and_paths_with_quotes_are_only_names_and_paths(bench: Workbench, tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s a "folder"'
+    folder.mkdir()
+    path = folder / "a'b.parquet"
+    escaped = str(path).replace("'", "''")
+    duckdb.execute(f'COPY (SELECT 1 AS "x""y") TO \'{escaped}\'')
+    views = [View('odd"name', "parquet", [str(path)], columns=['x"y'])]
+    assert rows(run(bench, 'SELECT "x""y" FROM "odd""name"', views)) == [[1]]
