@@ -17,6 +17,9 @@ from types import TracebackType
 from agnes_mcp.errors import QuotaError
 from agnes_mcp.models import QuotaLeft
 
+#: How long a day's bill is remembered: a clock that jumps ahead and is set right again gives no second budget.
+KEEP_DAYS = 32
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -45,7 +48,7 @@ class Quota:
         with self._lock:
             now = self._clock()
             day = now.date()
-            self._forget_before(day - timedelta(days=1))
+            self._forget_before(day - timedelta(days=KEEP_DAYS))
             self._check_slot(principal, limits)
             self._check_bytes(principal, wanted_bytes, limits, now)
             self._running[principal] += 1
