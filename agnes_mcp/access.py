@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,6 +46,16 @@ def os_user() -> Principal:
         return Principal("local", local=True)
 
 
+def generate_token() -> str:
+    """A new bearer token: 256 random bits, with a prefix by which scanners for leaked secrets can know it."""
+    return f"agnes_{secrets.token_urlsafe(32)}"
+
+
+def digest_token(token: str) -> str:
+    """What is kept of a token. A random token of this length needs no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 class Access:
     """The grants of this instance; replaced whole when the instance's file changes."""
 
@@ -68,6 +79,13 @@ class Access:
     def has_users(self) -> bool:
         return bool(self._grants)
 
+    def knows(self, name: str) -> bool:
+        return name in self._grants
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._grants)
+
     def grants(self, principal: Principal) -> Grants:
         return EVERYTHING if principal.local else self._grants.get(principal.name, NOTHING)
 
@@ -78,7 +96,7 @@ class Access:
         """The user whose token this is. Tokens are compared by digest, each of them, in constant time."""
         import hmac
 
-        presented = hashlib.sha256(token.encode()).hexdigest()
+        presented = digest_token(token)
         found: Principal | None = None
         for digest, name in self._by_token.items():
             if hmac.compare_digest(digest, presented):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,9 @@ app = typer.Typer(
     help="Company data for an agent: discover, price, fetch.",
 )
 
+tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over HTTP.")
+app.add_typer(tokens, name="token")
+
 Config = Annotated[str | None, typer.Option("--config", "-c", help="An instance.yaml; without one, the demo instance.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
 
@@ -28,23 +33,59 @@ def _root() -> None:
     """Company data for an agent: discover, price, fetch."""
 
 
+class Transport(StrEnum):
+    STDIO = "stdio"
+    SSE = "sse"
+    HTTP = "http"
+
+
 @app.command()
-def serve(config: Config = None, log_level: LogLevel = "warning") -> None:
-    """Serve MCP over stdin and stdout."""
+def serve(
+    config: Config = None,
+    transport: Annotated[Transport, typer.Option(help="http and sse are one server with both.")] = Transport.STDIO,
+    host: Annotated[str | None, typer.Option(help="Where to listen; default server.host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default server.port; 0 is any free one.")] = None,
+    legacy_stdio: Annotated[bool, typer.Option(help="For hosts that stumble over newer protocol versions.")] = False,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Serve MCP over stdin and stdout, or over HTTP."""
     import anyio
 
     from agnes_mcp.logs import log_to_stderr
-    from agnes_mcp.stdio import serve_stdio
 
     log_to_stderr(log_level)
     gateway = open_gateway(config)
 
-    async def run() -> None:
+    async def run_stdio() -> None:
         from agnes_mcp.server import build_server
+        from agnes_mcp.stdio import serve_stdio
 
-        await serve_stdio(build_server(gateway), gateway)
+        await serve_stdio(build_server(gateway), gateway, legacy=legacy_stdio)
 
-    anyio.run(run)
+    async def run_http() -> None:
+        from agnes_mcp.http.serving import serve_http
+        from agnes_mcp.instance import find_config
+
+        server = gateway.settings.server
+        await serve_http(gateway, host or server.host, server.port if port is None else port, find_config(config))
+
+    anyio.run(run_stdio if transport is Transport.STDIO else run_http)
+
+
+@tokens.command("new")
+def new_token(
+    name: Annotated[str, typer.Argument(help="Who will use it, e.g. ana@example.com.")],
+    tables: Annotated[list[str] | None, typer.Option("--table", help="A table it may read; several times.")] = None,
+) -> None:
+    """Make a bearer token, and print it once together with the lines for instance.yaml."""
+    from agnes_mcp.access import digest_token, generate_token
+
+    token = generate_token()
+    granted = f"[{', '.join(tables)}]" if tables else '[]  # or "*"'
+    lines = (
+        f"  users:\n    - name: {json.dumps(name)}\n      token_sha256: {digest_token(token)}\n      tables: {granted}"
+    )
+    typer.echo(f"Token, shown only now: {token}\n\nFor instance.yaml:\n\naccess:\n{lines}")
 
 
 @app.command()

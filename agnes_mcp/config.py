@@ -198,6 +198,8 @@ class AccessSettings(Section):
         twice = _first_repeated([user.name for user in users])
         if twice:
             raise ValueError(f"the user {twice!r} is listed twice")
+        if _first_repeated([user.token_sha256 for user in users if user.token_sha256]):
+            raise ValueError("two users have the same token_sha256")
         return users
 
 

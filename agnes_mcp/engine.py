@@ -82,11 +82,13 @@ class Engine:
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, settings.api.sample_cache_ttl_seconds)
         self.snapshots = open_snapshots(settings)
         self._workbench: Workbench | None = None
+        self.listed = False  # whether the datasets have been listed
         self._closing: list[Callable[[], object]] = []
         self._sources: dict[str, Source] = {}
         self._restored = anyio.Lock()
         self._restored_usage = False
         self._running: set[Admitted] = set()
+        self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
 
     def source(self, table: Table) -> Source:
         """The source that serves this table. Blocking: made on first use, because its libraries load slowly."""
@@ -126,6 +128,7 @@ class Engine:
         listing = getattr(self.source(probe), "discover", None)
         if listing is not None:
             self.registry.replace_discovered(listing(call))
+        self.listed = True
 
     def at_close(self, action: Callable[[], object]) -> None:
         """Have this done when the engine closes."""
@@ -138,9 +141,22 @@ class Engine:
             max_daily_bytes=scan.max_daily_bytes_per_user if grants.max_daily_bytes is None else grants.max_daily_bytes,
         )
 
-    def find(self, principal: Principal, table_id: str) -> Table:
-        """The table, with the grant checked now. Raises `table_not_found`."""
-        return find_table(self.registry, self.access, principal, table_id)
+    async def find(self, admitted: Admitted, table_id: str) -> Table:
+        """The table, with the grant checked now. Raises `table_not_found`.
+
+        An id that is not known yet may be in a dataset that has not been listed yet: then that is awaited.
+        """
+        if (
+            self.registry.find(table_id) is None
+            and self._unlisted()
+            and self.access.may_read(admitted.principal, table_id)
+        ):
+            await self.workers.run(admitted.call, lambda: self.discover(admitted.call))
+        return find_table(self.registry, self.access, admitted.principal, table_id)
+
+    def _unlisted(self) -> bool:
+        bigquery = self.settings.data_source.bigquery
+        return bigquery is not None and bool(bigquery.datasets) and not self.listed
 
     async def schema(self, admitted: Admitted, table: Table) -> TableSchema:
         """The table's schema, cached; making it is free."""
@@ -198,6 +214,8 @@ class Engine:
                 await self._bookkeeping.run(Call("audit", principal.name), lambda: self.audit.write(line))
             self._running.discard(admitted)
             admitted.ended.set()
+            for observe in self.observers:
+                observe(line)
 
     async def stop_calls(self, within_s: float) -> None:
         """End every call that runs and wait, for so long, until none is left."""

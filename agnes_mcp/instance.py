@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config import AccessSettings, Settings
 from agnes_mcp.errors import ConfigError, nearest
 
 FIX = "Correct the file or the environment, then start again; docs/reference/configuration.md lists every key."
@@ -47,6 +47,19 @@ def load_settings(path: Path | None) -> Settings:
         raise ConfigError(f"environment: {error}.", FIX, "environment") from None
     _require_files(settings)
     return settings
+
+
+def load_access(path: Path) -> AccessSettings:
+    """The `access` section of that file alone, with the environment on top: nothing else in it needs to be servable.
+
+    Raises `ConfigError`.
+    """
+    try:
+        return Settings(**{key: value for key, value in _read_yaml(path).items() if key == "access"}).access
+    except ValidationError as error:
+        raise _describe(error) from None
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}.", FIX, "environment") from None
 
 
 class _StrictLoader(yaml.SafeLoader):

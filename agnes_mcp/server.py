@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from mcp.server import MCPServer
+from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.runner import serve_dual_era_loop, serve_loop
+from mcp.server.stdio import stdio_server
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import ConfigDict, ValidationError
 
@@ -73,10 +76,35 @@ class AgnesServer(MCPServer[Serving]):
             base.__name__, (base,), {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
         )
         tool.fn_metadata.arg_model = strict
-        tool.parameters = cast(Any, strict).model_json_schema(by_alias=True)
+        tool.parameters = cast("Any", strict).model_json_schema(by_alias=True)
         if self._tool_manager.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._tool_manager._tools[tool.name] = tool
+
+    @property
+    def tool_names(self) -> list[str]:
+        return [tool.name for tool in self._tool_manager.list_tools()]
+
+    @property
+    def lowlevel(self) -> Server[Serving]:
+        """The SDK's own server, for the transports that are put together here."""
+        return self._lowlevel_server
+
+    async def serve_streams(self, incoming: Any, outgoing: Any, *, legacy: bool = False) -> None:
+        """Serve one connection over a pair of streams until the client leaves.
+
+        `legacy` answers only the handshake versions of the protocol, for hosts that cannot cope with both.
+        """
+        low = self._lowlevel_server
+        loop = serve_loop if legacy else serve_dual_era_loop
+        async with low.lifespan(low) as serving:
+            await loop(
+                low, incoming, outgoing, lifespan_state=serving, init_options=low.create_initialization_options()
+            )
+
+    async def serve_stdio(self, *, legacy: bool = False) -> None:
+        async with stdio_server() as (incoming, outgoing):
+            await self.serve_streams(incoming, outgoing, legacy=legacy)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None = None

@@ -22,12 +22,12 @@ STOP_CALLS_WITHIN_S = 0.1
 CLOSE_WITHIN_S = 0.1
 
 
-async def serve_stdio(server: AgnesServer, gateway: Gateway) -> None:
-    """Serve until stdin ends, or end the process at SIGINT or SIGTERM."""
+async def serve_stdio(server: AgnesServer, gateway: Gateway, *, legacy: bool = False) -> None:
+    """Serve until stdin ends, or end the process at SIGINT or SIGTERM. `legacy`: handshake protocol versions only."""
     async with anyio.create_task_group() as group:
         if sys.platform != "win32":
             await group.start(_leave_on_signal, gateway)
-        await server.run_stdio_async()
+        await server.serve_stdio(legacy=legacy)
         group.cancel_scope.cancel()
     await gateway.aclose()
 
