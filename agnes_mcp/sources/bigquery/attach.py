@@ -132,7 +132,7 @@ class Extension:
                     alias = self._prepare(cursor, path)
                     reader = cursor.execute(extension_sql.select(path, alias, names)).to_arrow_reader(BATCH_ROWS)
                     for batch in reader:
-                        self._renew_secrets(cursor)
+                        self._renew_secrets()
                         yield batch.cast(schema)
                 except duckdb.Error as error:
                     text = str(error)
@@ -202,8 +202,8 @@ class Extension:
         cursor.execute(extension_sql.secret(project, token))
         self._secrets[project] = token
 
-    def _renew_secrets(self, reading: duckdb.DuckDBPyConnection) -> None:
-        """During a long read: a token about to expire is replaced. `reading` itself has a result open."""
+    def _renew_secrets(self) -> None:
+        """During a long read: a token about to expire is replaced, on a cursor of its own."""
         token = self._tokens.token()
         if all(held == token for held in self._secrets.values()):
             return
