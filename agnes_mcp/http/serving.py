@@ -19,6 +19,8 @@ from agnes_mcp.errors import ConfigError
 from agnes_mcp.http.app import Binding, build_app, check_exposure
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from agnes_mcp.gateway import Gateway
 
 #: Together below five seconds: a scan is interrupted and settled, then open streams end, then the engine closes.
@@ -36,9 +38,11 @@ async def serve_http(gateway: Gateway, host: str, port: int, config_path: Path |
     app = build_app(gateway, binding, config_path)
     server = _Server(
         gateway,
+        app,
         uvicorn.Config(
             app,
             log_config=None,
+            proxy_headers=False,
             access_log=False,  # a URL may hold what somebody mistook for a parameter
             server_header=False,
             timeout_graceful_shutdown=END_STREAMS_WITHIN_S,
@@ -74,9 +78,10 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn, except that signals are awaited on the loop and that calls are stopped before streams are."""
 
-    def __init__(self, gateway: Gateway, config: uvicorn.Config) -> None:
+    def __init__(self, gateway: Gateway, app: Starlette, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._app = app
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -91,7 +96,7 @@ class _Server(uvicorn.Server):
                 self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.loaded_app.state.stopping = True
+        self._app.state.stopping = True
         AppStatus.should_exit = True
         await self._gateway.stop_calls(STOP_CALLS_WITHIN_S)
         await super().shutdown(sockets)
