@@ -201,6 +201,11 @@ class SnapshotFacts(Model):
         asked = {name: getattr(self, name) for name in ScanRequest.model_fields}
         return ScanRequest.model_validate(asked)
 
+    def again(self) -> SnapshotFacts:
+        """The facts of a refresh, to be filled: without what only the earlier run knew (time, job, bill)."""
+        kept = {name: getattr(self, name) for name in SnapshotFacts.model_fields}
+        return SnapshotFacts.model_validate({**kept, "effective_as_of": None, "bytes_billed": None, "job_id": None})
+
 
 class Snapshot(SnapshotFacts):
     """One Parquet file of a principal, and what is known of it. Holds no path.

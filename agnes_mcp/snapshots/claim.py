@@ -17,7 +17,7 @@ from .amounts import format_bytes
 from .content import Engine
 from .drift import compare_columns
 from .files import discard, disk_errors, remove, sync_folder, write_new
-from .folder import Folder, new_token
+from .folder import Folder, new_token, token_of
 from .reading import Stored, Verifier, computed, load, not_found, reading
 from .sidecar import Sidecar, render
 from .sweeping import current_token, sweep_name
@@ -176,8 +176,8 @@ class Claim:
         if old.path is None or old.snapshot.content_hash != new.content_hash:
             return None
         try:
-            with reading(self._folder, self.name, self._rules.verifier, self._call) as present:
-                return current_token(self._folder, self.name) if present.path == old.path else None
+            with reading(self._folder, self.name, self._rules.verifier, self._call) as (_, path):
+                return token_of(self.name, path.name)
         except AgnesError as error:
             if error.kind != "snapshot_damaged":
                 raise

@@ -12,7 +12,7 @@ def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: dat
     """Whether the rows that `request` reads, before grouping, order and limit, are exactly the rows of `snapshot`.
 
     `where_sql` is the request's predicate as rendered for the engine: the text that the snapshot was read with.
-    The snapshot may not be from before `oldest`.
+    The snapshot may not be from before `oldest`: a text with CURRENT_DATE in it means other rows on another day.
     """
     return (
         snapshot.table_id == request.table_id

@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from agnes_mcp.errors import AgnesError
 
-from .files import disk_errors
+from .files import disk_errors, sync_folder
 from .names import NAME_PATTERN, is_name
 
 _SIDECAR = re.compile(rf"({NAME_PATTERN})\.meta\.json")
@@ -67,15 +66,19 @@ class Folder:
 
     def create(self) -> None:
         """Make the folder and its two sub-folders, for their owner alone."""
+        new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.path, self.staging, self.path / ".locks"):
             folder.mkdir(exist_ok=True, mode=0o700)
         self.refuse_links()
+        if new:
+            sync_folder(self.path.parent)
+            sync_folder(self.path.parent.parent)
 
     def refuse_links(self) -> None:
         """`storage_failed` where the folder, or one inside it, is a symbolic link: it could lead anywhere."""
         for folder in (self.path, self.staging, self.path / ".locks"):
-            if folder.exists() and not stat.S_ISDIR(os.lstat(folder).st_mode):
+            if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
                 raise AgnesError(
                     "storage_failed",
                     "The snapshots folder holds a symbolic link in place of a folder.",
@@ -110,9 +113,9 @@ class Folder:
         The order of the looks matters: a drop makes its trace before it removes the file, and removes the trace after.
         """
         trace = self.trace(name, token)
-        if trace.exists() or os.path.lexists(self.sidecar(name)) or trace.exists():
+        if os.path.lexists(trace) or os.path.lexists(self.sidecar(name)) or os.path.lexists(trace):
             return False
-        return self.data(name, token).exists()
+        return os.path.lexists(self.data(name, token))
 
 
 def token_of(name: str, file_name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,17 +51,20 @@ def prune_filter(older_than: str | None, larger_than: str | None, expired: bool)
     )
 
 
-def prune_folder(folder: Folder, wanted: PruneFilter, now: datetime, *, dry_run: bool) -> SnapshotPrune:
-    """Drop what matches, each judged once more under its lock; a dry run only looks, and touches nothing."""
-    pruned = SnapshotPrune(dry_run=dry_run)
-    for stored in load_all(folder):
-        snapshot = stored.snapshot
-        if not wanted.matches(snapshot, now):
-            continue
+def plan_prune(folder: Folder, wanted: PruneFilter, now: datetime) -> SnapshotPrune:
+    """What `prune_folder` would drop; only looks, and touches nothing."""
+    matching = [_pruned(snapshot) for snapshot in _matching(folder, wanted, now)]
+    return SnapshotPrune(dropped=matching, freed_bytes=sum(entry.bytes_local for entry in matching), dry_run=True)
+
+
+def prune_folder(
+    folder: Folder, wanted: PruneFilter, now: datetime, on_drop: Callable[[Snapshot], None]
+) -> SnapshotPrune:
+    """Drop what matches, each judged once more under its lock; `on_drop` hears of each at once."""
+    pruned = SnapshotPrune()
+    for snapshot in _matching(folder, wanted, now):
         try:
-            dropped = (
-                snapshot if dry_run else drop_if(folder, snapshot.name, lambda s: wanted.matches(s, now), wait_s=0.0)
-            )
+            dropped = drop_if(folder, snapshot.name, lambda present: wanted.matches(present, now), wait_s=0.0)
         except AgnesError as error:
             if error.kind != "snapshot_busy":
                 raise
@@ -69,7 +73,12 @@ def prune_folder(folder: Folder, wanted: PruneFilter, now: datetime, *, dry_run:
         if dropped is not None:
             pruned.dropped.append(_pruned(dropped))
             pruned.freed_bytes += dropped.bytes_local
+            on_drop(dropped)
     return pruned
+
+
+def _matching(folder: Folder, wanted: PruneFilter, now: datetime) -> list[Snapshot]:
+    return [stored.snapshot for stored in load_all(folder) if wanted.matches(stored.snapshot, now)]
 
 
 def _pruned(snapshot: Snapshot) -> PrunedSnapshot:

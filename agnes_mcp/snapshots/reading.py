@@ -124,17 +124,17 @@ class Verifier:
 
 
 @contextmanager
-def reading(folder: Folder, name: str, verifier: Verifier, call: Call | None = None) -> Iterator[Stored]:
+def reading(folder: Folder, name: str, verifier: Verifier, call: Call | None = None) -> Iterator[tuple[Stored, Path]]:
     """A snapshot whose file is verified and stays where it is until the end of the block, dropped or replaced or not.
 
     Raises `snapshot_not_found`, `snapshot_damaged`.
     """
-    stored, descriptor = _open(folder, name)
+    stored, path, descriptor = _open(folder, name)
     try:
         reason = verifier.damage(descriptor, stored.snapshot, call)
         if reason is not None:
             raise damage_error(name, reason)
-        yield stored
+        yield stored, path
     finally:
         os.close(descriptor)
 
@@ -157,7 +157,7 @@ def damage_error(name: str, reason: str) -> AgnesError:
     )
 
 
-def _open(folder: Folder, name: str) -> tuple[Stored, int]:
+def _open(folder: Folder, name: str) -> tuple[Stored, Path, int]:
     for _ in range(_TRIES):
         stored = load(folder, name)
         if stored is None:
@@ -167,7 +167,7 @@ def _open(folder: Folder, name: str) -> tuple[Stored, int]:
         with disk_errors("read the snapshot"):
             descriptor = open_held(stored.path)
         if descriptor is not None:
-            return stored, descriptor
+            return stored, stored.path, descriptor
     raise damage_error(name, "its file keeps changing")
 
 

@@ -19,21 +19,21 @@ _DECIMAL_DIGITS = 38
 
 
 def storable_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of the file; `invalid_argument` names a column whose type cannot be kept."""
+    """The schema of the file: names and types, every column nullable, without the source's own metadata.
+
+    Raises `invalid_argument`, naming the column, for a type that cannot be kept.
+    """
     import pyarrow as pa
 
     if len(schema) == 0:
         raise AgnesError("invalid_argument", "There is no column to keep.", "Select at least one column.")
-    fields = [field.with_type(_storable(field.type, field.name, top=True)) for field in schema]
-    return pa.schema(fields, metadata=schema.metadata)
+    return pa.schema([(field.name, _storable(field.type, field.name, top=True)) for field in schema])
 
 
 def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The batch in a schema that `storable_schema` gave; `schema_changed` where it has other columns."""
     import pyarrow as pa
 
-    if batch.schema.equals(schema):
-        return batch
     try:
         if batch.schema.names != schema.names:
             raise pa.ArrowInvalid("other columns")
@@ -78,11 +78,11 @@ def _storable_nested(kind: pa.DataType, column: str) -> pa.DataType:
     if types.is_map(kind):
         return pa.map_(inner(kind.key_type), inner(kind.item_type))
     if types.is_struct(kind) and kind.num_fields > 0:
-        return pa.struct([field.with_type(inner(field.type)) for field in kind])
+        return pa.struct([(field.name, inner(field.type)) for field in kind])
     if types.is_large_list(kind) or types.is_large_list_view(kind):
         return pa.large_list(inner(kind.value_type))
     if hasattr(kind, "value_field"):  # a list of any other kind
-        return pa.list_(kind.value_field.with_type(inner(kind.value_type)))
+        return pa.list_(inner(kind.value_type))
     raise AgnesError(
         "invalid_argument",
         f"Column {column!r} has a type that a snapshot cannot hold: {str(kind)[:80]}.",

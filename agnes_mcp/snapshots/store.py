@@ -32,8 +32,8 @@ from .files import disk_errors
 from .folder import Folder
 from .locks import exclusive
 from .names import check_name, folder_name, is_name
-from .pruning import PruneFilter, prune_filter, prune_folder
-from .reading import Stored, Verifier, computed, damage_error, load, load_all, not_found, reading
+from .pruning import PruneFilter, plan_prune, prune_filter, prune_folder
+from .reading import Stored, Verifier, computed, load, load_all, not_found, reading
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .usage import display_path, free_bytes, nearest_existing, used_bytes
 from .writing import require_space
@@ -108,11 +108,13 @@ class SnapshotStore:
         the snapshot meanwhile. Raises `snapshot_not_found`, `snapshot_damaged`."""
         if not is_name(name):
             raise not_found(name)
-        with reading(self._folder(principal), name, self._rules.verifier, call) as stored:
-            if stored.path is None:
-                raise damage_error(name, "its file is missing")
-            yield self._public(stored), stored.path
-        sweep_if_replaced(self._folder(principal), name, stored.path)
+        folder, path = self._folder(principal), None
+        try:
+            with reading(folder, name, self._rules.verifier, call) as (stored, path):
+                yield self._public(stored), path
+        finally:
+            if path is not None:
+                sweep_if_replaced(folder, name, path)
 
     def covering(self, principal: str, request: ScanRequest, where_sql: str, max_age: timedelta) -> Snapshot | None:
         """The newest snapshot that holds exactly the rows and columns `request` reads; None: there is none.
@@ -199,30 +201,40 @@ class SnapshotStore:
     ) -> SnapshotPrune:
         """Drop what meets every given filter; none is `invalid_argument`. Each is looked at again under its lock."""
         wanted = prune_filter(older_than, larger_than, expired)
-        pruned = prune_folder(self._folder(principal), wanted, self._rules.now(), dry_run=dry_run)
-        if not dry_run:
-            for entry in pruned.dropped:
-                self._tell(principal, entry.name, "dropped")
-        return pruned
+        folder, now = self._folder(principal), self._rules.now()
+        if dry_run:
+            return plan_prune(folder, wanted, now)
+        return prune_folder(folder, wanted, now, lambda dropped: self._tell(principal, dropped.name, "dropped"))
 
     def sweep(self) -> int:
         """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.
 
-        For the start of a process and now and then; a live writer's files are never touched.
+        For the start of a process and now and then; a live writer's files are never touched. Raises `storage_failed` or
+        `disk_full`, once all that can be swept is swept.
         """
-        removed = 0
+        removed, failed = 0, None
         for folder in folders(self.root):
-            with disk_errors("remove leftovers"):
-                folder.create()
-                removed += sweep_folder(folder)
-                owners = {stored.snapshot.name: stored.snapshot.principal for stored in load_all(folder)}
-                gone = prune_folder(folder, PruneFilter(expired=True), self._rules.now(), dry_run=False).dropped
-            removed += len(gone)
-            for entry in gone:
-                self._tell(owners.get(entry.name, ""), entry.name, "dropped")
+            try:
+                removed += self._sweep(folder)
+            except AgnesError as error:  # one folder that cannot be swept is no reason to leave out the others
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return removed
 
     # inside
+
+    def _sweep(self, folder: Folder) -> int:
+        with disk_errors("remove leftovers"):
+            folder.create()
+            removed = sweep_folder(folder)
+            pruned = prune_folder(
+                folder,
+                PruneFilter(expired=True),
+                self._rules.now(),
+                lambda dropped: self._tell(dropped.principal, dropped.name, "dropped"),
+            )
+        return removed + len(pruned.dropped)
 
     def _folder(self, principal: str) -> Folder:
         folder = Folder(self.root / folder_name(principal))

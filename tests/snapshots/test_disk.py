@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -98,21 +98,24 @@ def test_a_full_disk_during_a_refresh_keeps_the_old_version(small_disk: Path) ->
     assert files_below(small_disk / "snapshots") == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="resource limits are of POSIX")
-def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
+def write_within_a_file_size(root: Path, size_bytes: int) -> None:
+    """Exit with 0 if a write that needs more is `disk_full` and leaves nothing."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+    with pytest.raises(AgnesError) as refused:
+        put(new_store(root), "s", noise(20_000))
+    sys.exit(0 if refused.value.kind == "disk_full" and files_below(root) == [] else 2)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 3, 4, 1000, 100_000, 639_000])
+def test_a_file_size_limit_is_a_full_disk(tmp_path: Path, children: ForkServerContext, size_bytes: int) -> None:
     """The same without a mount: the kernel refuses to let a file grow."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-            with pytest.raises(AgnesError) as refused:
-                put(new_store(tmp_path), "s", noise(20_000))
-            status = 0 if refused.value.kind == "disk_full" and files_below(tmp_path) == [] else 2
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    child = children.Process(target=write_within_a_file_size, args=(tmp_path, size_bytes))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
 
 
 def test_the_floor_of_free_space_is_kept(tmp_path: Path) -> None:
@@ -208,6 +211,50 @@ def test_each_call_that_fails_leaves_the_old_state_or_the_new_one(
 def visible_rows(root: Path) -> int | None:
     store = new_store(root)
     return len(stored_rows(store, "s")) if store.list(ANA) else None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the name of a descriptor is read from /proc")
+def test_each_step_is_on_the_disk_before_the_next_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power failure may undo: nothing that a later step builds upon."""
+    put(new_store(tmp_path), "s", sessions(3))
+    steps: list[str] = []
+    real_fsync, real_replace, real_unlink = os.fsync, os.replace, os.unlink
+
+    def what(path: object) -> str:
+        name = Path(str(path)).name
+        kind = "sidecar" if name == "s.meta.json" else "trace" if name.endswith(".json") else "rows"
+        return "folder" if Path(str(path)).is_dir() else kind
+
+    def fsync(descriptor: int) -> None:
+        steps.append("sync " + what(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real_fsync(descriptor)
+
+    def replace(source: object, target: object) -> None:
+        steps.append(f"rename {what(source)} to {what(target)}")
+        real_replace(str(source), str(target))
+
+    def unlink(path: object, **options: Any) -> None:
+        if ".locks" not in str(path) and Path(str(path)).exists():
+            steps.append(f"remove {what(path)}")
+        real_unlink(str(path), **options)
+
+    for name, replacement in (("fsync", fsync), ("replace", replace), ("unlink", unlink)):
+        monkeypatch.setattr(os, name, replacement)
+    put(new_store(tmp_path), "s", sessions(9), force=True)
+    assert steps == [
+        "sync rows",
+        "sync trace",
+        "sync folder",
+        "rename rows to rows",
+        "sync folder",
+        "rename trace to sidecar",
+        "sync folder",
+        "remove rows",
+        "sync folder",
+    ]
+    steps.clear()
+    new_store(tmp_path).drop(ANA, "s")
+    assert steps == ["rename sidecar to trace", "sync folder", "remove rows", "remove trace", "sync folder"]
 
 
 def test_a_commit_the_disk_does_not_confirm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

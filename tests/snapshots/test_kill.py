@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -23,14 +22,6 @@ from snapshots.writers import act_and_die, put_version, race, version_of, write_
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are of POSIX")
 
 KILLS = 200
-
-
-@pytest.fixture(scope="module")
-def children() -> ForkServerContext:
-    """Children forked from a process that has the imports done, and no thread."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["duckdb", "pyarrow.parquet", "pyarrow.compute", "filelock", "agnes_mcp.snapshots"])
-    return context
 
 
 def finished(children: ForkServerContext, target: Callable[..., None], *args: Any) -> int:

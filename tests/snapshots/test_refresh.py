@@ -164,6 +164,20 @@ def test_refreshing_a_damaged_snapshot_repairs_it_even_with_the_same_rows(tmp_pa
     assert len(stored_rows(store, "s")) == 100
 
 
+def test_the_facts_of_a_refresh_forget_what_only_the_first_run_knew(tmp_path: Path) -> None:
+    """RFR-1, RFR-3, P-120: the request and the estimate are carried over, the time and the bill are not."""
+    clock = Clock()
+    store = new_store(tmp_path, clock)
+    known = {"effective_as_of": NOON - DAY, "bytes_billed": 5, "job_id": "j1", "estimated_scan_bytes_at_fetch": 9}
+    put(store, "s", sessions(10), FACTS.model_copy(update=known))
+    clock.forward(DAY)
+    again = store.get(ANA, "s").again()
+    refreshed = refresh(store, "s", sessions(10), again).snapshot
+    assert refreshed.request() == FACTS.request()
+    assert (refreshed.bytes_billed, refreshed.job_id, refreshed.estimated_scan_bytes_at_fetch) == (None, None, 9)
+    assert refreshed.effective_as_of == NOON + DAY
+
+
 def struct(*fields: Column) -> Column:
     return Column(name="payload", type="STRUCT", fields=list(fields))
 

@@ -214,6 +214,37 @@ def test_a_reader_keeps_its_version_when_the_snapshot_is_replaced(tmp_path: Path
     assert len(stored_rows(store, "s")) == 7
 
 
+def test_a_reader_that_fails_clears_away_what_was_replaced_meanwhile(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    put(store, "s", sessions(3))
+
+    def fail_while_reading() -> None:
+        with store.reading(ANA, "s"):
+            put(new_store(tmp_path), "s", sessions(7), force=True)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_reading()
+    assert len(files_below(tmp_path)) == 2
+    assert len(stored_rows(store, "s")) == 7
+
+
+def test_a_folder_that_cannot_be_swept_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "snapshots")
+    for principal in (ANA, BEN):
+        put(store, "s", sessions(3), principal=principal)
+        staging = tmp_path / "snapshots" / folder_name(principal) / ".staging"
+        (staging / "s.0123456789abcdef.parquet").write_bytes(b"left by a dead writer")
+    first = min((ANA, BEN), key=folder_name)
+    locks = tmp_path / "snapshots" / folder_name(first) / ".locks"
+    os.replace(locks, tmp_path / "locks")
+    locks.symlink_to(tmp_path / "locks")
+    with pytest.raises(AgnesError, match="symbolic link"):
+        store.sweep()
+    left = [path.parts[0] for path in map(Path, files_below(tmp_path / "snapshots"))]
+    assert (left.count(folder_name(first)), len(left)) == (3, 5)
+
+
 def test_disk_usage_counts_every_file(tmp_path: Path) -> None:
     """DSK-1, DSK-2."""
     store = new_store(tmp_path)

@@ -112,6 +112,24 @@ def test_a_type_is_kept_as_duckdb_can_read_it_exactly(
     assert stored_rows(store, "s") == [(expected,)]
 
 
+def test_what_a_source_says_beside_the_types_does_not_matter(tmp_path: Path) -> None:
+    """Metadata, NOT NULL and the names of list elements differ between what is announced and what arrives."""
+    announced = pa.schema(
+        [
+            pa.field("g", pa.string(), metadata={"ARROW:extension:name": "google:sqlType:geography"}),
+            pa.field("r", pa.int64(), nullable=False),
+            pa.field("l", pa.list_(pa.field("element", pa.int64(), nullable=False))),
+            pa.field("s", pa.struct([pa.field("x", pa.int64(), nullable=False)])),
+        ],
+        metadata={"pandas": "{}"},
+    )
+    rows = {"g": ["POINT(1 1)"], "r": pa.array([None], pa.int64()), "l": [[1, None]], "s": [{"x": 1}]}
+    arrived = pa.table(rows).to_batches()
+    store = new_store(tmp_path)
+    store.write(ANA, "s", arrived, announced, FACTS, call=new_call())
+    assert stored_rows(store, "s") == [("POINT(1 1)", None, [1, None], {"x": 1})]
+
+
 @pytest.mark.parametrize(
     "table",
     [
