@@ -58,6 +58,7 @@ async def serve_http(gateway: Gateway, host: str, port: int, config_path: Path |
             group.cancel_scope.cancel()
     finally:
         listener.close()
+        AppStatus.should_exit = False  # the SSE library keeps it per process, not per server
         with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
             await gateway.aclose()
 
