@@ -15,6 +15,9 @@ from pydantic_settings import SettingsError
 from agnes_mcp.config import AccessSettings, Settings
 from agnes_mcp.errors import ConfigError, nearest
 
+#: Variables beside those of the settings; any other that begins with AGNES_ is taken for a misspelt setting.
+OTHER_VARIABLES = ("AGNES_CONFIG", "AGNES_BIGQUERY_EXTENSION")
+TEST_VARIABLES = "AGNES_TEST_"
 FIX = "Correct the file or the environment, then start again; docs/reference/configuration.md lists every key."
 
 
@@ -36,6 +39,7 @@ def load_settings(path: Path | None) -> Settings:
 
     Raises `ConfigError`, one line that names the key.
     """
+    _refuse_unknown_variables(os.environ)
     content = _read_yaml(path) if path else {}
     if path:
         content = _anchor_paths(content, path.parent)
@@ -60,6 +64,18 @@ def load_access(path: Path) -> AccessSettings:
         raise _describe(error) from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}.", FIX, "environment") from None
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """A setting that is spelt wrongly in the environment would otherwise be a limit that nobody keeps."""
+    known = {f"AGNES_{key.upper()}" for key in Settings.model_fields}
+    for name in sorted(environ):
+        spelt = name.upper()
+        if not spelt.startswith("AGNES_") or spelt.startswith(TEST_VARIABLES) or spelt in OTHER_VARIABLES:
+            continue
+        if spelt.split("__", 1)[0] not in known:
+            problem = f"{name}: is not a setting; the parts of a key are joined by two underscores"
+            raise ConfigError(f"{problem}, as in AGNES_API__SCAN__MAX_LIMIT.", FIX, name)
 
 
 class _StrictLoader(yaml.SafeLoader):
