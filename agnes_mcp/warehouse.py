@@ -64,13 +64,20 @@ class Warehouse:
                 with call.interruptible(cursor.interrupt):
                     yield cursor
         except duckdb.Error as error:
-            if INVALIDATED in str(error):
-                self.reopen()
-            if call is not None:
-                call.check()
-            raise translate(error) from None
+            raise self.explain(error, call) from None
         finally:
             cursor.close()
+
+    def explain(self, error: Exception, call: Call | None) -> AgnesError:
+        """What a failure of DuckDB means for the call: that it was stopped, or the translated error.
+
+        An instance that an internal error has made unusable is discarded.
+        """
+        if INVALIDATED in str(error):
+            self.reopen()
+        if call is not None:
+            call.check()
+        return translate(error)
 
     def reopen(self) -> None:
         """Discard the instance; the next cursor opens a new one. Calls in flight fail with `table_unavailable`."""
@@ -123,6 +130,24 @@ def sweep_spill(root: Path) -> None:
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             with suppress(OSError):
                 shutil.rmtree(folder)
+
+
+def as_duckdb_error(error: Exception) -> Exception:
+    """What DuckDB raised in the middle of an Arrow stream: Arrow hands over the text, which begins with the kind."""
+    import duckdb
+
+    kinds: dict[str, type[Exception]] = {
+        "INTERRUPT Error": duckdb.InterruptException,
+        "Out of Memory Error": duckdb.OutOfMemoryException,
+        "Conversion Error": duckdb.ConversionException,
+        "Out of Range Error": duckdb.OutOfRangeException,
+        "IO Error": duckdb.IOException,
+        "FATAL Error": duckdb.FatalException,
+        "INTERNAL Error": duckdb.InternalException,
+    }
+    text = str(error)
+    kind = next((kinds[name] for name in kinds if text.startswith(name)), duckdb.InvalidInputException)
+    return kind(text)
 
 
 def translate(error: Exception) -> AgnesError:

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Partition, Price, Receipt, Statement, Table, TableSchema
 from agnes_mcp.sources.duckdb_types import columns_of, loses_in_arrow, safe_type
 from agnes_mcp.sources.files import Files, find_files, hive_keys, literal, quote, read_function
-from agnes_mcp.warehouse import Warehouse, unavailable
+from agnes_mcp.warehouse import Warehouse, as_duckdb_error, unavailable
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
 BATCH_ROWS = 8_192
+
+
+class _Attached(NamedTuple):
+    generation: int
+    files: Files
+    alias: str
 
 
 class LocalSource:
@@ -33,7 +39,8 @@ class LocalSource:
         self._warehouse = warehouse
         self._lock = threading.Lock()
         self._views: dict[str, tuple[int, Files]] = {}
-        self._attached: dict[str, tuple[int, str]] = {}
+        self._attached: dict[str, _Attached] = {}
+        self._attachments = 0
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         files = find_files(table)
@@ -72,7 +79,8 @@ class LocalSource:
         with self._cursor(table, call) as cursor:
             self._ensure_view(cursor, table, find_files(table))
             self._refuse_change(cursor, table, schema)
-            yield LocalReading(cursor.execute(_lossless(cursor, statement.sql)).to_arrow_reader(BATCH_ROWS), call)
+            reader = cursor.execute(_lossless(cursor, statement.sql)).to_arrow_reader(BATCH_ROWS)
+            yield LocalReading(reader, call, lambda error: self._warehouse.explain(as_duckdb_error(error), call))
 
     @contextmanager
     def _cursor(self, table: Table, call: Call) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -96,17 +104,22 @@ class LocalSource:
 
     def _relation(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> str:
         if files.kind == "duckdb":
-            return f"{self._attach(cursor, files.paths[0])}.{quote(table.source_table or table.id)}"
+            return f"{quote(self._attach(cursor, files))}.{quote(table.source_table or table.id)}"
         return read_function(files)
 
-    def _attach(self, cursor: duckdb.DuckDBPyConnection, path: str) -> str:
-        """Attach a DuckDB file once, read-only, however many of its tables are served; again if it was replaced."""
-        key = os.path.realpath(path)
-        generation, alias = self._attached.get(key, (-1, f"file_{len(self._attached)}"))
-        if generation != self._warehouse.generation:
-            cursor.execute(f"ATTACH IF NOT EXISTS {literal(path)} AS {quote(alias)} (READ_ONLY)")
-            self._attached[key] = (self._warehouse.generation, alias)
-        return quote(alias)
+    def _attach(self, cursor: duckdb.DuckDBPyConnection, files: Files) -> str:
+        """Attach a DuckDB file once, read-only, however many of its tables are served; anew if it was replaced."""
+        key = os.path.realpath(files.paths[0])
+        known = self._attached.get(key)
+        if known is not None and known.generation == self._warehouse.generation:
+            if known.files.signature == files.signature:
+                return known.alias
+            cursor.execute(f"DETACH DATABASE IF EXISTS {quote(known.alias)}")
+        self._attachments += 1
+        alias = f"file_{self._attachments}"
+        cursor.execute(f"ATTACH {literal(files.paths[0])} AS {quote(alias)} (READ_ONLY)")
+        self._attached[key] = _Attached(self._warehouse.generation, files, alias)
+        return alias
 
     def _refuse_change(self, cursor: duckdb.DuckDBPyConnection, table: Table, schema: TableSchema) -> None:
         cursor.execute(f"SELECT * FROM {quote(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
@@ -127,7 +140,7 @@ class LocalSource:
         if files.kind == "parquet":
             cursor.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [files.paths])
             return int(cursor.fetchall()[0][0]), files.size_bytes
-        alias = self._attached[os.path.realpath(files.paths[0])][1]
+        alias = self._attached[os.path.realpath(files.paths[0])].alias
         name = table.source_table or table.id
         found = cursor.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE database_name = ? AND table_name = ?", [alias, name]
@@ -138,14 +151,23 @@ class LocalSource:
 class LocalReading:
     """A running read of the shared connection, as record batches."""
 
-    def __init__(self, reader: pa.RecordBatchReader, call: Call) -> None:
+    def __init__(self, reader: pa.RecordBatchReader, call: Call, explain: Callable[[Exception], AgnesError]) -> None:
         self._reader = reader
         self._call = call
+        self._explain = explain
         self.schema: pa.Schema = reader.schema
         self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._reader:
+        import pyarrow as pa
+
+        while True:
+            try:
+                batch = self._reader.read_next_batch()
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:  # how DuckDB fails in the middle of a stream
+                raise self._explain(error) from None
             self._call.check()
             yield batch
 
