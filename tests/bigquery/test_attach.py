@@ -248,6 +248,15 @@ def test_its_complaints_have_the_kinds_that_bigquerys_have(
     assert caught.value.kind == kind
 
 
+def test_without_certificates_of_its_own_the_other_way_is_taken(extension: Extension, recorder: Recorder) -> None:
+    """Against a recorder. P-82."""
+    failure = duckdb.IOException("IO Error: CURL error (77): Problem with the SSL CA cert (path? access rights?)")
+    recorder.failures.append(('SELECT "id"', failure))
+    with pytest.raises(ExtensionMissing):
+        read(extension)
+    assert not extension.serves(COLUMNS)
+
+
 @pytest.mark.parametrize("statement", ["CREATE OR REPLACE SECRET", "ATTACH"])
 def test_a_statement_that_fails_does_not_echo_the_token(
     extension: Extension, recorder: Recorder, statement: str, caplog: pytest.LogCaptureFixture

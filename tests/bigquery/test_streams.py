@@ -84,6 +84,8 @@ def read_big(source: BigQuerySource, **given: object) -> pa.Table:
     return read_all(source, BIG, ALL, on=call(**given))[0]  # type: ignore[arg-type] # passed on as they are
 
 
+DENIED = "Permission bigquery.readsessions.create denied on project my-project"
+
 BROKEN = {
     "unavailable": Fault("ReadRows", grpc_code="UNAVAILABLE", at_batch=2),
     "internal": Fault("ReadRows", grpc_code="INTERNAL", at_batch=1),
@@ -206,7 +208,7 @@ def test_no_thread_is_left_after_a_read(source: BigQuerySource, big: StandIn) ->
 def test_without_storage_read_rows_come_through_rest_and_that_is_said_once(
     source: BigQuerySource, bq: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bq.faults.add(Fault("CreateReadSession", status=403, times=None, message="Access Denied: no readsessions.create"))
+    bq.faults.add(Fault("CreateReadSession", status=403, times=None, message=DENIED))
     for _ in range(2):
         rows, receipt = read_all(source, ORDERS, statement(ORDERS, ["id"]))
         assert rows["id"].to_pylist() == list(range(1000))
@@ -215,7 +217,35 @@ def test_without_storage_read_rows_come_through_rest_and_that_is_said_once(
     assert [record.levelname for record in caplog.records if "Storage Read is not to be had" in record.message] == [
         "WARNING"
     ]
-    assert "no readsessions.create" in source.health()["storage_read"]
+    assert "bigquery.readsessions.create" in source.health()["storage_read"]
+
+
+def test_a_refusal_about_one_table_does_not_turn_storage_read_off(source: BigQuerySource, bq: StandIn) -> None:
+    denied = "Permission bigquery.tables.getData denied on table my-project:my_dataset.orders"
+    bq.faults.add(Fault("CreateReadSession", status=403, message=denied))
+    for _ in range(2):
+        assert read_all(source, ORDERS, statement(ORDERS, ["id"]))[0].num_rows == 1000
+    assert len(bq.requests.named("CreateReadSession")) == 2
+    assert len(bq.requests.named("ReadRows")) == 1
+    assert source.health()["storage_read"] == "ok"
+
+
+def test_a_table_that_is_gone_is_not_found_and_storage_read_stays_on(source: BigQuerySource, bq: StandIn) -> None:
+    schema = source.schema(ORDERS, call())
+    asked = statement(ORDERS, ["id"])
+    price = source.price(ORDERS, schema, asked, call())
+    bq.drop_table("my_dataset", "orders")
+    with pytest.raises(AgnesError) as caught, source.read(ORDERS, schema, asked, price, call()) as reading:
+        list(reading)
+    assert caught.value.kind == "bq_not_found"
+    assert source.health()["storage_read"] == "ok"
+
+
+def test_a_result_that_storage_read_does_not_find_comes_through_rest(source: BigQuerySource, bq: StandIn) -> None:
+    bq.faults.add(Fault("CreateReadSession", status=404, message="Not found: Table"))
+    rows, receipt = read_all(source, ORDERS, statement(ORDERS, ["id"], "WHERE id < 5"))
+    assert rows["id"].to_pylist() == [0, 1, 2, 3, 4]
+    assert receipt.job_id is not None
 
 
 def test_storage_read_that_is_unreachable_falls_back_to_rest(

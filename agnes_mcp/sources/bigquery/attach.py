@@ -45,6 +45,8 @@ SERVED_TYPES = frozenset({"INT64", "FLOAT64", "NUMERIC", "STRING", "BYTES", "BOO
 
 _REFUSED_TOKEN = "invalid authentication credentials"  # noqa: S105 - what the extension says, not a token
 _INVALIDATED = "database has been invalidated"
+# The extension brings a TLS library of its own, which may find no certificates where Python's clients do.
+_NO_TLS = re.compile(r"CURL error|CA cert|certificate|SSL", re.IGNORECASE)
 _STATUS_OF_TEXT = (
     (r"PERMISSION_DENIED|Access Denied", 403),
     (r"NOT_FOUND|Not found", 404),
@@ -158,9 +160,16 @@ class Extension:
             return _Again(error)
         if generation != self._database.generation or "closed" in text:
             return _Again(error)
+        if _NO_TLS.search(text):
+            self._give_up(_first_line(text))
         if self._missing:
             return ExtensionMissing(self._missing)
         return error
+
+    def _give_up(self, reason: str) -> None:
+        """Remember that the other way is taken from now on; say so once."""
+        self._missing = f"not to be had: {reason}"
+        _log.warning("DuckDB's bigquery extension is %s; direct reads go through Storage Read", self._missing)
 
     def _prepare(self, cursor: duckdb.DuckDBPyConnection, path: TablePath) -> str:
         """Load, set, make the secret, attach the dataset: what of it has not been done on this instance. The alias."""
@@ -186,9 +195,8 @@ class Extension:
             for statement in (*extension_sql.load(os.environ.get(FILE_VARIABLE, "")), *extension_sql.SETTINGS):
                 cursor.execute(statement)
         except duckdb.Error as error:
-            self._missing = f"not to be had: {_first_line(str(error))}"
+            self._give_up(_first_line(str(error)))
         if self._missing:
-            _log.warning("DuckDB's bigquery extension is %s; direct reads go through Storage Read", self._missing)
             raise ExtensionMissing(self._missing)
         applied = cursor.execute(extension_sql.READ_TIMEOUT_BACK).fetchone()
         if not applied or int(applied[0]) != extension_sql.QUERY_TIMEOUT_MS:

@@ -23,7 +23,7 @@ TRIES = 4
 MAX_PAUSE_S = 10.0
 FIRST_PAUSE_S = 0.25
 #: One REST request. `jobs.insert` and `tables.get` answer within a second or two.
-REQUEST_TIMEOUT_S = 30.0
+REQUEST_TIMEOUT_S = 20.0
 #: Given as `retry=` to every method of Google's clients: trying again is done here, under the call's deadline. Their
 #: annotations ask for a Retry; None is documented as "do not".
 NO_RETRY: Any = None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agnes_mcp.config import BigQuerySettings
 
 USER_AGENT = f"agnes-mcp/{__version__}"
+#: Kept open; one worker thread has one request under way.
+CONNECTIONS = 32
 
 
 class Clients:
@@ -72,9 +74,12 @@ class Clients:
         from google.api_core.client_info import ClientInfo
         from google.auth.transport.requests import AuthorizedSession
         from google.cloud import bigquery
+        from requests.adapters import HTTPAdapter
 
         # One refresh and one retry after a 401, then the error; google-auth's default is two.
         session = AuthorizedSession(self.tokens.credentials, max_refresh_attempts=1)
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         if self.settings.api_endpoint is None:
             session.configure_mtls_channel()
         return bigquery.Client(

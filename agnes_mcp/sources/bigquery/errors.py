@@ -139,7 +139,8 @@ def _explain_refusal(message: str, found: dict[str, Any]) -> str:
     for name, pattern in (("permission", _PERMISSION), ("project", _PROJECT), ("table", _TABLE)):
         if match := pattern.search(message):
             found[name] = match[1]
-    running = found.get("permission") in _TO_RUN or "serviceusage" in message.casefold()
+    folded = message.casefold()
+    running = found.get("permission") in _TO_RUN or "serviceusage" in folded or "it is disabled" in folded
     return "cross_project_forbidden" if running else "bq_forbidden"
 
 

@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: For so long after Storage Read failed to open, rows come through REST without asking again.
-REST_FOR_S = 600.0
+#: For how long rows come through REST without asking again, after Storage Read was not allowed or not reachable.
+NOT_ALLOWED_FOR_S = 600.0
+UNREACHABLE_FOR_S = 60.0
 #: One REST page. BigQuery ends a page at 10 MB anyway.
 REST_PAGE_ROWS = 20_000
-#: What says that Storage Read is not to be had, rather than that the table is not: no role, no API, no way there.
-_NO_STORAGE_READ = ("bq_forbidden", "cross_project_forbidden", "bq_unreachable", "bq_upstream_error", "bq_not_found")
+#: What Storage Read may answer where REST still gives the rows, and for how long that is taken to last. A refusal that
+#: names the right to open sessions lasts; any other one may be about this table, and REST will tell.
+_REST_INSTEAD = {
+    "cross_project_forbidden": NOT_ALLOWED_FOR_S,
+    "bq_unreachable": UNREACHABLE_FOR_S,
+    "bq_forbidden": 0.0,
+    "bq_upstream_error": 0.0,
+}
+#: One failed opening is slow where packets are dropped, so it is tried less often than other requests.
+_OPENING_TRIES = 2
 
 
 class Rows(Protocol):
@@ -51,17 +60,21 @@ class StorageReads:
         self._down_until = 0.0
         self.problem = ""
 
-    def open(self, attempts: Attempts, path: TablePath, columns: list[str]) -> ReadSession | None:
-        """A read session, or None where Storage Read is not to be had. Said once in the log, and in `problem`."""
+    def open(self, attempts: Attempts, path: TablePath, columns: list[str], exists: bool) -> ReadSession | None:
+        """A read session, or None where Storage Read is not to be had. Said once in the log, and in `problem`.
+
+        `exists`: the table is known to be there, so that "not found" says something of Storage Read, not of the table.
+        """
         if time.monotonic() < self._down_until:
             return None
         try:
-            session = ReadSession(self._clients, attempts, path, columns)
+            session = ReadSession(self._clients, attempts, path, columns, _OPENING_TRIES)
         except AgnesError as error:
-            if error.kind not in _NO_STORAGE_READ:
+            lasts_s = 0.0 if exists and error.kind == "bq_not_found" else _REST_INSTEAD.get(error.kind)
+            if lasts_s is None:
                 raise
             attempts.call.check()
-            self._down_until = time.monotonic() + REST_FOR_S
+            self._down_until = time.monotonic() + lasts_s
             if not self.problem:
                 _log.warning("Storage Read is not to be had; rows come through REST, slower: %s", error.message)
             self.problem = error.message
@@ -96,7 +109,7 @@ class TableRows:
     def session(self) -> ReadSession | None:
         """The read session, opened on first use; None: rows come through REST."""
         if not self._opened:
-            self._session = self._storage.open(self._attempts, self._path, self._names)
+            self._session = self._storage.open(self._attempts, self._path, self._names, self._total is not None)
             self._opened = True
         return self._session
 

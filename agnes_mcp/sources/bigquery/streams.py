@@ -31,10 +31,12 @@ RESUMPTIONS = 3
 class ReadSession:
     """A read session: the schema, and the rows in the table's own order. Opening one bills nothing."""
 
-    def __init__(self, clients: Clients, attempts: Attempts, path: TablePath, columns: list[str]) -> None:
+    def __init__(self, clients: Clients, attempts: Attempts, path: TablePath, columns: list[str], tries: int) -> None:
         self._clients = clients
         self._attempts = attempts
-        self._session = attempts.run("opening a read session", lambda timeout_s: self._create(path, columns, timeout_s))
+        self._session = attempts.run(
+            "opening a read session", lambda timeout_s: self._create(path, columns, timeout_s), tries
+        )
         self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(self._session.arrow_schema.serialized_schema))
         self.rows_received = 0
         self.stall_timeout_s = STALL_TIMEOUT_S
