@@ -27,7 +27,6 @@ class Behind:
         self._engine = engine
         self._lock = threading.Lock()
         self._asked: dict[str, float] = {}
-        self._listed = False
         self._executor: ThreadPoolExecutor | None = None
 
     def learn(self, table: Table, remember: Callable[[Table, TableSchema], None]) -> None:
@@ -44,13 +43,12 @@ class Behind:
         bigquery = self._engine.settings.data_source.bigquery
         if bigquery is None or not bigquery.datasets:
             return False
-        if again or not self._listed:
+        if again or not self._engine.listed:
             self._ask("datasets:", self._list)
-        return not self._listed
+        return not self._engine.listed
 
     def _list(self) -> None:
         self._engine.discover(Call("catalog", "", QUESTION_TIMEOUT_S))
-        self._listed = True
 
     def _ask(self, key: str, work: Callable[[], None]) -> None:
         with self._lock:

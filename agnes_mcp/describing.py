@@ -50,9 +50,7 @@ class Describing:
         if free is not None:
             return free
         budget = budget_chars or self._engine.settings.api.max_result_chars
-        priced = await self._scanning.price(
-            admitted, ScanRequest(table_id=table_id, select=select, limit=n), one_more=False
-        )
+        priced = await self._price_sample(admitted, table_id, n, select)
         outcome = await self._scanning.read(admitted, priced, budget)
         rows = outcome.shaper.rows if outcome.shaper else []
         return SampleAnswer(
@@ -67,8 +65,27 @@ class Describing:
             note="This is not a base table, so its sample was a billed scan.",
         )
 
+    async def price(
+        self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, *, profile: bool
+    ) -> list[Priced]:
+        """The statements that a sample, or a description with its profile, would run and bill."""
+        statements = []
+        if await self._discovery.sample(admitted, table_id, n, select) is None:
+            statements.append(await self._price_sample(admitted, table_id, n, select))
+        if profile:
+            table = await self._engine.find(admitted, table_id)
+            schema = await self._engine.schema(admitted, table)
+            statement = figures_statement(schema, self._engine.relation(table), table.dialect)
+            statements.append(await self._price(admitted, table, schema, statement))
+        return statements
+
+    async def _price_sample(self, admitted: Admitted, table_id: str, n: int, select: list[str] | None) -> Priced:
+        return await self._scanning.price(
+            admitted, ScanRequest(table_id=table_id, select=select, limit=n), one_more=False
+        )
+
     async def _profile(self, admitted: Admitted, table_id: str) -> ProfileAnswer:
-        table = self._engine.find(admitted.principal, table_id)
+        table = await self._engine.find(admitted, table_id)
         schema = await self._engine.schema(admitted, table)
         statement = figures_statement(schema, self._engine.relation(table), table.dialect)
         answer, billed = await self._collect(admitted, table, schema, statement)
@@ -93,12 +110,15 @@ class Describing:
         self, admitted: Admitted, table: Table, schema: TableSchema, statement: Statement
     ) -> tuple[pa.Table, int]:
         """The whole answer of a statement that has few rows, and what it billed."""
+        priced = await self._price(admitted, table, schema, statement)
+        return await self._scanning.collect(admitted, priced)
+
+    async def _price(self, admitted: Admitted, table: Table, schema: TableSchema, statement: Statement) -> Priced:
         engine = self._engine
         price = await engine.workers.run(
             admitted.call, lambda: engine.source(table).price(table, schema, statement, admitted.call)
         )
-        priced = Priced(table, schema, ScanRequest(table_id=table.id), statement, price)
-        return await self._scanning.collect(admitted, priced)
+        return Priced(table, schema, ScanRequest(table_id=table.id), statement, price)
 
     def _usd(self, billed: int) -> float:
         return cost_usd(billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0

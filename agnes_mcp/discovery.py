@@ -57,7 +57,7 @@ class Discovery:
         )
 
     async def schema(self, admitted: Admitted, table_id: str, budget_chars: int | None = None) -> SchemaAnswer:
-        table = self._engine.find(admitted.principal, table_id)
+        table = await self._engine.find(admitted, table_id)
         schema = await self._engine.schema(admitted, table)
         self._known[table.id] = (time.monotonic(), schema)
         return schema_answer(table, schema, budget_chars or self._engine.settings.api.max_result_chars)
@@ -67,7 +67,7 @@ class Discovery:
     ) -> SampleAnswer | None:
         """Rows of the table, free; None where the source has no free way, so that the caller must pay for a scan."""
         engine = self._engine
-        table = engine.find(admitted.principal, table_id)
+        table = await engine.find(admitted, table_id)
         schema = await engine.schema(admitted, table)
         columns = select_columns(select, schema)
         budget = budget_chars or engine.settings.api.max_result_chars

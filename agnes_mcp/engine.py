@@ -29,6 +29,7 @@ from agnes_mcp.workers import Workers
 
 if TYPE_CHECKING:
     from agnes_mcp.answers import SampleAnswer
+    from agnes_mcp.consent import Consent
     from agnes_mcp.sources import Source
     from agnes_mcp.statement import Relation
     from agnes_mcp.workbench import Workbench
@@ -46,6 +47,7 @@ class Admitted:
     call: Call
     principal: Principal
     line: AuditLine
+    consent: Consent | None = None  # what a person allowed; None: there is nobody to ask
     ended: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -187,12 +189,17 @@ class Engine:
         table_id: str | None = None,
         timeout_s: float = FREE_CALL_TIMEOUT_S,
         on_progress: Callable[[Progress], None] | None = None,
+        consent: Consent | None = None,
+        noted: bool = True,
     ) -> AsyncIterator[Admitted]:
-        """The frame of one call. However it ends, one audit line says so before the answer leaves."""
+        """The frame of one call. However it ends, one audit line says so before the answer leaves.
+
+        `noted` False: part of a call that has its own frame, so that only a failure, which ends both, is written down.
+        """
         await self._restore_usage()
         call = Call(tool=tool, principal=principal.name, timeout_s=timeout_s, on_progress=on_progress)
         line = AuditLine(request_id=call.request_id, tool=tool, principal=principal.name, table_id=_clip(table_id))
-        admitted = Admitted(call, principal, line)
+        admitted = Admitted(call, principal, line, consent)
         self._running.add(admitted)
         try:
             yield admitted
@@ -209,13 +216,17 @@ class Engine:
             line.status, line.error_kind = "error", "internal_error"
             raise
         finally:
-            line.latency_ms = int(call.elapsed_s * 1000)
-            with anyio.CancelScope(shield=True):
-                await self._bookkeeping.run(Call("audit", principal.name), lambda: self.audit.write(line))
+            if noted or line.error_kind is not None:
+                await self._note(line, int(call.elapsed_s * 1000))
             self._running.discard(admitted)
             admitted.ended.set()
-            for observe in self.observers:
-                observe(line)
+
+    async def _note(self, line: AuditLine, latency_ms: int) -> None:
+        line.latency_ms = latency_ms
+        with anyio.CancelScope(shield=True):
+            await self._bookkeeping.run(Call("audit", line.principal), lambda: self.audit.write(line))
+        for observe in self.observers:
+            observe(line)
 
     async def stop_calls(self, within_s: float) -> None:
         """End every call that runs and wait, for so long, until none is left."""

@@ -60,15 +60,9 @@ class Fetching:
 
     async def refresh(self, admitted: Admitted, name: str, where: str) -> SnapshotRefreshAnswer:
         """Run the stored request again, its time-relative predicate anew."""
-        engine = self._engine
-        admitted.line.snapshot = name[:64]
-        old = await engine.workers.run(admitted.call, lambda: engine.snapshots.get(admitted.principal.name, name))
-        request = old.request() if not where else old.request().model_copy(update={"where": where})
-        admitted.line.table_id = request.table_id
-        engine.forget(request.table_id)
-        priced = await self._price_again(admitted, old, request)
+        priced = await self.price_refresh(admitted, name, where)
         outcome = Outcome()
-        refreshed = await engine.workers.run(admitted.call, lambda: self._rewrite(admitted, priced, name, outcome))
+        refreshed = await self._engine.workers.run(admitted.call, lambda: self._rewrite(admitted, priced, name, outcome))
         facts = refreshed.model_dump(exclude={"snapshot"})
         return SnapshotRefreshAnswer(
             **facts,
@@ -76,6 +70,27 @@ class Fetching:
             bytes_billed=outcome.receipt.bytes_billed,
             cost_usd=self._usd(outcome),
         )
+
+    async def price_refresh(self, admitted: Admitted, name: str, where: str) -> Priced:
+        """The stored request, priced against the table as it is now."""
+        engine = self._engine
+        admitted.line.snapshot = name[:64]
+        old = await engine.workers.run(admitted.call, lambda: engine.snapshots.get(admitted.principal.name, name))
+        request = old.request() if not where else old.request().model_copy(update={"where": where})
+        admitted.line.table_id = request.table_id
+        engine.forget(request.table_id)
+        return await self._price_again(admitted, old, request)
+
+    async def is_kept_already(self, admitted: Admitted, priced: Priced, name: str) -> bool:
+        """Whether a fetch without `force` will be refused: its rows, or its name, are there already."""
+        store = self._engine.snapshots
+
+        def work() -> bool:
+            if find_covering(self._engine, admitted, priced) is not None:
+                return True
+            return bool(name) and any(kept.name == name for kept in store.list(admitted.principal.name))
+
+        return await self._engine.workers.run(admitted.call, work)
 
     async def list(self, admitted: Admitted) -> SnapshotListAnswer:
         """The caller's snapshots by name, as many as fit one answer."""
@@ -183,7 +198,7 @@ class Fetching:
         return min(size or 0, self._engine.settings.api.scan.max_result_bytes) if not priced.request.where else 0
 
     async def _price_again(self, admitted: Admitted, old: Snapshot, request: ScanRequest) -> Priced:
-        table = self._engine.find(admitted.principal, request.table_id)
+        table = await self._engine.find(admitted, request.table_id)
         schema = await self._engine.schema(admitted, table)
         now = {path.casefold() for path, _ in schema.walk()} | {c.name.casefold() for c in schema.pseudo_columns}
         wanted = request.select or request.group_by or [column.name for column in old.source_columns]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.answers import EstimateAnswer, ScanAnswer
 from agnes_mcp.audit import hash_predicate
+from agnes_mcp.consent import require_consent
 from agnes_mcp.engine import Admitted, Engine, Priced
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.keeping import find_covering, first_rows, keep_scan
@@ -83,7 +84,7 @@ class Scanning:
         """
         engine = self._engine
         _note_request(admitted, request)
-        table = engine.find(admitted.principal, request.table_id)
+        table = await engine.find(admitted, request.table_id)
         schema = await engine.schema(admitted, table)
         max_limit = engine.settings.api.scan.max_limit
 
@@ -145,6 +146,7 @@ class Scanning:
         """Hold a slot and the bytes while inside; charge what was billed, however it ends."""
         engine = self._engine
         self._refuse_over_cap(priced)
+        require_consent(engine, admitted, priced)
         reserved = priced.price.reserve_bytes or 0
         reservation = engine.quota.reserve(admitted.principal.name, reserved, engine.limits(admitted.principal))
         with reservation:
