@@ -12,7 +12,7 @@ from agnes_mcp.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WO
 from agnes_mcp.predicate.kinds import BOOLEAN, INTERVAL, NULL, NUMBER, TEXT, Kind, kind_named, list_of
 from agnes_mcp.predicate.lexemes import Lexeme
 
-_COUNTED = re.compile(r"(-?[0-9]+)(?: ([A-Za-z]+))?")
+_COUNTED = re.compile(r"(-?[0-9]{1,9})(?: ([A-Za-z]+))?")
 _DIGITS = re.compile(r"[0-9]+")
 
 

@@ -21,9 +21,12 @@ from sqlglot.parsers.duckdb import DuckDBParser
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.predicate import nodes
+from agnes_mcp.predicate.characters import check_characters
+from agnes_mcp.predicate.lexemes import cut
 from agnes_mcp.predicate.limits import MAX_NODES
 from agnes_mcp.predicate.refusals import refuse
 from agnes_mcp.predicate.rules import Rules
+from agnes_mcp.predicate.shape import check_shape
 
 # sqlglot logs the text that it cannot parse; a caller could write lines of its own into the log that way.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -113,11 +116,15 @@ def render(tree: exp.Expr, dialect: Dialect) -> str:
 
 
 def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
-    """Raise `disallowed_node` unless sqlglot reads the rendered `tree` as the same tree, of listed nodes only."""
+    """Raise `disallowed_node` unless sqlglot reads the rendered `tree` as the same tree, of listed nodes only; and
+    `too_complex` where the rendered text, which is longer, passes a limit."""
     try:
         rendered = render(tree, rules.dialect)
+        check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
         again = parse(rendered, rules.dialect)
         confirmed = again == tree and render(again, rules.dialect) == rendered
+    except PredicateError as error:
+        raise _too_large(error, text) from error
     except RecursionError as error:
         raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", text) from error
     except Exception as error:  # a foreign parser: whatever it raises on this text is a refusal, never a crash
@@ -163,6 +170,13 @@ def _listed_call(node: exp.Anonymous, rules: Rules) -> bool:
 
 def _unlisted(what: str, text: str) -> PredicateError:
     return refuse("disallowed_node", f"{what} is not part of a predicate.", "Write it with simpler operators.", text)
+
+
+def _too_large(error: PredicateError, text: str) -> PredicateError:
+    if error.kind != "too_complex":
+        return _unconfirmed(text)
+    message = "Written out with quoted names and casts, the predicate is too large."
+    return refuse("too_complex", f"{message} {error.message}", "Shorten or flatten it.", text)
 
 
 def _unconfirmed(text: str) -> PredicateError:
