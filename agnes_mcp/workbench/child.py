@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agnes_mcp.workbench.admission import Parser
 
 #: After these many queries a process has served: a bound on whatever a library may leak.
-MAX_QUERIES = 200
+MAX_QUERIES = 100
 #: Memory kept over the first state after which a process is not used again.
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 

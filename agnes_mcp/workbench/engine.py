@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench.views import View, literal, probe_statement, view_statements
+from agnes_mcp.workbench.views import View, attach_statement, create_statement, literal, probe_statement
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -56,12 +56,24 @@ def lock_instance(connection: DuckDBPyConnection, views: Sequence[View]) -> None
     """
     paths = [path for view in views for path in view.files()]
     connection.execute(f"SET allowed_paths = {literal(paths)}")
-    for number, view in enumerate(views):
-        for statement in view_statements(view, f"file_{number}"):
-            _run_for(view, connection, statement)
+    make_views(connection, views)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     _try_doors(connection, views)
+
+
+def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
+    """Create the views; a DuckDB file is attached once, however many of its tables are read."""
+    attached: dict[str, str] = {}
+    for view in views:
+        database = ""
+        if view.kind == "duckdb_table":
+            path = view.files()[0]
+            if path not in attached:
+                attached[path] = f"file_{len(attached)}"
+                _run_for(view, connection, attach_statement(path, attached[path]))
+            database = attached[path]
+        _run_for(view, connection, create_statement(view, database))
 
 
 def _run_for(view: View, connection: DuckDBPyConnection, statement: str) -> None:

@@ -12,8 +12,6 @@ from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench.worker import Worker
 
-_CLOSED = "The server is shutting down."
-
 
 class Pool:
     """`start` makes one process. All are started by one thread that lives as long as the pool: on Linux a child is
@@ -78,6 +76,11 @@ class Pool:
         if self._starter is not None:
             self._starter.join()
 
+    def check_open(self) -> None:
+        """Raise `cancelled` once the pool is closed."""
+        if self._closed:
+            raise AgnesError("cancelled", "The server is shutting down.", "Call again when it is back.")
+
     def workers(self) -> list[Worker]:
         with self._changed:
             return [*self._idle, *self._busy]
@@ -86,20 +89,28 @@ class Pool:
         with self._changed:
             while True:
                 call.check()
-                self._raise_unavailable()
+                self.check_open()
+                self._raise_start_error()
+                worker = self._take() if self._waiting[0] is ticket else None
                 self._fill()
-                if self._idle and self._waiting[0] is ticket:
-                    worker = self._idle.popleft()
-                    self._busy.add(worker)
+                if worker is not None:
                     return worker
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise _all_busy(self.size)
                 self._changed.wait(left_s)
 
-    def _raise_unavailable(self) -> None:
-        if self._closed:
-            raise AgnesError("cancelled", _CLOSED, "Call again when it is back.")
+    def _take(self) -> Worker | None:
+        """The longest idle process that still lives; call with the lock held."""
+        while self._idle:
+            worker = self._idle.popleft()
+            if worker.alive:
+                self._busy.add(worker)
+                return worker
+            worker.reap()
+        return None
+
+    def _raise_start_error(self) -> None:
         if self._start_error is not None:
             error, self._start_error = self._start_error, None
             raise AgnesError(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from agnes_mcp.workbench import failures, frames
 from agnes_mcp.workbench.admission import check_text
 from agnes_mcp.workbench.pool import Pool
 from agnes_mcp.workbench.views import View
+from agnes_mcp.workbench.watch import Watch
 from agnes_mcp.workbench.worker import CHILD, Answer, UnreadyError, Worker
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ DEFAULT_MEMORY_BYTES = 1024**3
 _SOUND_KINDS = frozenset({"query_refused", "query_failed", "table_not_found", "table_unavailable", "result_too_large"})
 #: A worker may have ended while nobody used it; then the next one is asked.
 _ATTEMPTS = 3
-#: How often a process is measured where the system does not bound its memory.
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -121,11 +118,12 @@ class Workbench:
         check_text(sql)  # the gate does too; here it spares a worker a text that no parser should see
         started = time.monotonic()
         remaining_s = call.remaining_s
-        deadline = started + min(self.timeout_s, math.inf if remaining_s is None else remaining_s)
+        limit_s = self.timeout_s if remaining_s is None else min(self.timeout_s, remaining_s)
+        deadline = started + limit_s
         query = _Query(sql, {view.name: view for view in views}, limit_rows, max_bytes)
         for _ in range(_ATTEMPTS):
             try:
-                answer = self._ask_one(query, call, deadline)
+                answer = self._ask_one(query, call, deadline, limit_s)
             except UnreadyError:
                 continue
             schema, batches = answer.read()
@@ -135,30 +133,35 @@ class Workbench:
             "internal_error", "No query worker could be started.", "Run `agnes-mcp doctor`; check free memory."
         )
 
-    def _ask_one(self, query: _Query, call: Call, deadline: float) -> Answer:
+    def _ask_one(self, query: _Query, call: Call, deadline: float, limit_s: float) -> Answer:
         worker = self._pool.acquire(call, deadline)
+        watch = Watch(worker, deadline, limit_s, self.memory_bytes)
         reusable = False
-        watch = _Watch(worker, deadline, self.memory_bytes)
         try:
-            with call.interruptible(worker.kill), watch.watching():
+            with watch.watching(), call.interruptible(watch.kill):
                 worker.wait_ready()
                 self._confined = worker.confined
-                watch.measured = not worker.confined["memory_limited"]
                 answer = worker.ask(query.question(self._cpu_s(deadline)), query.grant)
             reusable = True
         except AgnesError as error:
             reusable = error.kind in _SOUND_KINDS
             raise
-        except (UnreadyError, frames.ClosedError) as error:
-            call.check()
-            if watch.reason is not None:
-                raise watch.reason from None
-            if isinstance(error, UnreadyError):
-                raise
-            raise _explain_death(worker.reap(), self.timeout_s) from None
+        except UnreadyError:
+            self._raise_what_ended(call, watch)
+            raise
+        except frames.ClosedError:
+            self._raise_what_ended(call, watch)
+            raise _explain_death(worker.reap(), limit_s) from None
         finally:
             self._pool.release(worker, reusable)
         return answer
+
+    def _raise_what_ended(self, call: Call, watch: Watch) -> None:
+        """Where it was we who ended the process: why."""
+        call.check()
+        self._pool.check_open()
+        if watch.reason is not None:
+            raise watch.reason from None
 
     def _cpu_s(self, deadline: float) -> int:
         """CPU time that a query can use by its deadline, in whole seconds: the limit behind the deadline."""
@@ -188,60 +191,10 @@ class _Query:
         return [self._views[name] for name in tables]
 
 
-class _Watch:
-    """Kills a worker at its deadline, or over its memory where the system does not; `reason` is why."""
-
-    def __init__(self, worker: Worker, deadline: float, memory_bytes: int) -> None:
-        self._worker, self._deadline, self._memory_bytes = worker, deadline, memory_bytes
-        self._started = time.monotonic()
-        self._done = threading.Event()
-        self.measured = True
-        self.reason: AgnesError | None = None
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._watch, name="workbench-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-
-    def _watch(self) -> None:
-        first_bytes = 0
-        while not self._done.wait(self._pause_s()):
-            if time.monotonic() >= self._deadline:
-                self._kill(timed_out(round(self._deadline - self._started, 1)))
-                return
-            if self.measured:
-                resident = _resident_bytes(self._worker.pid)
-                first_bytes = first_bytes or resident
-                if resident - first_bytes > self._memory_bytes:
-                    self._kill(failures.out_of_memory())
-                    return
-
-    def _pause_s(self) -> float:
-        left_s = max(0.0, self._deadline - time.monotonic())
-        return min(left_s, _POLL_S) if self.measured else left_s
-
-    def _kill(self, reason: AgnesError) -> None:
-        self.reason = reason
-        self._worker.kill()
-
-
-def _resident_bytes(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def _explain_death(code: int, timeout_s: float) -> AgnesError:
+def _explain_death(code: int, limit_s: float) -> AgnesError:
     """The error for a worker that ended by itself."""
     if os.name == "posix" and code == -signal.SIGXCPU:
-        return timed_out(timeout_s)
+        return timed_out(round(limit_s, 1))
     if os.name == "posix" and code == -signal.SIGKILL:
         return failures.out_of_memory()
     return AgnesError(

@@ -6,8 +6,7 @@ import duckdb
 import pytest
 from support.workbench_cases import Case, Dataset, cases, plain, rows, run, stated_rows
 
-from agnes_mcp.workbench import Workbench
-from agnes_mcp.workbench.views import view_statements
+from agnes_mcp.workbench import Workbench, engine
 
 ACCEPTED = cases("accepted.sql")
 
@@ -17,9 +16,7 @@ def oracle(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     """Plain DuckDB, unconfined, over the same files."""
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    for number, view in enumerate(dataset.views):
-        for statement in view_statements(view, f"file_{number}"):
-            con.execute(statement)
+    engine.make_views(con, dataset.views)
     return con
 
 
