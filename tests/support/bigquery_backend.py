@@ -56,7 +56,7 @@ def open_session(
     project: str = "my-project",
 ) -> types.ReadSession:
     """A read session in Arrow; `table` is `dataset.table` or `project.dataset.table`."""
-    owner, dataset, name = ([project] + table.split("."))[-3:]
+    owner, dataset, name = [project, *table.split(".")][-3:]
     options = types.ReadSession.TableReadOptions(
         selected_fields=list(columns),
         row_restriction=restriction,
@@ -154,6 +154,9 @@ def open_backend() -> Iterator[Backend]:
         with rest_client(api_endpoint) as client, storage_client(grpc_target) as storage:
             yield EmulatorBackend(client, storage)
         return
-    with StandIn() as stand_in, rest_client(stand_in.api_endpoint) as client:
-        with storage_client(stand_in.grpc_target) as storage:
-            yield StandInBackend(stand_in, client, storage)
+    with (
+        StandIn() as stand_in,
+        rest_client(stand_in.api_endpoint) as client,
+        storage_client(stand_in.grpc_target) as storage,
+    ):
+        yield StandInBackend(stand_in, client, storage)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv-emulator"
-# the emulator is built for exactly this DuckDB; its extensions come as wheels, so that nothing is downloaded at run time
+# the emulator is built for exactly this DuckDB; its extensions come as wheels, so that it downloads nothing itself
 PACKAGES = (
     "local-bigquery==0.3.2",
     "duckdb==1.5.5",

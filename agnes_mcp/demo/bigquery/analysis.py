@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,15 +11,16 @@ from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.annotate_types import annotate_types
 
 from agnes_mcp.demo.bigquery.catalog import Catalog
-from agnes_mcp.demo.bigquery.dialect import executable, name_outputs, refuse_repeated_names, to_duckdb
+from agnes_mcp.demo.bigquery.dialect import executable, refuse_repeated_names, to_duckdb
 from agnes_mcp.demo.bigquery.fields import Field, from_duckdb, from_sql_type
 from agnes_mcp.demo.bigquery.functions import GEOGRAPHY_FUNCTIONS
 from agnes_mcp.demo.bigquery.pricing import Scan, billed, qualified, scans_of, schema_of
 from agnes_mcp.demo.bigquery.pruning import partition_filter, required_filter_missing
-from agnes_mcp.demo.bigquery.replies import ApiError, invalid_query
-from agnes_mcp.demo.bigquery.statement import Names, Resolved, bind_parameters, parse, position, resolve
+from agnes_mcp.demo.bigquery.signatures import refuse_mixed_types
+from agnes_mcp.demo.bigquery.statement import Names, Resolved, bind_parameters, name_outputs, parse, resolve
 from agnes_mcp.demo.bigquery.store import Store, bounds_of
 from agnes_mcp.demo.bigquery.tables import Table
+from agnes_mcp.demo.bigquery.wording import refusal_of, unresolved_name
 
 #: Types that DuckDB keeps as text or as a struct: only the statement's own typing tells them apart.
 _HIDDEN_TYPES = frozenset({"BIGNUMERIC", "GEOGRAPHY", "RANGE"})
@@ -82,45 +82,36 @@ def analyse(
         bind_parameters(query, parameters)
     name_outputs(query)
     resolved = resolve(query, catalog, names, location)
-    tree = _qualify(resolved)
-    duckdb_sql = executable(resolved.query, resolved.tables)
+    tree = _qualify(resolved, sql)
+    duckdb_sql = executable(resolved.query, resolved.tables, sql)
     with store.cursor() as cursor:
-        fields = _result_fields(cursor, duckdb_sql, tree, resolved)
+        computed = _computed_fields(cursor, duckdb_sql, sql)
+        fields = _typed_fields(computed, tree, resolved)
         sizes = {scan.table: _scan_bytes(cursor, scan) for scan in scans_of(resolved, tree)}
     tables = list(resolved.tables.values())
     return Analysis(sql, duckdb_sql, fields, tables, resolved.opened, sizes, query.find(*_VOLATILE) is None)
 
 
-def _qualify(resolved: Resolved) -> exp.Expr:
+def _qualify(resolved: Resolved, sql: str) -> exp.Expr:
     try:
         return qualified(resolved)
     except SqlglotError as error:
-        raise _unknown_name(str(error), resolved.query) from None
+        raise unresolved_name(str(error), resolved.query, sql, list(resolved.tables.values())) from None
 
 
-def _unknown_name(message: str, query: exp.Expr) -> ApiError:
-    found = re.search(r"[Cc]olumn:? ['\"]?([^'\"]+?)['\"]?(?: could not|\.|$)", message.splitlines()[0])
-    if found is None:
-        return invalid_query(message.splitlines()[0])
-    name = found[1].split(".")[-1].strip('`"')
-    for column in query.find_all(exp.Column):
-        if column.name.lower() == name.lower() or column.parts[0].name.lower() == name.lower():
-            written = column.parts[0].name
-            if "ambiguous" in message.lower():
-                return invalid_query(f"Column name {column.name} is ambiguous", *position(column))
-            return invalid_query(f"Unrecognized name: {written}", *position(column))
-    return invalid_query(f"Unrecognized name: {name}")
-
-
-def _result_fields(
-    cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, tree: exp.Expr, resolved: Resolved
-) -> tuple[Field, ...]:
+def _computed_fields(cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, sql: str) -> list[Field]:
+    """The result's columns as DuckDB types them."""
     try:
         described = cursor.execute(f"SELECT * FROM ({duckdb_sql}) LIMIT 0").description or []  # noqa: S608 - rendered
     except duckdb.Error as error:
-        raise refusal_of(error) from None
-    computed = [from_duckdb(column[0], column[1]) for column in described]
+        raise refusal_of(error, sql) from None
+    return [from_duckdb(column[0], column[1]) for column in described]
+
+
+def _typed_fields(computed: list[Field], tree: exp.Expr, resolved: Resolved) -> tuple[Field, ...]:
+    """The result's columns as BigQuery types them. Raises for two of one name and for operands that do not mix."""
     annotated = annotate_types(tree, schema=schema_of(resolved), dialect="bigquery")
+    refuse_mixed_types(annotated)
     projections = annotated.selects if isinstance(annotated, exp.Query) else []
     if len(projections) != len(computed):
         return tuple(computed)
@@ -163,28 +154,3 @@ def _kept_partitions(
         return {row[0] for row in cursor.execute(sql).fetchall()}
     except duckdb.Error as error:
         raise refusal_of(error) from None
-
-
-def _google_type(kind: str) -> str:
-    return {"VARCHAR": "STRING", "BLOB": "BYTES", "DOUBLE": "FLOAT64", "BOOLEAN": "BOOL"}.get(
-        kind, "INT64" if kind.startswith(("INTEGER", "BIGINT")) else kind
-    )
-
-
-def refusal_of(error: duckdb.Error) -> ApiError:
-    """What BigQuery would say of a statement that DuckDB refuses or fails on."""
-    first = str(error).splitlines()[0]
-    text = first.split("Error: ", 1)[-1]
-    function = re.search(r"Function with name \"?(\w+)\"? (?:does not exist|is not in)", text)
-    if function:
-        return invalid_query(f"Function not found: {function[1]}")
-    mixed = re.search(r"Cannot compare values of type (\w+) and type (\w+)", text)
-    if mixed:
-        kinds = ", ".join(_google_type(kind) for kind in mixed.groups())
-        return invalid_query(f"No matching signature for operator = for argument types: {kinds}")
-    column = re.search(r'column "?([\w.]+)"? not found', text)
-    if column:
-        return invalid_query(f"Unrecognized name: {column[1]}")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return ApiError(400, "resourcesExceeded", "Resources exceeded during query execution: " + text)
-    return invalid_query(text)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from sqlglot import ErrorLevel, exp
 from sqlglot.optimizer.scope import traverse_scope
 
+from agnes_mcp.demo.bigquery.arrays import count_offsets_from_zero
 from agnes_mcp.demo.bigquery.functions import GOOGLE_FUNCTIONS, translate
 from agnes_mcp.demo.bigquery.replies import ApiError, invalid_query
-from agnes_mcp.demo.bigquery.statement import position
 from agnes_mcp.demo.bigquery.tables import Table
+from agnes_mcp.demo.bigquery.wording import place_of
 
 TableKey = tuple[str, str, str]
 
@@ -20,10 +21,11 @@ def to_duckdb(node: exp.Expr) -> str:
     return node.copy().transform(translate, copy=False).sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
-def executable(query: exp.Query, tables: Mapping[TableKey, Table]) -> str:
+def executable(query: exp.Query, tables: Mapping[TableKey, Table], sql: str) -> str:
     """The DuckDB SELECT that answers `query`. Raises for functions that the stand-in does not answer."""
-    refuse_unknown_functions(query)
+    refuse_unknown_functions(query, sql)
     tree: exp.Expr = query.copy()
+    count_offsets_from_zero(tree)
     _hide_pseudo_columns(tree, tables)
     _number_big_texts(tree, tables)
     tree = tree.transform(translate, copy=False)
@@ -34,20 +36,10 @@ def executable(query: exp.Query, tables: Mapping[TableKey, Table]) -> str:
     return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
-def refuse_unknown_functions(query: exp.Expr) -> None:
+def refuse_unknown_functions(query: exp.Expr, sql: str = "") -> None:
     for call in query.find_all(exp.Anonymous):
         if call.name.upper() not in GOOGLE_FUNCTIONS:
-            raise invalid_query(f"Function not found: {call.name}", *position(call))
-
-
-def name_outputs(query: exp.Expr) -> None:
-    """Name every unnamed output column `f0_`, `f1_`, …, as BigQuery does."""
-    select = query
-    while not isinstance(select, exp.Select):
-        select = select.this
-    unnamed = [p for p in select.expressions if not isinstance(p, exp.Alias | exp.Column | exp.Dot) and not p.is_star]
-    for index, projection in enumerate(unnamed):
-        projection.replace(exp.alias_(projection.copy(), f"f{index}_"))
+            raise invalid_query(f"Function not found: {call.name}", *place_of(call.name, sql))
 
 
 def refuse_repeated_names(names: list[str]) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import duckdb
 
-from agnes_mcp.demo.bigquery.analysis import Analysis, refusal_of
+from agnes_mcp.demo.bigquery.analysis import Analysis
 from agnes_mcp.demo.bigquery.faults import Fault
 from agnes_mcp.demo.bigquery.fields import quoted
 from agnes_mcp.demo.bigquery.replies import ApiError
 from agnes_mcp.demo.bigquery.store import Store
 from agnes_mcp.demo.bigquery.tables import Segment, Table, now_ms
+from agnes_mcp.demo.bigquery.wording import refusal_of
 
 STOPPED = ApiError(499, "stopped", "Job execution was cancelled: User requested cancellation")
 _PLAN_UNITS = 10

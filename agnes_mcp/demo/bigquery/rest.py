@@ -86,6 +86,9 @@ class _Connection(BaseHTTPRequestHandler):
         raw = self.rfile.read(length) if length else b""
         fault: Fault | None = None
         headers: dict[str, str] = {}
+        # what a crash answers: 501, which no client tries again, so that a test fails at once
+        status, answer = 501, ApiError(501, "notImplemented", "The stand-in broke; see its stderr").envelope()
+        cut = False
         try:
             if split.path.startswith("/__"):
                 status, answer = 200, self._control(split.path, _body(raw))
@@ -95,9 +98,12 @@ class _Connection(BaseHTTPRequestHandler):
         except ApiError as error:
             status, answer, headers = error.code, error.envelope(), error.headers
         except _CutError:
-            self._cut()
-            return
-        self._send(status, answer, headers, cut_in_body=fault is not None and fault.reset == "body")
+            cut = True
+        finally:
+            if cut:
+                self._cut()
+            else:
+                self._send(status, answer, headers, cut_in_body=fault is not None and fault.reset == "body")
 
     def _call(self, path: str, query: dict[str, str], raw: bytes) -> tuple[Fault | None, Json]:
         found = self._route(path)

@@ -10,9 +10,11 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError, TokenError
 from sqlglot.optimizer.scope import traverse_scope
 
+from agnes_mcp.demo.bigquery.arrays import name_elements, open_implicit_arrays
 from agnes_mcp.demo.bigquery.catalog import Catalog
 from agnes_mcp.demo.bigquery.replies import ApiError, invalid_query, not_found
 from agnes_mcp.demo.bigquery.tables import Table
+from agnes_mcp.demo.bigquery.wording import syntax_error
 
 _MAX_VIEW_DEPTH = 16  # BigQuery's documented limit of nested views
 
@@ -40,27 +42,14 @@ def parse(sql: str) -> exp.Query:
     try:
         parsed = [statement for statement in sqlglot.parse(sql, read="bigquery") if statement is not None]
     except ParseError as error:
-        first = error.errors[0] if error.errors else {}
-        token = str(first.get("highlight") or "")
-        line, column = int(first.get("line") or 1), int(first.get("col") or 1) - max(len(token) - 1, 0)
-        raise invalid_query(f'Syntax error: Unexpected "{token}"', line, max(column, 1)) from None
+        raise syntax_error(error) from None
     except TokenError:
-        raise invalid_query("Syntax error: Unclosed literal or illegal input character", 1, 1) from None
+        raise invalid_query("Syntax error: Unclosed string literal", 1, 1) from None
     if not parsed:
         raise invalid_query("Syntax error: Unexpected end of statement", 1, 1)
     if len(parsed) > 1 or not isinstance(parsed[0], exp.Query):
         raise ApiError(400, "invalidQuery", "Only a single SELECT statement is supported", "q")
     return parsed[0]
-
-
-def position(node: exp.Expr) -> tuple[int, int]:
-    """Line and column, 1-based, of the first identifier under `node`; (0, 0) where the parser kept none."""
-    for identifier in node.find_all(exp.Identifier):
-        if "line" in identifier.meta:
-            line, end = identifier.meta["line"], identifier.meta["col"]
-            width = identifier.meta["end"] - identifier.meta["start"]
-            return int(line), int(end) - int(width)
-    return 0, 0
 
 
 def stored_tables(query: exp.Expr) -> Iterator[exp.Table]:
@@ -69,8 +58,10 @@ def stored_tables(query: exp.Expr) -> Iterator[exp.Table]:
     for scope in traverse_scope(query):
         aliases = {name.lower() for name in scope.sources}
         for source in scope.sources.values():
-            if not isinstance(source, exp.Table) or id(source) in seen or not isinstance(source.this, exp.Identifier):
+            if not isinstance(source, exp.Table) or id(source) in seen:
                 continue
+            if not isinstance(source.this, exp.Identifier):
+                raise invalid_query(f"Table-valued function not found: {source.name or source.this.key}")
             seen.add(id(source))
             if source.args.get("db") is None or source.args.get("catalog") or source.db.lower() not in aliases:
                 yield source
@@ -80,6 +71,7 @@ def resolve(query: exp.Query, catalog: Catalog, names: Names, location: str | No
     """Find every table, open every view. Raises `notFound` as BigQuery words it."""
     resolved = Resolved(query, location=location)
     _open(query, catalog, names, resolved, 0)
+    name_elements(query, resolved.tables.values())
     return resolved
 
 
@@ -87,7 +79,7 @@ def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, 
     if depth > _MAX_VIEW_DEPTH:
         raise ApiError(400, "invalidQuery", "Too many nested views")
     try:
-        _open_implicit_arrays(query)
+        open_implicit_arrays(query)
         references = list(stored_tables(query))
     except SqlglotError as error:
         raise invalid_query(_first_line(error)) from None
@@ -98,6 +90,7 @@ def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, 
         if table.kind == "VIEW":
             resolved.opened.append(table)
             body = parse(table.view_sql)
+            name_outputs(body)
             _open(body, catalog, Names(table.project), resolved, depth + 1)
             reference.replace(_subquery(body, alias, reference))
         else:
@@ -105,26 +98,13 @@ def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, 
             _spell_out(reference, table, alias)
 
 
-def _open_implicit_arrays(query: exp.Expr) -> None:
-    """Write `FROM t, t.items` as `FROM t, UNNEST(t.items)`, which is what it means."""
-    for scope in traverse_scope(query):
-        aliases = {name.lower() for name in scope.sources}
-        for source in list(scope.sources.values()):
-            if not isinstance(source, exp.Table) or source.args.get("catalog") or source.db.lower() not in aliases:
-                continue
-            array = exp.column(source.this.copy(), table=source.args["db"].copy())
-            alias = exp.TableAlias(columns=[exp.to_identifier(source.alias_or_name)])
-            source.replace(exp.Unnest(expressions=[array], alias=alias))
-
-
 def _find(reference: exp.Table, catalog: Catalog, names: Names, location: str | None) -> Table:
     written = [part for part in ".".join(p.name for p in reference.parts).split(".") if part]
-    line, column = position(reference)
     if len(written) == 1 and names.dataset is None:
         message = f'Table "{written[0]}" must be qualified with a dataset (e.g. dataset.table).'
         raise ApiError(400, "invalidQuery", message, "q")
     if len(written) > 3:
-        raise invalid_query(f"Invalid table name: {'.'.join(written)}", line, column)
+        raise invalid_query(f"Invalid table name: {'.'.join(written)}")
     project, dataset, name = [names.project, names.dataset or "", ""][: 3 - len(written)] + written
     try:
         table = catalog.table(project, dataset, name)
@@ -162,6 +142,21 @@ def bind_parameters(query: exp.Query, value_of: Callable[[str | int], exp.Expr])
         parameter.replace(value_of(parameter.this.name))
     for index, placeholder in enumerate(list(query.find_all(exp.Placeholder, bfs=False))):
         placeholder.replace(value_of(index))
+
+
+def name_outputs(query: exp.Expr) -> None:
+    """Name every output column as BigQuery does: as it is written, and `f0_`, `f1_`, … where it has no name."""
+    select = query
+    while not isinstance(select, exp.Select):
+        select = select.this
+    unnamed = 0
+    for projection in list(select.expressions):
+        if isinstance(projection, exp.Alias) or projection.is_star:
+            continue
+        name = projection.name if isinstance(projection, exp.Column | exp.Dot) else ""
+        if not name:
+            name, unnamed = f"f{unnamed}_", unnamed + 1
+        projection.replace(exp.alias_(projection.copy(), name, quoted=True))
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import grpc
 import pyarrow as pa
 import sqlglot
@@ -26,6 +27,7 @@ from agnes_mcp.demo.bigquery.replies import NOT_A_TABLE, ApiError, not_found
 from agnes_mcp.demo.bigquery.store import Store
 from agnes_mcp.demo.bigquery.tables import READABLE, Table
 from agnes_mcp.demo.bigquery.tokens import Tokens
+from agnes_mcp.demo.bigquery.wording import refusal_of
 
 _SERVICE = "google.cloud.bigquery.storage.v1.BigQueryRead"
 #: A receiver's default limit is 4 MiB a message; BigQuery itself stays near 1 MiB.
@@ -125,7 +127,7 @@ class StorageRead:
         answer.read_options.CopyFrom(options)
         answer.expire_time.FromSeconds(int(time.time()) + 6 * 3600)
         answer.estimated_total_bytes_scanned = table.bytes
-        restriction = _restriction(options.row_restriction)
+        restriction = self._restriction(table, options.row_restriction)
         write = pa.ipc.IpcWriteOptions(compression=_compression(options.arrow_serialization_options.buffer_compression))
         for index in range(count):
             start, end = table.rows * index // count, table.rows * (index + 1) // count
@@ -186,6 +188,18 @@ class StorageRead:
             logged.rows += batch.num_rows
             yield response.SerializeToString()
 
+    def _restriction(self, table: Table, text: str) -> str:
+        """A restriction that the table's columns answer, as a DuckDB condition; "" is none."""
+        if not text:
+            return ""
+        condition = _condition(text)
+        with self._store.cursor() as cursor:
+            try:
+                cursor.execute(f"SELECT 1 FROM {table.physical} WHERE {condition} LIMIT 0")  # noqa: S608 - rendered
+            except duckdb.Error as error:
+                raise ApiError(400, "invalid", f"request failed: {refusal_of(error).message}") from None
+        return condition
+
     def _stall(self, seconds: float, context: grpc.ServicerContext) -> None:
         """Send nothing for so long, unless the client leaves."""
         until = time.monotonic() + seconds
@@ -224,9 +238,8 @@ def _code_of(error: ApiError) -> grpc.StatusCode:
     return grpc.StatusCode[error.grpc_code or error.status]
 
 
-def _restriction(text: str) -> str:
-    if not text:
-        return ""
+def _condition(text: str) -> str:
+    """A row restriction in DuckDB's words."""
     try:
         parsed = sqlglot.parse_one(text, into=exp.Condition, read="bigquery")
     except SqlglotError:
