@@ -61,6 +61,7 @@ KINDS: dict[str, int] = {
     "bytes_billed_cap_reached": EXIT_QUOTA,
     "approval_declined": EXIT_QUOTA,
     "approval_cancelled": EXIT_QUOTA,
+    "approval_outdated": EXIT_QUOTA,
     "estimate_failed": EXIT_SERVER,
     # a table that cannot be read just now
     "table_unavailable": EXIT_SERVER,

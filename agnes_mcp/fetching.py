@@ -62,7 +62,9 @@ class Fetching:
         """Run the stored request again, its time-relative predicate anew."""
         priced = await self.price_refresh(admitted, name, where)
         outcome = Outcome()
-        refreshed = await self._engine.workers.run(admitted.call, lambda: self._rewrite(admitted, priced, name, outcome))
+        refreshed = await self._engine.workers.run(
+            admitted.call, lambda: self._rewrite(admitted, priced, name, outcome)
+        )
         facts = refreshed.model_dump(exclude={"snapshot"})
         return SnapshotRefreshAnswer(
             **facts,

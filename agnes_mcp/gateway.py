@@ -31,6 +31,7 @@ from agnes_mcp.answers import (
 )
 from agnes_mcp.calls import Call
 from agnes_mcp.config import Settings
+from agnes_mcp.consent import Consent
 from agnes_mcp.describing import Describing
 from agnes_mcp.discovery import Discovery
 from agnes_mcp.engine import Engine
@@ -39,6 +40,7 @@ from agnes_mcp.fetching import Fetching
 from agnes_mcp.models import DiskUsage, Progress, ScanRequest, SnapshotPrune, SourceType
 from agnes_mcp.querying import Querying
 from agnes_mcp.quota import utc_now
+from agnes_mcp.quoting import Quoting
 from agnes_mcp.scanning import Scanning
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Gateway:
         self._fetching = Fetching(self.engine, self._scanning)
         self._querying = Querying(self.engine)
         self._describing = Describing(self.engine, self._discovery, self._scanning)
+        self.quoting = Quoting(self.engine, self._scanning, self._describing, self._fetching)
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -97,10 +100,16 @@ class Gateway:
             return await self._discovery.schema(admitted, table_id)
 
     async def sample(
-        self, principal: Principal, table_id: str, n: int = 5, select: list[str] | None = None
+        self,
+        principal: Principal,
+        table_id: str,
+        n: int = 5,
+        select: list[str] | None = None,
+        consent: Consent | None = None,
     ) -> SampleAnswer:
-        timeout_s = self._scan_timeout_s
-        async with self.engine.admit("sample", principal, table_id=table_id, timeout_s=timeout_s) as admitted:
+        async with self.engine.admit(
+            "sample", principal, table_id=table_id, timeout_s=self._scan_timeout_s, consent=consent
+        ) as admitted:
             return await self._describing.sample(admitted, table_id, n, select)
 
     async def describe(
@@ -110,9 +119,15 @@ class Gateway:
         n: int = 5,
         profile: bool = False,
         on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
     ) -> DescribeAnswer:
         async with self.engine.admit(
-            "describe", principal, table_id=table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+            "describe",
+            principal,
+            table_id=table_id,
+            timeout_s=self._scan_timeout_s,
+            on_progress=on_progress,
+            consent=consent,
         ) as admitted:
             return await self._describing.describe(admitted, table_id, n, profile)
 
@@ -121,10 +136,20 @@ class Gateway:
             return await self._scanning.estimate(admitted, request)
 
     async def scan(
-        self, principal: Principal, request: ScanRequest, on_progress: OnProgress | None = None
+        self,
+        principal: Principal,
+        request: ScanRequest,
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
     ) -> ScanAnswer:
+        """`consent` is what a person allowed; None: there is nobody to ask, so the hard caps alone decide."""
         async with self.engine.admit(
-            "scan", principal, table_id=request.table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+            "scan",
+            principal,
+            table_id=request.table_id,
+            timeout_s=self._scan_timeout_s,
+            on_progress=on_progress,
+            consent=consent,
         ) as admitted:
             return await self._scanning.scan(admitted, request)
 
@@ -137,9 +162,15 @@ class Gateway:
         force: bool = False,
         estimate_only: bool = False,
         on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
     ) -> FetchAnswer:
         async with self.engine.admit(
-            "fetch", principal, table_id=request.table_id, timeout_s=self._scan_timeout_s, on_progress=on_progress
+            "fetch",
+            principal,
+            table_id=request.table_id,
+            timeout_s=self._scan_timeout_s,
+            on_progress=on_progress,
+            consent=consent,
         ) as admitted:
             return await self._fetching.fetch(admitted, request, name, force, estimate_only)
 
@@ -165,10 +196,15 @@ class Gateway:
         return await self.engine.workers.run(call, lambda: self.engine.snapshots.verify(principal.name, name, call))
 
     async def snapshot_refresh(
-        self, principal: Principal, name: str, where: str = "", on_progress: OnProgress | None = None
+        self,
+        principal: Principal,
+        name: str,
+        where: str = "",
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
     ) -> SnapshotRefreshAnswer:
         async with self.engine.admit(
-            "snapshot_refresh", principal, timeout_s=self._scan_timeout_s, on_progress=on_progress
+            "snapshot_refresh", principal, timeout_s=self._scan_timeout_s, on_progress=on_progress, consent=consent
         ) as admitted:
             return await self._fetching.refresh(admitted, name, where)
 
@@ -208,10 +244,12 @@ class Gateway:
                 version=__version__,
             )
 
-    async def record_refusal(self, tool: str, principal: Principal, error: AgnesError) -> None:
+    async def record_refusal(
+        self, tool: str, principal: Principal, error: AgnesError, table_id: str | None = None
+    ) -> None:
         """One audit line for a call that was refused before it could be admitted."""
         with suppress(AgnesError):
-            async with self.engine.admit(tool, principal):
+            async with self.engine.admit(tool, principal, table_id=table_id):
                 raise error
 
     @property

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
 from agnes_mcp.answers import FetchAnswer
-from agnes_mcp.models import ScanRequest
+from agnes_mcp.consent import Quote
 from agnes_mcp.server import AgnesServer, Serving
 
 from ._answers import WRITES, answer
+from ._approval import Answer, Request, ask_fetch, consent_of, quote_fetch
 from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, SnapshotName, TableId, Where
 from ._progress import reported
 
@@ -32,20 +33,27 @@ async def fetch(
         bool, Field(description="Replace a snapshot of that name, or pay again for the same rows")
     ] = False,
     estimate_only: Annotated[bool, Field(description="Only the price; reads nothing")] = False,
+    *,
+    request: Request,
+    quote: Annotated[Quote | None, Resolve(quote_fetch)],
+    approval: Annotated[Answer, Resolve(ask_fetch)],
 ) -> Annotated[CallToolResult, FetchAnswer]:
     """Call when several questions need the same rows: reads them once into a snapshot (a Parquet file of your own), to
     be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. For
     one number use scan with aggregates instead. Drop the snapshot when done."""
     serving = ctx.request_context.lifespan_context
     principal = serving.principal
-    request = ScanRequest(
-        table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
-        limit=limit,
-    )  # fmt: skip
+    consent = await consent_of(ctx, "fetch", quote, approval)
     fetched = await reported(
         ctx,
         lambda report: serving.gateway.fetch(
-            principal, request, name=name, force=force, estimate_only=estimate_only, on_progress=report
+            principal,
+            request,
+            name=name,
+            force=force,
+            estimate_only=estimate_only,
+            on_progress=report,
+            consent=consent,
         ),
     )
     result = answer(fetched)

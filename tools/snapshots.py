@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
+from agnes_mcp.consent import Quote
 from agnes_mcp.models import DiskUsage, SnapshotPrune
 from agnes_mcp.server import AgnesServer, Serving
 
 from ._answers import DROPS, FREE, WRITES, answer
+from ._approval import Answer, ask_refresh, consent_of, quote_refresh
 from ._arguments import RequiredSnapshotName, Text, Where
 from ._progress import reported
 
@@ -25,15 +27,21 @@ async def snapshot_list(ctx: Context[Serving]) -> Annotated[CallToolResult, Snap
 
 
 async def snapshot_refresh(
-    ctx: Context[Serving], name: RequiredSnapshotName, where: Where = ""
+    ctx: Context[Serving],
+    name: RequiredSnapshotName,
+    where: Where = "",
+    *,
+    quote: Annotated[Quote | None, Resolve(quote_refresh)],
+    approval: Annotated[Answer, Resolve(ask_refresh)],
 ) -> Annotated[CallToolResult, SnapshotRefreshAnswer]:
     """Call to run a snapshot's request again for newer rows; billed like the fetch that made it. Dates relative to
     today are evaluated anew; a where given here replaces the stored one. Tells rows, bytes and time before and after,
     and whether the rows are identical."""
     serving = ctx.request_context.lifespan_context
     principal = serving.principal
+    consent = await consent_of(ctx, "snapshot_refresh", quote, approval)
     refreshed = await reported(
-        ctx, lambda report: serving.gateway.snapshot_refresh(principal, name, where, on_progress=report)
+        ctx, lambda report: serving.gateway.snapshot_refresh(principal, name, where, report, consent=consent)
     )
     return answer(refreshed)
 
