@@ -171,6 +171,8 @@ def translate(error: Exception) -> AgnesError:
         return AgnesError("schema_changed", f"The table is not as it was: {text}", "Call `schema` again, then repeat.")
     if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.TypeMismatchException)):
         return AgnesError("query_failed", text, "Check the literals and casts against the types that `schema` shows.")
+    if isinstance(error, (duckdb.InvalidInputException, duckdb.NotImplementedException)) and not _DAMAGE.search(text):
+        return AgnesError("query_failed", text, "Check the patterns and literals, and what the functions take.")
     return unavailable("its files are damaged or not what they were")
 
 
@@ -183,9 +185,16 @@ def unavailable(reason: str, table_id: str = "") -> AgnesError:
     )
 
 
+# DuckDB has one exception for a bad pattern and for a bad file; only a file's message speaks of these.
+_DAMAGE = re.compile(
+    r"<path>|CSV Error|[Pp]arquet|[Tt]hrift|TProtocol|[Dd]ecompress|what type:|[Pp]age header|magic bytes|"
+    r"[Cc]hecksum|[Cc]orrupt"
+)
+_QUOTED_PATH = re.compile(r"""(["'])(?:[A-Za-z]:)?[\\/][^"']*[\\/][^"']*\1""")
 _PATH = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"`:;,()\[\]]+){2,}[\\/]?|file:\S+")
 
 
 def without_paths(text: str) -> str:
     """The first line of DuckDB's message (its caret picture quotes SQL of ours), with anything like a path removed."""
-    return _PATH.sub("<path>", text.split("\n\nLINE ", 1)[0]).replace("\n", " ").strip()
+    said = _QUOTED_PATH.sub("<path>", text.split("\n\nLINE ", 1)[0])
+    return _PATH.sub("<path>", said).replace("\n", " ").strip()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
+from blockbuster import BlockBuster, BlockBusterFunction
 from support.instances import settings_of, tables_of, write_files
 
 from agnes_mcp.config import Settings
@@ -32,3 +34,16 @@ def settings(tmp_path: Path, files: dict[str, Path]) -> Settings:
 async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
     async with Gateway(settings) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def guarded_loop() -> Iterator[None]:
+    """Blocking calls of ours on the event loop are errors: files, sleeps, sockets, DuckDB."""
+    buster = BlockBuster(scanned_modules=["agnes_mcp", "agnes_mcp.tools"])
+    for name in ("execute", "fetchall", "fetchmany", "to_arrow_table", "close"):
+        buster.functions[f"duckdb.{name}"] = BlockBusterFunction(
+            duckdb.DuckDBPyConnection, name, scanned_modules=["agnes_mcp", "agnes_mcp.tools"]
+        )
+    buster.activate()
+    yield
+    buster.deactivate()
