@@ -155,6 +155,7 @@ FAULTS = {
     "expires_in 1e12": (json_reply({"access_token": "ya29.canary-leak", "expires_in": 1e12}), "no usable expires_in"),
     "expires_in text": (json_reply({"access_token": "ya29.canary-leak", "expires_in": "3600"}), "no usable expires_in"),
     "expires_in true": (json_reply({"access_token": "ya29.canary-leak", "expires_in": True}), "no usable expires_in"),
+    "not Google's": (Reply(headers={"Metadata-Flavor": "Other"}), "not Google's"),
     "10 MB": (Reply(body=b" " * 10_000_000), "metadata response not JSON"),
     "cut short": (Reply(headers={"Content-Length": "9"}, body=b"short"), "metadata server unreachable"),
 }
@@ -184,6 +185,13 @@ def test_every_fault_of_the_metadata_server_is_one_coded_error_within_ten_second
         metadata.start_again()
     metadata.reply = Reply()
     assert source.token() == metadata.issued[-1]  # at once after it heals
+
+
+def test_the_flavour_may_be_on_the_root_alone(metadata: MetadataServer) -> None:
+    """It is there that google-auth asks for it."""
+    metadata.reply = Reply(headers={"Metadata-Flavor": ""})
+    metadata.root_reply = Reply(body=b"")
+    assert TokenSource("metadata").token() == "ya29.canary-1"
 
 
 def test_a_good_token_is_used_while_the_metadata_server_is_down(metadata: MetadataServer) -> None:

@@ -38,6 +38,7 @@ class MetadataServer:
         self.prefix = prefix
         self.expires_in = expires_in
         self.reply = Reply()
+        self.root_reply: Reply | None = None  # what `GET /` answers, where that differs
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.issued: list[str] = []
         self.closing = threading.Event()
@@ -98,7 +99,7 @@ class MetadataServer:
             return
         with self._lock:
             self.requests.append((path, headers))
-        reply = self.reply
+        reply = self.root_reply if path == "/" and self.root_reply else self.reply
         if reply.silent:
             self.closing.wait(60)
             return

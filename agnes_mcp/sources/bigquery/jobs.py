@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Pauses between two looks at a running job.
 FIRST_LOOK_S = 0.05
 LOOK_EVERY_S = 1.0
+#: One look. Short, because a stopped call is noticed only between two of them.
+LOOK_TIMEOUT_S = 5.0
 #: After a cancel: how long to wait for BigQuery to say what the job has cost.
 SETTLE_TIMEOUT_S = 5.0
 #: BigQuery stops a job itself so long after we should have, in case this process is gone by then.
@@ -109,7 +111,7 @@ class QueryJob:
         return job  # type: ignore[no-any-return] # a job that we inserted as a query is one
 
     def _reload(self, job: bigquery.QueryJob, timeout_s: float) -> None:
-        job.reload(retry=NO_RETRY, timeout=timeout_s)
+        job.reload(retry=NO_RETRY, timeout=min(timeout_s, LOOK_TIMEOUT_S))
 
     def _cancel(self, timeout_s: float) -> bool:
         """Whether there was a job to cancel. Cancelling one that has ended does nothing."""

@@ -111,7 +111,14 @@ def _exchange_with_retries(method: str, path: str, body: bytes | None, headers: 
         raise MetadataError("metadata server answered 404: no service account is attached to this machine")
     if answer.status != 200:
         raise MetadataError(f"metadata server answered {answer.status}")
+    if not _googles(answer) and not _googles(exchange("GET", "/", None, {}, deadline)):
+        raise MetadataError("metadata server unreachable: what answers at its address is not Google's")
     return answer
+
+
+def _googles(answer: Answer) -> bool:
+    """Google's server puts this header on every answer; some fakes only on the one to `GET /`, as google-auth asks."""
+    return answer.status == 200 and answer.headers.get("metadata-flavor") == "Google"
 
 
 def exchange(method: str, path: str, body: bytes | None, headers: dict[str, str], deadline: float) -> Answer:
@@ -130,8 +137,6 @@ def exchange(method: str, path: str, body: bytes | None, headers: dict[str, str]
         raise MetadataError(f"metadata server unreachable: {reason}") from None
     except http.client.HTTPException as error:
         raise MetadataError(f"metadata server unreachable: not an HTTP answer ({type(error).__name__})") from None
-    if not named and answer.headers.get("metadata-flavor") != "Google":
-        raise MetadataError("metadata server unreachable: what answers at its address is not Google's")
     return answer
 
 
