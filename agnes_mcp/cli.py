@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.errors import EXIT_SERVER, AgnesError
 
 if TYPE_CHECKING:
     from agnes_mcp.gateway import Gateway
@@ -86,6 +86,21 @@ def new_token(
         f"  users:\n    - name: {json.dumps(name)}\n      token_sha256: {digest_token(token)}\n      tables: {granted}"
     )
     typer.echo(f"Token, shown only now: {token}\n\nFor instance.yaml:\n\naccess:\n{lines}")
+
+
+@app.command()
+def doctor(config: Config = None) -> None:
+    """Check that this instance can serve: files, DuckDB, query workers, BigQuery. Exits 5 where something cannot."""
+    import anyio
+
+    from agnes_mcp.doctor import examine
+
+    gateway = open_gateway(config)
+    findings = anyio.run(examine, gateway)
+    for finding in findings:
+        typer.echo(f"{'ok    ' if finding.fine else 'FAILED'} {finding.subject}: {finding.found}")
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(EXIT_SERVER)
 
 
 @app.command()
