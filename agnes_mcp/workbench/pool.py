@@ -50,8 +50,8 @@ class Pool:
                 self._changed.notify_all()
 
     def release(self, worker: Worker, reusable: bool) -> None:
-        """Take a worker back; one that is not reusable ends, and another takes its place."""
-        reusable = reusable and worker.alive
+        """Take a worker back; one that is not reusable, or not done, ends, and another takes its place."""
+        reusable = reusable and worker.settled
         if not reusable:
             worker.reap()
         with self._changed:

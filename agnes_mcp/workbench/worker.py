@@ -41,6 +41,7 @@ class Worker:
             start_new_session=True,
         )
         self._ready = False
+        self._answered = True
         self._lock = threading.Lock()
 
     @property
@@ -50,6 +51,11 @@ class Worker:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last query was answered to its end, so that another may follow."""
+        return self._answered and self.alive
 
     def wait_ready(self) -> None:
         """Return when a fresh instance waits for a query. Raises UnreadyError."""
@@ -67,10 +73,10 @@ class Worker:
     def ask(self, question: dict[str, Any], grant: Callable[[list[str]], Sequence[View]]) -> Answer:
         """Run one query; `grant` gives the views over the tables that the SQL turned out to read.
 
-        Raises AgnesError: what the worker answers. Raises frames.ClosedError: the process died.
+        Raises AgnesError: what the worker answers, or `grant` raises. Raises frames.ClosedError: the process died.
         """
         self.wait_ready()
-        self._ready = False
+        self._ready = self._answered = False
         frames.send_json(self._requests, frames.ASK, question)
         pieces: list[bytes] = []
         while True:
@@ -81,8 +87,10 @@ class Worker:
                 views = grant(json.loads(content)["tables"])
                 frames.send_json(self._requests, frames.GRANT, {"views": [view.as_message() for view in views]})
             elif kind == frames.DONE:
+                self._answered = True
                 return Answer(pieces, json.loads(content))
             elif kind == frames.FAILED:
+                self._answered = True
                 raise AgnesError(**json.loads(content))
             else:
                 raise frames.ClosedError

@@ -366,6 +366,26 @@ def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, da
     assert listed == ["rates"]
 
 
+def test_files_that_cannot_be_listed_cost_no_later_caller_anything(small: Workbench) -> None:
+    def fail() -> list[str]:
+        raise AgnesError("table_unavailable", "The snapshot is damaged.", "Refresh it.")
+
+    with pytest.raises(AgnesError) as refused:
+        run(small, "SELECT * FROM t", [View("t", "parquet", fail)])
+    assert refused.value.message == "The snapshot is damaged."
+    assert rows(run(small, "SELECT 1", [], call=Call("query", "bob", timeout_s=5))) == [[1]]
+
+
+@LINUX
+def test_cpu_time_is_bounded_behind_the_deadline(small: Workbench) -> None:
+    run(small, "SELECT 1", [])
+    worker = small._pool.workers()[0]
+    question = {"sql": ENDLESS, "tables": [], "limit_rows": 1, "max_bytes": 1000, "cpu_s": 0}
+    with pytest.raises(frames.ClosedError):
+        worker.ask(question, lambda tables: [])
+    assert worker.reap() == -signal.SIGXCPU
+
+
 def test_columns_may_be_granted_one_by_one(bench: Workbench, dataset: Dataset) -> None:
     view = dataset.views[0]
     views = [View(view.name, view.kind, view.paths, columns=["id", "country"])]
