@@ -25,7 +25,7 @@ from agnes_mcp.quota import Limits, Quota, utc_now
 from agnes_mcp.registry import Registry
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.warehouse import Warehouse
-from agnes_mcp.workers import Workers
+from agnes_mcp.workers import INTERRUPT_EVERY_S, Workers
 
 if TYPE_CHECKING:
     from agnes_mcp.answers import SampleAnswer
@@ -234,7 +234,10 @@ class Engine:
             admitted.call.stop(cancelled())
         with anyio.move_on_after(within_s):
             while self._running:
-                await next(iter(self._running)).ended.wait()
+                for admitted in list(self._running):  # an interrupt that arrives before DuckDB has started is lost
+                    admitted.call.interrupt()
+                with anyio.move_on_after(INTERRUPT_EVERY_S):
+                    await next(iter(self._running)).ended.wait()
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):

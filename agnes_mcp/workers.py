@@ -6,6 +6,7 @@ repeats its interrupts until the thread has returned: an interrupt that arrives 
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,15 +33,24 @@ class Workers:
 
     async def run(self, call: Call, work: Callable[[], T]) -> T:
         """The result of `work`, run in a thread. Raises what it raises, or `timeout`."""
-        try:
-            with anyio.fail_after(call.remaining_s):
-                await self._turns.acquire_on_behalf_of(call)
-        except TimeoutError:
-            raise timed_out(call.timeout_s or 0.0) from None
+        await self._take_turn(call)
         try:
             return await self._run_in_thread(call, work)
         finally:
             self._turns.release_on_behalf_of(call)
+
+    async def _take_turn(self, call: Call) -> None:
+        """Wait for a turn; stopping the call ends the wait as well."""
+        loop = asyncio.get_running_loop()
+        with (
+            anyio.CancelScope() as waiting,
+            call.interruptible(lambda: _post(loop, waiting.cancel)),
+        ):
+            with anyio.move_on_after(call.remaining_s):
+                await self._turns.acquire_on_behalf_of(call)
+                return
+            call.stop(timed_out(call.timeout_s or 0.0))
+        call.check()
 
     async def _run_in_thread(self, call: Call, work: Callable[[], T]) -> T:
         ended = anyio.Event()
@@ -74,6 +84,10 @@ class Workers:
             with anyio.CancelScope(shield=True):
                 await _interrupt_until(call, ended)
             raise
+
+
+def _post(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(action)
 
 
 async def _interrupt_until(call: Call, ended: anyio.Event) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio.to_thread
 import duckdb
 from mcp import Client
 
@@ -74,7 +75,8 @@ def settings_of(data_dir: Path, tables: list[dict[str, Any]], **more: Any) -> Se
 @asynccontextmanager
 async def connected(gateway: Gateway, mode: Literal["auto", "legacy"], **options: Any) -> AsyncIterator[Client]:
     """The SDK's client, in memory, to a server over that gateway."""
-    async with Client(build_server(gateway, lambda: ME), mode=mode, **options) as client:
+    server = await anyio.to_thread.run_sync(lambda: build_server(gateway, lambda: ME))  # imports the tools
+    async with Client(server, mode=mode, **options) as client:
         yield client
 
 
