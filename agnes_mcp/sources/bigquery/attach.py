@@ -151,9 +151,11 @@ class Extension:
         """What to do about DuckDB's complaint: try again, take the other way, or tell it."""
         error = as_error(Complaint(_status_of(text), "", _first_line(text)), "reading rows")
         if _REFUSED_TOKEN in text:
-            for token in set(self._secrets.values()):
+            with self._lock:
+                refused = set(self._secrets.values())
+                self._secrets.clear()
+            for token in refused:
                 self._tokens.discard(token)
-            self._secrets.clear()
             return _Again(as_error(Complaint(401, "authError", _first_line(text)), "reading rows"))
         if fatal or _INVALIDATED in text:
             self._database.reopen()
