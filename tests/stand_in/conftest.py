@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from google.cloud import bigquery
-from google.cloud.bigquery_storage_v1 import BigQueryReadClient
-from support.bigquery_backend import Backend, open_backend, rest_client, storage_client
+from support.bigquery_backend import Backend, Client, StorageClient, open_backend, rest_client, storage_client
 
 from agnes_mcp.demo.bigquery import Partition, StandIn
 
@@ -50,13 +48,13 @@ def shop() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def shop_client(shop: StandIn) -> Iterator[bigquery.Client]:
+def shop_client(shop: StandIn) -> Iterator[Client]:
     with rest_client(shop.api_endpoint) as client:
         yield client
 
 
 @pytest.fixture
-def shop_storage(shop: StandIn) -> Iterator[BigQueryReadClient]:
+def shop_storage(shop: StandIn) -> Iterator[StorageClient]:
     with storage_client(shop.grpc_target) as client:
         yield client
 
@@ -71,13 +69,13 @@ def bq() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def client(bq: StandIn) -> Iterator[bigquery.Client]:
+def client(bq: StandIn) -> Iterator[Client]:
     with rest_client(bq.api_endpoint) as made:
         yield made
 
 
 @pytest.fixture
-def storage(bq: StandIn) -> Iterator[BigQueryReadClient]:
+def storage(bq: StandIn) -> Iterator[StorageClient]:
     with storage_client(bq.grpc_target) as made:
         yield made
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
+from typing import Any
 
 import pytest
 import requests
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
-from support.bigquery_backend import rest_client
+from support.bigquery_backend import Client, rest_client
 
 from agnes_mcp.demo.bigquery import Fault, StandIn
 
@@ -20,7 +21,7 @@ def run_without_cache() -> bigquery.QueryJobConfig:
     return bigquery.QueryJobConfig(use_query_cache=False)
 
 
-def await_state(client: bigquery.Client, job: bigquery.QueryJob, state: str) -> bigquery.QueryJob:
+def await_state(client: Client, job: Any, state: str) -> Any:
     """The job once it is in that state, within ten seconds."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
@@ -30,7 +31,7 @@ def await_state(client: bigquery.Client, job: bigquery.QueryJob, state: str) -> 
     raise AssertionError(f"never {state}")
 
 
-def test_a_job_runs_in_the_background(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_job_runs_in_the_background(bq: StandIn, client: Client) -> None:
     bq.faults.add(Fault("job", stuck=True))
     job = client.query("SELECT id FROM my_dataset.things", job_config=run_without_cache())
     assert job.state == "RUNNING"
@@ -40,7 +41,7 @@ def test_a_job_runs_in_the_background(bq: StandIn, client: bigquery.Client) -> N
     assert await_state(client, job, "DONE").error_result["reason"] == "stopped"
 
 
-def test_a_running_job_tells_what_is_known_of_it(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_running_job_tells_what_is_known_of_it(bq: StandIn, client: Client) -> None:
     bq.job_latency_s = 1.0
     job = client.query("SELECT id FROM my_dataset.things", job_config=run_without_cache())
     running = client.get_job(job.job_id, location=job.location)
@@ -57,7 +58,7 @@ def test_a_running_job_tells_what_is_known_of_it(bq: StandIn, client: bigquery.C
     assert [str(table) for table in done.referenced_tables] == ["my-project.my_dataset.things"]
 
 
-def test_progress_grows_while_the_job_runs(bq: StandIn, client: bigquery.Client) -> None:
+def test_progress_grows_while_the_job_runs(bq: StandIn, client: Client) -> None:
     bq.job_latency_s = 0.6
     job = client.query("SELECT id FROM my_dataset.things", job_config=run_without_cache())
     seen: list[int] = []
@@ -67,16 +68,16 @@ def test_progress_grows_while_the_job_runs(bq: StandIn, client: bigquery.Client)
     assert len(set(seen)) >= 3
 
 
-def test_the_client_chooses_the_id_and_it_serves_once(client: bigquery.Client) -> None:
+def test_the_client_chooses_the_id_and_it_serves_once(client: Client) -> None:
     job = client.query("SELECT 1", job_id="mine-1", job_retry=None)
     job.result()
     assert job.job_id == "mine-1"
-    with pytest.raises(Conflict, match="Already Exists: Job my-project:US.mine-1") as refused:
+    with pytest.raises(Conflict, match=r"Already Exists: Job my-project:US\.mine-1") as refused:
         client.query("SELECT 2", job_id="mine-1", job_retry=None)
     assert refused.value.errors[0]["reason"] == "duplicate"
 
 
-def test_labels_and_settings_stay_with_the_job(bq: StandIn, client: bigquery.Client) -> None:
+def test_labels_and_settings_stay_with_the_job(bq: StandIn, client: Client) -> None:
     config = bigquery.QueryJobConfig(labels={"app": "agnes"}, maximum_bytes_billed=10**9, priority="INTERACTIVE")
     job = client.query("SELECT id FROM my_dataset.things", job_config=config)
     job.result()
@@ -88,13 +89,13 @@ def test_labels_and_settings_stay_with_the_job(bq: StandIn, client: bigquery.Cli
     assert "destinationTable" not in made.body["configuration"]["query"]  # the log keeps what was sent
 
 
-def test_jobs_are_listed_newest_first(client: bigquery.Client) -> None:
+def test_jobs_are_listed_newest_first(client: Client) -> None:
     for name in ("a", "b", "c"):
         client.query("SELECT 1", job_id=name, job_retry=None).result()
     assert [job.job_id for job in client.list_jobs(max_results=2)] == ["c", "b"]
 
 
-def test_a_cancelled_job_stops_computing(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_cancelled_job_stops_computing(bq: StandIn, client: Client) -> None:
     """The statement would run for hours."""
     bq.create_table("my_dataset", "many", sql="SELECT i AS id FROM range(100_000) t(i)")
     job = client.query(SLOW, job_config=run_without_cache())
@@ -110,14 +111,14 @@ def test_a_cancelled_job_stops_computing(bq: StandIn, client: bigquery.Client) -
     assert client.query_and_wait("SELECT COUNT(*) AS n FROM my_dataset.many").total_rows == 1
 
 
-def test_cancelling_a_finished_job_changes_nothing(client: bigquery.Client) -> None:
+def test_cancelling_a_finished_job_changes_nothing(client: Client) -> None:
     job = client.query("SELECT 1")
     job.result()
     job.cancel()
     assert client.get_job(job.job_id, location=job.location).error_result is None
 
 
-def test_a_waiting_result_call_ends_when_its_time_is_up(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_waiting_result_call_ends_when_its_time_is_up(bq: StandIn, client: Client) -> None:
     bq.faults.add(Fault("job", stuck=True))
     job = client.query("SELECT 1", job_config=run_without_cache())
     with pytest.raises(concurrent.futures.TimeoutError):
@@ -129,7 +130,11 @@ def test_a_waiting_result_call_ends_when_its_time_is_up(bq: StandIn, client: big
 def test_one_call_queries_say_that_they_still_run(bq: StandIn) -> None:
     bq.job_latency_s = 0.5
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/queries"
-    body = {"query": "SELECT id FROM my_dataset.things ORDER BY id", "useLegacySql": False, "timeoutMs": 10}
+    body: dict[str, Any] = {
+        "query": "SELECT id FROM my_dataset.things ORDER BY id",
+        "useLegacySql": False,
+        "timeoutMs": 10,
+    }
     first = requests.post(url, json=body, timeout=10).json()
     assert first["jobComplete"] is False
     assert "rows" not in first
@@ -140,7 +145,11 @@ def test_one_call_queries_say_that_they_still_run(bq: StandIn) -> None:
 
 def test_one_call_queries_answer_rows_and_pages(bq: StandIn) -> None:
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/queries"
-    body = {"query": "SELECT id FROM my_dataset.things ORDER BY id", "useLegacySql": False, "maxResults": 2}
+    body: dict[str, Any] = {
+        "query": "SELECT id FROM my_dataset.things ORDER BY id",
+        "useLegacySql": False,
+        "maxResults": 2,
+    }
     first = requests.post(url, json=body, timeout=10).json()
     assert (first["jobComplete"], len(first["rows"]), first["totalRows"]) == (True, 2, "3")
     following = {"pageToken": first["pageToken"]}
@@ -151,20 +160,21 @@ def test_one_call_queries_answer_rows_and_pages(bq: StandIn) -> None:
     assert (dry["totalBytesProcessed"], dry["jobReference"].get("jobId")) == ("24", None)
 
 
-def test_results_by_pages_and_start(shop_client: bigquery.Client) -> None:
+def test_results_by_pages_and_start(shop_client: Client) -> None:
     job = shop_client.query("SELECT id FROM my_dataset.orders ORDER BY id")
     sizes = [page.num_items for page in job.result(page_size=400).pages]
     assert sizes == [400, 400, 200]
-    assert [row.id for row in job.result(start_index=998)] == [998, 999]
+    again = shop_client.query("SELECT id FROM my_dataset.orders ORDER BY id")
+    assert [row.id for row in again.result(start_index=998)] == [998, 999]
     assert [row.id for row in job.result(max_results=2)] == [0, 1]
 
 
-def test_order_is_kept_in_a_long_result(shop_client: bigquery.Client) -> None:
+def test_order_is_kept_in_a_long_result(shop_client: Client) -> None:
     rows = shop_client.query_and_wait("SELECT id FROM my_dataset.orders ORDER BY id DESC")
     assert [row.id for row in rows] == list(range(999, -1, -1))
 
 
-def test_a_refused_statement_makes_a_failed_job(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_refused_statement_makes_a_failed_job(bq: StandIn, client: Client) -> None:
     job = client.query("SELECT nope FROM my_dataset.things")
     assert job.state == "DONE"
     assert job.error_result == {
@@ -177,13 +187,13 @@ def test_a_refused_statement_makes_a_failed_job(bq: StandIn, client: bigquery.Cl
     assert client.get_job(job.job_id, location=job.location).total_bytes_billed == 0
 
 
-def test_a_statement_may_fail_while_it_runs(client: bigquery.Client) -> None:
+def test_a_statement_may_fail_while_it_runs(client: Client) -> None:
     with pytest.raises(BadRequest, match="division by zero: 1 / 0") as failed:
         client.query("SELECT 1 / (id - id) FROM my_dataset.things WHERE id = 1").result()
     assert failed.value.errors[0]["reason"] == "invalidQuery"
 
 
-def test_jobs_are_found_in_their_location_only(bq: StandIn, client: bigquery.Client) -> None:
+def test_jobs_are_found_in_their_location_only(bq: StandIn, client: Client) -> None:
     job = client.query("SELECT id FROM my_dataset.things")
     job.result()
     assert job.location == "US"
@@ -221,14 +231,14 @@ def test_the_billing_project_may_be_another(bq: StandIn) -> None:
     assert bq.query_jobs()[0].path.startswith("/bigquery/v2/projects/billing-project/")
 
 
-def test_a_default_dataset_completes_names(client: bigquery.Client) -> None:
+def test_a_default_dataset_completes_names(client: Client) -> None:
     config = bigquery.QueryJobConfig(default_dataset="my-project.my_dataset")
     assert client.query("SELECT id FROM things", job_config=config).result().total_rows == 3
     with pytest.raises(BadRequest, match='Table "things" must be qualified with a dataset'):
         client.query("SELECT id FROM things").result()
 
 
-def test_many_jobs_at_once_do_not_mix(bq: StandIn, client: bigquery.Client) -> None:
+def test_many_jobs_at_once_do_not_mix(bq: StandIn, client: Client) -> None:
     bq.create_table("my_dataset", "many", sql="SELECT i AS id FROM range(10_000) t(i)")
 
     def ask(residue: int) -> set[int]:

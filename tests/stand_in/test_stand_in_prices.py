@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from google.api_core.exceptions import BadRequest, InternalServerError
 from google.cloud import bigquery
+from support.bigquery_backend import Client
 
 from agnes_mcp.demo.bigquery import StandIn
 
@@ -87,14 +88,14 @@ PRICES = {
 
 
 @pytest.mark.parametrize("sql", PRICES)
-def test_dry_run_says_the_bytes_of_columns_and_partitions(shop_client: bigquery.Client, sql: str) -> None:
+def test_dry_run_says_the_bytes_of_columns_and_partitions(shop_client: Client, sql: str) -> None:
     """EST-3"""
     job = shop_client.query(sql, job_config=bigquery.QueryJobConfig(**DRY))
     assert job.total_bytes_processed == PRICES[sql]
 
 
 @pytest.mark.parametrize("sql", [sql for sql in PRICES if "CURRENT" not in sql][::5])
-def test_the_job_processes_what_the_dry_run_said(shop_client: bigquery.Client, sql: str) -> None:
+def test_the_job_processes_what_the_dry_run_said(shop_client: Client, sql: str) -> None:
     job = shop_client.query(sql, job_config=bigquery.QueryJobConfig(use_query_cache=False))
     job.result()
     assert job.total_bytes_processed == PRICES[sql]
@@ -102,7 +103,7 @@ def test_the_job_processes_what_the_dry_run_said(shop_client: bigquery.Client, s
     assert (job.total_bytes_billed == 0) == (PRICES[sql] == 0)
 
 
-def test_a_dry_run_makes_no_job(shop: StandIn, shop_client: bigquery.Client) -> None:
+def test_a_dry_run_makes_no_job(shop: StandIn, shop_client: Client) -> None:
     before = len(shop.query_jobs())
     job = shop_client.query("SELECT id, code FROM my_dataset.orders_v", job_config=bigquery.QueryJobConfig(**DRY))
     assert (job.job_id, job.state, job.total_bytes_billed, job.cache_hit) == (None, "DONE", 0, False)
@@ -112,7 +113,7 @@ def test_a_dry_run_makes_no_job(shop: StandIn, shop_client: bigquery.Client) -> 
     assert len(shop.query_jobs()) == before
 
 
-def test_the_bill_is_rounded_up_for_each_table(shop_client: bigquery.Client) -> None:
+def test_the_bill_is_rounded_up_for_each_table(shop_client: Client) -> None:
     job = shop_client.query(
         "SELECT a.id FROM my_dataset.plain AS a JOIN my_dataset.orders AS b ON a.id = b.id",
         job_config=bigquery.QueryJobConfig(use_query_cache=False),
@@ -121,7 +122,7 @@ def test_the_bill_is_rounded_up_for_each_table(shop_client: bigquery.Client) -> 
     assert (job.total_bytes_processed, job.total_bytes_billed) == (16_000, 20 * MIB)
 
 
-def test_large_reads_are_billed_by_the_mebibyte(bq: StandIn, client: bigquery.Client) -> None:
+def test_large_reads_are_billed_by_the_mebibyte(bq: StandIn, client: Client) -> None:
     bq.create_table("my_dataset", "wide", sql="SELECT i AS id FROM range(2_000_000) t(i)")
     job = client.query("SELECT id FROM my_dataset.wide")
     job.result(max_results=1)
@@ -130,9 +131,7 @@ def test_large_reads_are_billed_by_the_mebibyte(bq: StandIn, client: bigquery.Cl
 
 @pytest.mark.parametrize(("table", "column"), [("strict", "day"), ("by_time", "at")])
 @pytest.mark.parametrize("condition", ["", " WHERE id = 1", " WHERE {0} = '2024-01-01' OR id = 1"])
-def test_a_required_partition_filter_is_required(
-    shop_client: bigquery.Client, table: str, column: str, condition: str
-) -> None:
+def test_a_required_partition_filter_is_required(shop_client: Client, table: str, column: str, condition: str) -> None:
     sql = f"SELECT id FROM my_dataset.{table}{condition.format(column)}"
     with pytest.raises(BadRequest) as refused:
         shop_client.query(sql, job_config=bigquery.QueryJobConfig(**DRY))
@@ -143,7 +142,7 @@ def test_a_required_partition_filter_is_required(
     assert refused.value.errors[0]["reason"] == "invalidQuery"
 
 
-def test_a_cap_below_the_bill_fails_the_job(shop: StandIn, shop_client: bigquery.Client) -> None:
+def test_a_cap_below_the_bill_fails_the_job(shop: StandIn, shop_client: Client) -> None:
     """The cap counts what would be billed, not what would be read."""
     capped = bigquery.QueryJobConfig(use_query_cache=False, maximum_bytes_billed=8_000)
     job = shop_client.query("SELECT id FROM my_dataset.orders", job_config=capped)
@@ -155,13 +154,13 @@ def test_a_cap_below_the_bill_fails_the_job(shop: StandIn, shop_client: bigquery
     assert shop.query_jobs()[-1].maximum_bytes_billed == 8_000
 
 
-def test_a_cap_of_the_rounded_bill_is_enough(shop_client: bigquery.Client) -> None:
+def test_a_cap_of_the_rounded_bill_is_enough(shop_client: Client) -> None:
     capped = bigquery.QueryJobConfig(use_query_cache=False, maximum_bytes_billed=10 * MIB)
     job = shop_client.query("SELECT id FROM my_dataset.orders", job_config=capped)
     assert job.result().total_rows == 1000
 
 
-def test_a_repeated_statement_costs_nothing(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_repeated_statement_costs_nothing(bq: StandIn, client: Client) -> None:
     jobs = [client.query("SELECT id FROM my_dataset.things") for _ in range(2)]
     rows = [[row.id for row in job.result()] for job in jobs if job.result() is not None]
     assert rows[0] == rows[1] == [0, 1, 2]
@@ -170,7 +169,7 @@ def test_a_repeated_statement_costs_nothing(bq: StandIn, client: bigquery.Client
     assert (again.cache_hit, again.total_bytes_processed, again.total_bytes_billed) == (True, 0, 0)
 
 
-def test_the_cache_forgets_a_changed_table_and_obeys_the_switch(bq: StandIn, client: bigquery.Client) -> None:
+def test_the_cache_forgets_a_changed_table_and_obeys_the_switch(bq: StandIn, client: Client) -> None:
     sql = "SELECT id FROM my_dataset.things"
     client.query_and_wait(sql)
     bq.create_table("my_dataset", "things", "id INT64", rows=[{"id": 9}])
@@ -181,14 +180,14 @@ def test_the_cache_forgets_a_changed_table_and_obeys_the_switch(bq: StandIn, cli
     assert uncached.cache_hit is False
 
 
-def test_a_volatile_statement_is_never_cached(bq: StandIn, client: bigquery.Client) -> None:
+def test_a_volatile_statement_is_never_cached(bq: StandIn, client: Client) -> None:
     for _ in range(2):
         job = client.query("SELECT CURRENT_TIMESTAMP() AS now FROM my_dataset.things")
         job.result()
         assert job.cache_hit is False
 
 
-def test_sizes_by_type_are_bigquerys(bq: StandIn, client: bigquery.Client) -> None:
+def test_sizes_by_type_are_bigquerys(bq: StandIn, client: Client) -> None:
     schema = {
         "i INT64": (1, 8),
         "f FLOAT64": (1.5, 8),
@@ -218,7 +217,7 @@ def test_sizes_by_type_are_bigquerys(bq: StandIn, client: bigquery.Client) -> No
 
 
 def test_nothing_is_estimated_of_an_external_table_but_it_is_billed(
-    bq: StandIn, client: bigquery.Client, tmp_path_factory: pytest.TempPathFactory
+    bq: StandIn, client: Client, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("files") / "files.parquet"
     with bq.store.cursor() as cursor:

@@ -10,9 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import requests
-from google.cloud import bigquery
-from google.cloud.bigquery_storage_v1 import BigQueryReadClient
-from support.bigquery_backend import open_session, read_table, rest_client, session_schema, storage_client
+from support.bigquery_backend import (
+    Client,
+    StorageClient,
+    open_session,
+    read_table,
+    rest_client,
+    session_schema,
+    storage_client,
+)
 
 from agnes_mcp.demo.bigquery import StandIn
 
@@ -139,12 +145,12 @@ def test_the_official_client_reads_every_type(typed: StandIn) -> None:
 
 
 @pytest.fixture(scope="module")
-def storage_of_typed(typed: StandIn) -> Iterator[BigQueryReadClient]:
+def storage_of_typed(typed: StandIn) -> Iterator[StorageClient]:
     with storage_client(typed.grpc_target) as client:
         yield client
 
 
-def test_arrow_types_and_values(storage_of_typed: BigQueryReadClient) -> None:
+def test_arrow_types_and_values(storage_of_typed: StorageClient) -> None:
     session = open_session(storage_of_typed, "my_dataset.typed")
     schema = session_schema(session)
     assert {field.name: field.type for field in schema} == {
@@ -156,13 +162,13 @@ def test_arrow_types_and_values(storage_of_typed: BigQueryReadClient) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_column_is_read_alone(storage_of_typed: BigQueryReadClient, name: str) -> None:
+def test_each_column_is_read_alone(storage_of_typed: StorageClient, name: str) -> None:
     session = open_session(storage_of_typed, "my_dataset.typed", columns=[name])
     expected = next(value[2] for column, value in VALUES.items() if column.split()[0] == name)
     assert read_table(storage_of_typed, session).to_pylist()[0] == {name: expected}
 
 
-def test_arrow_fields_carry_bigquerys_metadata(storage_of_typed: BigQueryReadClient) -> None:
+def test_arrow_fields_carry_bigquerys_metadata(storage_of_typed: StorageClient) -> None:
     schema = session_schema(open_session(storage_of_typed, "my_dataset.typed"))
     carried = {field.name: field.metadata for field in schema if field.metadata}
     assert carried == {
@@ -175,7 +181,7 @@ def test_arrow_fields_carry_bigquerys_metadata(storage_of_typed: BigQueryReadCli
     }
 
 
-def test_a_required_column_is_not_nullable_in_arrow(shop_storage: BigQueryReadClient) -> None:
+def test_a_required_column_is_not_nullable_in_arrow(shop_storage: StorageClient) -> None:
     schema = session_schema(open_session(shop_storage, "my_dataset.orders"))
     assert [field.name for field in schema if not field.nullable] == ["id"]
 
@@ -184,9 +190,7 @@ def test_a_required_column_is_not_nullable_in_arrow(shop_storage: BigQueryReadCl
     ("expression", "expected"),
     [("SUM(b)", decimal.Decimal("3")), ("MAX(b) + 1", decimal.Decimal("2.5")), ("COUNTIF(b > 1)", 2)],
 )
-def test_bignumeric_takes_part_in_expressions(
-    bq: StandIn, client: bigquery.Client, expression: str, expected: object
-) -> None:
+def test_bignumeric_takes_part_in_expressions(bq: StandIn, client: Client, expression: str, expected: object) -> None:
     bq.create_table("my_dataset", "big", "b BIGNUMERIC", rows=[{"b": "1.5"}, {"b": "1.5"}, {"b": None}])
     [row] = client.query_and_wait(f"SELECT {expression} AS x FROM my_dataset.big")
     assert row.x == expected

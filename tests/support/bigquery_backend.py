@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 import pyarrow as pa
@@ -18,18 +18,22 @@ from google.cloud.bigquery_storage_v1.services.big_query_read.transports import 
 from agnes_mcp.demo.bigquery import StandIn
 from agnes_mcp.demo.bigquery.fields import read_schema
 
+# Google annotates its clients in part: to tests they are untyped
+Client: TypeAlias = Any
+StorageClient: TypeAlias = Any
+
 EMULATOR_VARIABLE = "AGNES_TEST_EMULATOR"  # "<api endpoint> <grpc target>"
 
 
 @contextmanager
 def rest_client(
     api_endpoint: str, project: str = "my-project", location: str | None = None, credentials: Credentials | None = None
-) -> Iterator[bigquery.Client]:
+) -> Iterator[Client]:
     """The official REST client, closed afterwards."""
-    client = bigquery.Client(
+    client: Client = bigquery.Client(
         project=project,
         location=location,
-        credentials=credentials or AnonymousCredentials(),
+        credentials=credentials or AnonymousCredentials(),  # type: ignore[no-untyped-call]  # google-auth
         client_options={"api_endpoint": api_endpoint},
     )
     try:
@@ -39,14 +43,15 @@ def rest_client(
 
 
 @contextmanager
-def storage_client(grpc_target: str) -> Iterator[BigQueryReadClient]:
+def storage_client(grpc_target: str) -> Iterator[StorageClient]:
     """The official Storage Read client over a plaintext channel, closed afterwards."""
     with grpc.insecure_channel(grpc_target) as channel:
-        yield BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
+        transport = BigQueryReadGrpcTransport(channel=channel)
+        yield BigQueryReadClient(transport=transport)  # type: ignore[no-untyped-call]  # google's
 
 
 def open_session(
-    client: BigQueryReadClient,
+    client: StorageClient,
     table: str,
     *,
     columns: Sequence[str] = (),
@@ -54,7 +59,7 @@ def open_session(
     restriction: str = "",
     compression: int = 0,
     project: str = "my-project",
-) -> types.ReadSession:
+) -> Any:
     """A read session in Arrow; `table` is `dataset.table` or `project.dataset.table`."""
     owner, dataset, name = [project, *table.split(".")][-3:]
     options = types.ReadSession.TableReadOptions(
@@ -77,7 +82,7 @@ def session_schema(session: types.ReadSession) -> pa.Schema:
 
 
 def read_stream(
-    client: BigQueryReadClient, session: types.ReadSession, index: int = 0, offset: int = 0
+    client: StorageClient, session: types.ReadSession, index: int = 0, offset: int = 0
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of one of a session's streams."""
     schema = session_schema(session)
@@ -85,7 +90,7 @@ def read_stream(
         yield pa.ipc.read_record_batch(pa.py_buffer(response.arrow_record_batch.serialized_record_batch), schema)
 
 
-def read_table(client: BigQueryReadClient, session: types.ReadSession) -> pa.Table:
+def read_table(client: StorageClient, session: types.ReadSession) -> pa.Table:
     """Every stream of a session, one after the other."""
     batches = [batch for index in range(len(session.streams)) for batch in read_stream(client, session, index)]
     return pa.Table.from_batches(batches, session_schema(session))
@@ -96,8 +101,8 @@ class Backend(Protocol):
 
     name: str
     dataset: str
-    client: bigquery.Client
-    storage: BigQueryReadClient
+    client: Client
+    storage: StorageClient
 
     def create_table(self, name: str, schema: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
@@ -107,7 +112,7 @@ class Backend(Protocol):
 class StandInBackend:
     name = "stand-in"
 
-    def __init__(self, stand_in: StandIn, client: bigquery.Client, storage: BigQueryReadClient) -> None:
+    def __init__(self, stand_in: StandIn, client: Client, storage: StorageClient) -> None:
         self.stand_in = stand_in
         self.client = client
         self.storage = storage
@@ -125,7 +130,7 @@ class EmulatorBackend:
 
     name = "emulator"
 
-    def __init__(self, client: bigquery.Client, storage: BigQueryReadClient) -> None:
+    def __init__(self, client: Client, storage: StorageClient) -> None:
         self.client = client
         self.storage = storage
         self.dataset = f"shared_{secrets.token_hex(4)}"
