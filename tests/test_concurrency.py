@@ -206,7 +206,7 @@ async def test_stopping_every_call_ends_those_that_wait_as_well(settings: Settin
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(ask, gateway)
-            await wait_until(lambda: running(gateway) == 1)
+            await wait_until(lambda: running(gateway) == 3)
             await gateway.stop_calls(10)
             assert len(lines_of(settings)) == 4
     assert kinds == ["cancelled"] * 3
