@@ -1,0 +1,72 @@
+"""What the value of a setting may be: numbers in bounds, names that are safe in a path and in SQL, URLs."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from agnes_mcp.models import TABLE_ID_PATTERN
+
+GIB = 2**30
+
+
+def _reject_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not true or false")
+    return value
+
+
+def _list_of_names(value: object) -> object:
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_nan=False)]
+PositiveCount = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
+PositiveSeconds = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=65535)]
+AnswerChars = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1_000)]
+EngineBytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=64 * 2**20)]
+WorkerBytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=128 * 2**20)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+LongText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+TableId = Annotated[str, StringConstraints(pattern=rf"\A{TABLE_ID_PATTERN}\z")]
+# What BigQuery allows in a project, dataset and table id; checked whole before any of them is put into a path or SQL.
+ProjectId = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.\-]+:)?[a-z][a-z0-9\-]{4,28}[a-z0-9]\z")]
+DatasetId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_]+\z", max_length=1024)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+def _plain_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("should be an http or https URL without user, query and fragment")
+    return value.rstrip("/")
+
+
+def _secure_url(value: str) -> str:
+    parts = urlsplit(_plain_url(value))
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ValueError("should be an https URL; plain http is for loopback only")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that host."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+HttpUrl = Annotated[str, AfterValidator(_plain_url)]
+HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
+BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]
+Names = Annotated[list[str], BeforeValidator(_list_of_names)]
