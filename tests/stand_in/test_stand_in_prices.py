@@ -216,6 +216,25 @@ def test_sizes_by_type_are_bigquerys(bq: StandIn, client: Client) -> None:
     assert client.get_table("my_dataset.typed").num_bytes == sum(size for _, size in schema.values())
 
 
+@pytest.mark.parametrize(
+    ("sql", "size"),
+    [
+        ("SELECT line FROM my_dataset.o, UNNEST(lines) AS line", 3 + 8 + 16),
+        ("SELECT line.n FROM my_dataset.o, UNNEST(lines) AS line", 8),
+        ("SELECT n FROM my_dataset.o AS o, o.lines WHERE sku = 'a'", 3 + 8),
+        ("SELECT (SELECT SUM(n) FROM UNNEST(lines)) AS total FROM my_dataset.o", 8),
+        ("SELECT lines FROM my_dataset.o", 3 + 8 + 16),
+    ],
+)
+def test_of_unnested_structs_the_used_fields_are_priced(bq: StandIn, client: Client, sql: str, size: int) -> None:
+    line = {"sku": "a", "n": 1, "price": "1.5"}
+    bq.create_table(
+        "my_dataset", "o", "lines ARRAY<STRUCT<sku STRING, n INT64, price NUMERIC>>", rows=[{"lines": [line]}]
+    )
+    assert client.query(sql, job_config=bigquery.QueryJobConfig(**DRY)).total_bytes_processed == size
+    assert client.query(sql).result().total_rows == 1
+
+
 def test_nothing_is_estimated_of_an_external_table_but_it_is_billed(
     bq: StandIn, client: Client, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -68,7 +68,8 @@ def scans_of(resolved: Resolved, tree: exp.Expr) -> list[Scan]:
         scan = scans[(reference.catalog, reference.db, reference.name)]
         for column in scope.columns:
             if column.table == name:
-                scan.leaves |= set(_leaves_under(scan.table, _path(column)))
+                for path in _element_paths(column) or [_path(column)]:
+                    scan.leaves |= set(_leaves_under(scan.table, path))
     for scope, name, reference in _table_references(_pushed(tree)):
         scan = scans[(reference.catalog, reference.db, reference.name)]
         scan.filters.append(list(conjuncts(scope, name)))
@@ -101,6 +102,17 @@ def _path(column: exp.Column) -> str:
         node = node.parent
         parts.append(node.expression.name)
     return ".".join(parts).lower()
+
+
+def _element_paths(column: exp.Column) -> list[str]:
+    """For an array that FROM unnests: the paths of the element's fields that the statement uses; none for "all"."""
+    unnest = column.find_ancestor(exp.Unnest)
+    select = unnest.find_ancestor(exp.Select) if unnest is not None else None
+    if unnest is None or select is None or not isinstance(unnest.parent, exp.From | exp.Join):
+        return []
+    uses = [use for use in select.find_all(exp.Column) if use.table == unnest.alias]
+    fields = [_path(use).partition(".")[2] for use in uses]
+    return [f"{_path(column)}.{field}" for field in fields] if all(fields) else []
 
 
 def _leaves_under(table: Table, path: str) -> Iterator[str]:

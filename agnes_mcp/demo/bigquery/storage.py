@@ -22,6 +22,7 @@ from agnes_mcp.demo.bigquery.catalog import Catalog
 from agnes_mcp.demo.bigquery.dialect import refuse_unknown_functions, to_duckdb
 from agnes_mcp.demo.bigquery.faults import Fault, Faults, Request, Requests
 from agnes_mcp.demo.bigquery.fields import Field, arrow_schema
+from agnes_mcp.demo.bigquery.framing import bounded, compression, serialize, skip
 from agnes_mcp.demo.bigquery.reading import batches, selected
 from agnes_mcp.demo.bigquery.replies import NOT_A_TABLE, ApiError, not_found
 from agnes_mcp.demo.bigquery.store import Store
@@ -30,9 +31,6 @@ from agnes_mcp.demo.bigquery.tokens import Tokens
 from agnes_mcp.demo.bigquery.wording import refusal_of
 
 _SERVICE = "google.cloud.bigquery.storage.v1.BigQueryRead"
-#: A receiver's default limit is 4 MiB a message; BigQuery itself stays near 1 MiB.
-_TARGET_BATCH_BYTES = 1 << 20
-_MAX_BATCH_BYTES = 3 << 20
 _MAX_BATCH_ROWS = 65_536
 _MAX_STREAMS = 8
 _ROWS_WORTH_A_STREAM = 50_000
@@ -128,7 +126,7 @@ class StorageRead:
         answer.expire_time.FromSeconds(int(time.time()) + 6 * 3600)
         answer.estimated_total_bytes_scanned = table.bytes
         restriction = self._restriction(table, options.row_restriction)
-        write = pa.ipc.IpcWriteOptions(compression=_compression(options.arrow_serialization_options.buffer_compression))
+        write = pa.ipc.IpcWriteOptions(compression=compression(options.arrow_serialization_options.buffer_compression))
         for index in range(count):
             start, end = table.rows * index // count, table.rows * (index + 1) // count
             stream = f"{name}/streams/{secrets.token_urlsafe(12)}"
@@ -178,7 +176,7 @@ class StorageRead:
             if not context.is_active() or self._closing.is_set():
                 return
             response = _RowsResponse(row_count=batch.num_rows)
-            response.arrow_record_batch.serialized_record_batch = _serialize(batch, stream.options)
+            response.arrow_record_batch.serialized_record_batch = serialize(batch, stream.options)
             response.arrow_record_batch.row_count = batch.num_rows
             response.stats.progress.at_response_start = done / total
             done += batch.num_rows
@@ -212,10 +210,10 @@ class StorageRead:
             source = batches(
                 self._store, stream.table, stream.fields, stream.start, stream.end, _MAX_BATCH_ROWS, stream.restriction
             )
-            yield from _bounded(_skip(source, offset))
+            yield from bounded(skip(source, offset))
         else:
             first = stream.start + offset
-            yield from _bounded(batches(self._store, stream.table, stream.fields, first, stream.end, _MAX_BATCH_ROWS))
+            yield from bounded(batches(self._store, stream.table, stream.fields, first, stream.end, _MAX_BATCH_ROWS))
 
     def _log(self, name: str, path: str, body: dict[str, Any]) -> Request:
         return self._requests.add(Request(name, path, body, status="OK"))
@@ -246,47 +244,3 @@ def _condition(text: str) -> str:
         raise ApiError(400, "invalid", "request failed: Row filter could not be parsed") from None
     refuse_unknown_functions(parsed)
     return to_duckdb(parsed)
-
-
-def _compression(codec: int) -> str | None:
-    return {1: "lz4", 2: "zstd"}.get(codec)
-
-
-def _serialize(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> bytes:
-    """The encapsulated IPC message of one batch, without its schema."""
-    if options.compression is None:
-        return bytes(batch.serialize().to_pybytes())
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
-        writer.write_batch(batch)
-    messages = pa.ipc.MessageReader.open_stream(sink.getvalue())
-    messages.read_next_message()
-    return bytes(messages.read_next_message().serialize().to_pybytes())
-
-
-def _skip(source: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    for batch in source:
-        if rows >= batch.num_rows:
-            rows -= batch.num_rows
-            continue
-        yield batch.slice(rows)
-        rows = 0
-
-
-def _bounded(source: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of about the target size."""
-    for batch in source:
-        pieces = max(1, -(-batch.nbytes // _TARGET_BATCH_BYTES))
-        rows = max(1, -(-batch.num_rows // pieces))
-        for start in range(0, batch.num_rows, rows):
-            yield from _halved(batch.slice(start, rows))
-
-
-def _halved(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """`batch`, halved until no part is over the limit of a message: long values may stand together."""
-    if batch.nbytes <= _MAX_BATCH_BYTES or batch.num_rows <= 1:
-        yield batch
-        return
-    middle = batch.num_rows // 2
-    yield from _halved(batch.slice(0, middle))
-    yield from _halved(batch.slice(middle))
