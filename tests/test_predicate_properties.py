@@ -119,7 +119,8 @@ class Oracle:
         from zetasql.core import ServerError
 
         marks = ", ".join(
-            f"STRING_AGG(CASE (\n{condition}\n) WHEN TRUE THEN 'T' WHEN FALSE THEN 'F' ELSE 'N' END, '' ORDER BY user_id)"
+            f"STRING_AGG(CASE (\n{condition}\n) WHEN TRUE THEN 'T' WHEN FALSE THEN 'F' ELSE 'N' END, '' "
+            "ORDER BY user_id)"
             for condition in conditions
         )
         builder = self._query.builder().set_sql(bigquery_select(marks))

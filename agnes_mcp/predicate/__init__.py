@@ -26,7 +26,8 @@ from agnes_mcp.predicate.columns import Columns
 from agnes_mcp.predicate.dialects import RULES
 from agnes_mcp.predicate.lexemes import cut
 from agnes_mcp.predicate.operators import Operators
-from agnes_mcp.predicate.refusals import first_of
+from agnes_mcp.predicate.refusals import first_of, refuse
+from agnes_mcp.predicate.rules import Rules
 from agnes_mcp.predicate.second_reading import confirm_reading, render
 from agnes_mcp.predicate.shape import check_shape
 from agnes_mcp.predicate.skeleton import confirm_skeleton
@@ -40,9 +41,15 @@ def validate_predicate(text: Any, schema: TableSchema, dialect: Dialect) -> exp.
     Raises `PredicateError` and nothing else, whatever `text` is; its `details` hold `fragment` (≤ 80 characters),
     `position` (0-based, in characters) and, where they help, `column` or `function` with the `nearest` names.
     """
-    rules = RULES[dialect]
+    try:
+        return _validated(text, schema, RULES[dialect])
+    except RecursionError as error:  # the caller's own stack was nearly used up
+        raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", str(text)) from error
+
+
+def _validated(text: Any, schema: TableSchema, rules: Rules) -> exp.Expression:
     checked = check_characters(text)
-    lexemes = cut(checked, dialect)
+    lexemes = cut(checked, rules.dialect)
     check_shape(lexemes, checked, rules)
     reader = Operators(checked, lexemes, Columns(schema), rules)
     tree = reader.whole()

@@ -82,9 +82,6 @@ _FUNCTIONS = read_signatures(
     NORMALIZE_AND_CASEFOLD(value) text
     FARM_FINGERPRINT(value) number
     STRING(value, text?) text
-    INT64(value) number
-    FLOAT64(value) number
-    BOOL(value) boolean
     ABS(value) number
     CEIL(value) number
     CEILING(value) number

@@ -226,7 +226,7 @@ class Calls(Cursor):
     def _skip_subscripts(self, start: int) -> Read:
         while self.at_symbol("["):
             self._skip_brackets()
-        return Read(exp.Null(), OTHER, start)
+        return _unread(start)
 
     def _unknown_call(self, name: Lexeme, start: int) -> Read:
         """A function that is not on the list, or one behind a dot: a user's own, SAFE., NET., ML."""
@@ -234,7 +234,7 @@ class Calls(Cursor):
         self._skip_brackets()
         if self.take_word("OVER") and self.at_symbol("("):
             self._skip_brackets()
-        return Read(exp.Null(), OTHER, start)
+        return _unread(start)
 
     def _unavailable(self, name: Lexeme, start: int) -> PredicateError:
         shown = printable(self.text[start : name.end])
@@ -261,3 +261,8 @@ class Calls(Cursor):
 def _first_kind(arguments: list[Read], signature: Signature) -> Kind:
     kinds = (a.kind for i, a in enumerate(arguments) if signature.argument(i) == "value" and a.kind.family != "null")
     return next(kinds, NULL)
+
+
+def _unread(start: int) -> Read:
+    """Stands for what was passed over, so that reading can go on to what is told first."""
+    return Read(exp.Paren(this=exp.Null()), OTHER, start)

@@ -125,8 +125,8 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
         confirmed = again == tree and render(again, rules.dialect) == rendered
     except PredicateError as error:
         raise _too_large(error, text) from error
-    except RecursionError as error:
-        raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", text) from error
+    except RecursionError:
+        raise
     except Exception as error:  # a foreign parser: whatever it raises on this text is a refusal, never a crash
         raise _unconfirmed(text) from error
     if not confirmed:
@@ -159,6 +159,8 @@ def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
         extra = {key for key, value in node.args.items() if value not in (None, False, [])} - (permitted or frozenset())
         if extra:
             raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
+        if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
+            raise _unlisted("A call behind a dot", text)
         if type(node) is exp.Anonymous and not _listed_call(node, rules):
             raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import Dialect as SqlglotDialect
+from sqlglot.errors import SqlglotError
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
@@ -50,7 +51,7 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
         depth += {"L_PAREN": 1, "R_PAREN": -1}.get(kind, 0)
         if depth < 0:
             raise _broken("the predicate closes a bracket that it did not open")
-    if depth or any(kind in _ONCE for kind, _ in predicate):
+    if depth or not predicate or any(kind in _ONCE for kind, _ in predicate):
         raise _broken("the predicate is not one condition")
     words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
     if not words <= RULES[dialect].words:
@@ -60,7 +61,10 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
 
 
 def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
-    tokens = SqlglotDialect.get_or_raise(dialect).tokenize(sql)
+    try:
+        tokens = SqlglotDialect.get_or_raise(dialect).tokenize(sql)
+    except SqlglotError as error:
+        raise _broken("it cannot be cut into tokens") from error
     if any(token.comments for token in tokens):
         raise _broken("it holds a comment")
     return [(token.token_type.name, token.text) for token in tokens]

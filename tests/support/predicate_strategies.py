@@ -84,11 +84,11 @@ def predicates(dialect: Dialect) -> Text:
     return st.recursive(atoms, lambda inner: _fill(forms, inner), max_leaves=5)
 
 
-_PIECES = """
-' " ` ''' \"\"\" r' b' e' \\ \\' -- # /* */ /*+ ; , . * ( ) [ ] { } < > = != == :: := -> ->> => |> || | & ^ ~ @ @@ $1 ? :x % //
-** 1 0 .5 1e400 0x1F 1_000 NULL TRUE AND OR NOT XOR IN BETWEEN LIKE ILIKE IS DISTINCT FROM CASE WHEN THEN ELSE END CAST
-SAFE_CAST TRY_CAST EXTRACT INTERVAL DAY UNNEST SELECT UNION EXISTS VALUES TABLE WITH LIMIT ORDER BY GROUP HAVING QUALIFY
-WINDOW OVER ARRAY STRUCT ROW MAP DATE( TIMESTAMP( STRUCT( ARRAY[ IF( COUNT( LOWER( COALESCE( OFFSET( SAFE. p.d.f(
+PIECES = """
+' " ` ''' \"\"\" r' b' e' \\ \\' -- # /* */ /*+ ; , . * ( ) [ ] { } < > = != == :: := -> ->> => |> || | & ^ ~ @
+@@ $1 ? :x % // ** 1 0 .5 1e400 0x1F 1_000 NULL TRUE AND OR NOT XOR IN BETWEEN LIKE ILIKE IS DISTINCT FROM CASE WHEN THEN ELSE END
+CAST SAFE_CAST TRY_CAST EXTRACT INTERVAL DAY UNNEST SELECT UNION EXISTS VALUES TABLE WITH LIMIT ORDER BY GROUP HAVING
+QUALIFY WINDOW OVER ARRAY STRUCT ROW MAP DATE( TIMESTAMP( STRUCT( ARRAY[ IF( COUNT( LOWER( COALESCE( OFFSET( SAFE. p.d.f(
 web_sessions other device tags amount country_code is_paid _PARTITIONTIME DROP ⟦0⟧ ⟦a0⟧ ⟦2028⟧ ⟦202e⟧ ⟦200b⟧ ⟦a⟧ é
 """.split()  # noqa: SIM905
 
@@ -97,7 +97,7 @@ def hostile(dialect: Dialect) -> Text:
     """Text that is nearly SQL: pieces of it in any order, and lines of the corpora cut and joined."""
     from support.predicates import unescape
 
-    piece = st.sampled_from([unescape(piece) for piece in _PIECES])
+    piece = st.sampled_from([unescape(piece) for piece in PIECES])
     lines = st.sampled_from(accepted(dialect) + [text for _, text in rejected(dialect)])
     cut = st.builds(lambda line, at: line[: at % (len(line) + 1)], lines, st.integers(0, 200))
     rest = st.builds(lambda line, at: line[at % (len(line) + 1) :], lines, st.integers(0, 200))

@@ -22,6 +22,12 @@ def _column(name: str, kind: str, *fields: Column, repeated: bool = False) -> Co
     return Column(name=name, type=kind, fields=list(fields), mode="REPEATED" if repeated else "NULLABLE")
 
 
+def _engine(text: str, number: str) -> Column:
+    """Six names deep from `device`."""
+    build = _column("build", "STRUCT", _column("number", "STRUCT", _column("major", number)))
+    return _column("engine", "STRUCT", _column("kind", text), build)
+
+
 BIGQUERY_SCHEMA = TableSchema(
     table_id="web_sessions",
     columns=[
@@ -43,7 +49,9 @@ BIGQUERY_SCHEMA = TableSchema(
             "device",
             "RECORD",
             _column("os", "STRING"),
-            _column("browser", "STRUCT", _column("name", "STRING"), _column("version", "INT64")),
+            _column(
+                "browser", "STRUCT", _column("name", "STRING"), _column("version", "INT64"), _engine("STRING", "INT64")
+            ),
             _column("mobile", "BOOL"),
         ),
         _column("items", "RECORD", _column("sku", "STRING"), _column("price", "NUMERIC"), repeated=True),
@@ -81,7 +89,13 @@ DUCKDB_SCHEMA = TableSchema(
             "device",
             "STRUCT",
             _column("os", "VARCHAR"),
-            _column("browser", "STRUCT", _column("name", "VARCHAR"), _column("version", "INTEGER")),
+            _column(
+                "browser",
+                "STRUCT",
+                _column("name", "VARCHAR"),
+                _column("version", "INTEGER"),
+                _engine("VARCHAR", "INTEGER"),
+            ),
             _column("mobile", "BOOLEAN"),
         ),
         _column("items", "STRUCT", _column("sku", "VARCHAR"), _column("price", "DECIMAL(18,2)"), repeated=True),
@@ -105,14 +119,15 @@ _BIGQUERY_ROW = f"""
       DATETIME '2026-01-31 10:00:00' AS local_at, TIME '10:30:00' AS at_time, NUMERIC '12.5' AS amount, 1.5 AS score,
       TRUE AS is_paid, JSON '{{"plan": "pro", "items": [{{"sku": "A-1"}}]}}' AS payload, b's-1' AS raw,
       ['new', 'vip'] AS tags,
-      STRUCT('android' AS os, STRUCT('firefox' AS name, 128 AS version) AS browser, TRUE AS mobile) AS device,
+      STRUCT('android' AS os, STRUCT('firefox' AS name, 128 AS version,
+        STRUCT('gecko' AS kind, STRUCT(STRUCT(7 AS major) AS number) AS build) AS engine) AS browser, TRUE AS mobile) AS device,
       [STRUCT('A-1' AS sku, NUMERIC '3.5' AS price)] AS items, 1 AS `order`, 'a' AS `group`, DATE '2026-02-01' AS date,
       TIMESTAMP '2026-01-31 10:00:00 UTC' AS timestamp, 11 AS `page views`, NUMERIC '-1' AS `net-amount`,
       'x' AS `štítek`, 'y' AS {_LONG["bigquery"]}, TIMESTAMP '2026-01-31 00:00:00 UTC' AS _PARTITIONTIME,
       DATE '2026-01-31' AS _PARTITIONDATE, '20260115' AS _TABLE_SUFFIX
     UNION ALL SELECT 's-2', 2, 'sk', 'app', '2026-02-28', TIMESTAMP '1999-12-31 23:59:59 UTC',
       DATETIME '1999-12-31 23:59:59', TIME '00:00:00', NUMERIC '-250.5', -0.25, FALSE, JSON '{{}}', b'', [],
-      STRUCT('ios', STRUCT('safari', 17), FALSE), [], 0, 'b', '2025-01-01', NULL, 0, NUMERIC '0', 'y', NULL,
+      STRUCT('ios', STRUCT('safari', 17, NULL), FALSE), [], 0, 'b', '2025-01-01', NULL, 0, NUMERIC '0', 'y', NULL,
       TIMESTAMP '2025-01-31 00:00:00 UTC', DATE '2025-01-31', '20250115'
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -130,7 +145,8 @@ def duckdb_table() -> duckdb.DuckDBPyConnection:
     connection.execute(
         f"""CREATE TABLE web_sessions (session_id VARCHAR, user_id BIGINT, country_code VARCHAR, platform VARCHAR,
         event_date DATE, started_at TIMESTAMP, at_time TIME, amount DECIMAL(18,2), score DOUBLE, is_paid BOOLEAN,
-        payload JSON, tags VARCHAR[], device STRUCT(os VARCHAR, browser STRUCT("name" VARCHAR, version INTEGER),
+        payload JSON, tags VARCHAR[], device STRUCT(os VARCHAR, browser STRUCT("name" VARCHAR, version INTEGER,
+        engine STRUCT(kind VARCHAR, build STRUCT(number STRUCT(major INTEGER)))),
         mobile BOOLEAN), items STRUCT(sku VARCHAR, price DECIMAL(18,2))[], labels MAP(VARCHAR, VARCHAR),
         "order" INTEGER, "group" VARCHAR, "date" DATE, "timestamp" TIMESTAMP, "page views" INTEGER,
         "net-amount" DECIMAL(18,2), "štítek" VARCHAR, "quo""ted" INTEGER, {_LONG["duckdb"]} VARCHAR)"""
@@ -138,11 +154,12 @@ def duckdb_table() -> duckdb.DuckDBPyConnection:
     connection.execute(
         """INSERT INTO web_sessions VALUES
         ('2026-01-31', 1, 'CZ', 'web', '2026-01-31', '2026-01-31 10:00:00', '10:30:00', 12.5, 1.5, TRUE,
-         '{"plan": "pro", "items": [1]}', ['new', 'vip'], {os: 'android', browser: {name: 'firefox', version: 128},
+         '{"plan": "pro", "items": [1]}', ['new', 'vip'], {os: 'android', browser: {name: 'firefox', version: 128,
+         engine: {kind: 'gecko', build: {number: {major: 7}}}},
          mobile: TRUE}, [{sku: 'A-1', price: 3.5}], MAP {'tier': 'gold'}, 1, 'a', '2026-02-01', '2026-01-31 10:00:00',
          11, -1, 'x', 1, 'y'),
         ('1999-12-31', 2, 'sk', 'app', '2026-02-28', '1999-12-31 23:59:59', '00:00:00', -250.5, -0.25, FALSE, '{}', [],
-         {os: 'ios', browser: {name: 'safari', version: 17}, mobile: FALSE}, [], MAP {}, 0, 'b', '2025-01-01', NULL,
+         {os: 'ios', browser: {name: 'safari', version: 17, engine: NULL}, mobile: FALSE}, [], MAP {}, 0, 'b', '2025-01-01', NULL,
          0, 0, 'y', 2, NULL),
         ('s-1', 3, 'SK', 'web', '2026-01-01', '2026-01-01 00:00:00', '12:00:00', 15, 0, NULL, 'null', [NULL], NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"""
