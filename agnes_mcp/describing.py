@@ -65,6 +65,13 @@ class Describing:
             note="This is not a base table, so its sample was a billed scan.",
         )
 
+    async def free_sample(self, admitted: Admitted, table_id: str, n: int) -> SampleAnswer:
+        free = await self._discovery.sample(admitted, table_id, n, None)
+        note = "There are no free rows of a view. The sample tool reads some: billed, capped, and asked about."
+        return free or SampleAnswer(
+            table_id=table_id, columns=[], types=[], rows=[], row_count=0, truncated=True, note=note
+        )
+
     async def price(
         self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, *, profile: bool
     ) -> list[Priced]:

@@ -38,6 +38,7 @@ from agnes_mcp.engine import Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.fetching import Fetching
 from agnes_mcp.models import DiskUsage, Progress, ScanRequest, SnapshotPrune, SourceType
+from agnes_mcp.naming import Naming
 from agnes_mcp.querying import Querying
 from agnes_mcp.quota import utc_now
 from agnes_mcp.quoting import Quoting
@@ -59,6 +60,7 @@ class Gateway:
         self._fetching = Fetching(self.engine, self._scanning)
         self._querying = Querying(self.engine)
         self._describing = Describing(self.engine, self._discovery, self._scanning)
+        self.naming = Naming(self.engine)
         self.quoting = Quoting(self.engine, self._scanning, self._describing, self._fetching)
 
     async def __aenter__(self) -> Gateway:
@@ -111,6 +113,11 @@ class Gateway:
             "sample", principal, table_id=table_id, timeout_s=self._scan_timeout_s, consent=consent
         ) as admitted:
             return await self._describing.sample(admitted, table_id, n, select)
+
+    async def free_sample(self, principal: Principal, table_id: str, n: int) -> SampleAnswer:
+        """Rows of the table, or an empty answer whose note says why none are free."""
+        async with self.engine.admit("sample", principal, table_id=table_id) as admitted:
+            return await self._describing.free_sample(admitted, table_id, n)
 
     async def describe(
         self,

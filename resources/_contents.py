@@ -1,0 +1,14 @@
+"""What several resources share."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from agnes_mcp.shaping import compact
+
+JSON = "application/json"
+MARKDOWN = "text/markdown"
+
+
+def content(model: BaseModel) -> str:
+    return compact(model.model_dump(mode="json"))
