@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.demo.bigquery import Fault, Partition, StandIn
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.price import MIB, reserve_bytes
+from agnes_mcp.sources.bigquery.price import MIB, processed_bytes, reserve_bytes
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 
 
@@ -147,8 +149,6 @@ def test_unknown_bytes_are_none_and_never_zero(
     source: BigQuerySource, bq: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P-46, EST-11. The stand-in always knows; here its answer is changed on the way in, as for a federated source."""
-    from google.cloud import bigquery
-
     schema = source.schema(ORDERS, call())
     asked = statement(ORDERS, ["id"], "WHERE id = 1")
     monkeypatch.setattr(bigquery.QueryJob, "total_bytes_processed", property(lambda job: None))
@@ -158,6 +158,21 @@ def test_unknown_bytes_are_none_and_never_zero(
         pass
     assert caught.value.kind == "estimate_failed"
     assert bq.query_jobs() == []
+
+
+ACCURACY = [("PRECISE", 5), ("UPPER_BOUND", 5), ("UNKNOWN", None), (None, 5)]
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), ACCURACY)
+def test_a_figure_that_bigquery_calls_unknown_is_none(accuracy: str | None, expected: int | None) -> None:
+    resource = {
+        "jobReference": {"jobId": "x", "projectId": "my-project"},
+        "configuration": {"query": {"query": "SELECT 1"}, "dryRun": True},
+        "statistics": {"query": {"totalBytesProcessed": "5", "totalBytesProcessedAccuracy": accuracy}},
+    }
+    with bigquery.Client("my-project", AnonymousCredentials()) as client:  # type: ignore[no-untyped-call] # google-auth annotates a part of itself
+        job: bigquery.QueryJob = bigquery.QueryJob.from_api_repr(resource, client)
+    assert processed_bytes(job) == expected
 
 
 def test_the_dry_run_is_made_in_the_project_that_pays(open_source: Callable[..., BigQuerySource], bq: StandIn) -> None:

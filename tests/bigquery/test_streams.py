@@ -12,9 +12,15 @@ from support.bigquery import ORDERS, call, read_all, statement, table
 from support.metadata_server import closed_port
 
 from agnes_mcp.calls import cancelled
+from agnes_mcp.config import BigQuerySettings
 from agnes_mcp.demo.bigquery import Fault, StandIn
+from agnes_mcp.demo.bigquery.framing import serialize
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, Table
+from agnes_mcp.models import Column, Price, Table
+from agnes_mcp.sources.bigquery.attempts import Attempts
+from agnes_mcp.sources.bigquery.clients import Clients
+from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.rows import StorageReads, TableRows
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.sources.bigquery.watchdog import Watchdog
 
@@ -100,6 +106,64 @@ def test_a_broken_stream_is_taken_up_where_it_broke(source: BigQuerySource, big:
     big.faults.add(Fault(**vars(fault)))
     assert read_big(source)["id"].to_pylist() == list(range(ROWS))
     assert len(big.requests.named("ReadRows")) > 1
+
+
+def test_a_token_refused_in_the_middle_of_a_stream_is_replaced_once(source: BigQuerySource, big: StandIn) -> None:
+    big.faults.add(Fault("ReadRows", grpc_code="UNAUTHENTICATED", at_batch=1))
+    assert read_big(source)["id"].to_pylist() == list(range(ROWS))
+    big.faults.add(Fault("ReadRows", grpc_code="UNAUTHENTICATED", at_batch=0, times=None))
+    big.requests.clear()
+    with pytest.raises(AgnesError) as caught:
+        read_big(source)
+    assert caught.value.kind == "auth_failed"
+    assert len(big.requests.named("ReadRows")) == 2
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "not Arrow": lambda content: b"x" * len(content),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_record_batch_that_does_not_decode_is_an_error(
+    source: BigQuerySource, big: StandIn, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "agnes_mcp.demo.bigquery.storage.serialize", lambda batch, options: damage(serialize(batch, options))
+    )
+    with pytest.raises(AgnesError) as caught:
+        read_big(source)
+    assert caught.value.kind == "bq_upstream_error"
+
+
+def test_a_record_batch_with_other_rows_than_announced_is_an_error(
+    source: BigQuerySource, big: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "agnes_mcp.demo.bigquery.storage.serialize", lambda batch, options: serialize(batch.slice(1), options)
+    )
+    with pytest.raises(AgnesError) as caught:
+        read_big(source)
+    assert caught.value.kind == "bq_upstream_error"
+    assert "other rows" in caught.value.message
+
+
+@pytest.mark.parametrize("total", [999, 1001])
+def test_another_number_of_rows_than_the_result_has_is_an_error(
+    source: BigQuerySource, bq: StandIn, total: int
+) -> None:
+    settings = BigQuerySettings(
+        project="my-project", api_endpoint=bq.api_endpoint, storage_endpoint=f"grpc://{bq.grpc_target}"
+    )
+    clients = Clients(settings)
+    path = TablePath("my-project", "my_dataset", "orders")
+    columns = [Column(name="id", type="INT64")]
+    rows = TableRows(clients, Attempts(call(), clients.tokens), StorageReads(clients), path, columns, total)
+    with pytest.raises(AgnesError, match=f"1,000 of {total:,} rows arrived"):
+        list(rows)
+    clients.close()
 
 
 LASTING = [

@@ -30,7 +30,7 @@ def price_of(
     """
     job = _dry_run(client, statement.sql, location, attempts)
     tables = sorted({f"{t.project}.{t.dataset_id}.{t.table_id}" for t in job.referenced_tables})
-    processed = _processed_bytes(job)
+    processed = processed_bytes(job)
     return Price(
         scan_bytes=processed,
         reserve_bytes=None if processed is None else reserve_bytes(processed, len(tables)),
@@ -83,7 +83,7 @@ def _dry_run(client: bigquery.Client, sql: str, location: str, attempts: Attempt
     raise failed
 
 
-def _processed_bytes(job: bigquery.QueryJob) -> int | None:
+def processed_bytes(job: bigquery.QueryJob) -> int | None:
     """None where BigQuery gives no figure, or says that it has no idea how far off its figure is."""
     statistics = job._properties.get("statistics") or {}  # the client has no public word for the accuracy
     if (statistics.get("query") or {}).get("totalBytesProcessedAccuracy") == "UNKNOWN":

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from agnes_mcp.sources.bigquery.clients import Clients
 
+#: What pyarrow raises for bytes that are not what they should be.
+UNDECODABLE = (pa.lib.ArrowException, OSError, EOFError, ValueError)
 #: A stream that sends nothing for so long is taken up again once, then given up.
 STALL_TIMEOUT_S = 60.0
 #: How often a broken stream is taken up again without a single row in between.
@@ -37,7 +39,7 @@ class ReadSession:
         self._session = attempts.run(
             "opening a read session", lambda timeout_s: self._create(path, columns, timeout_s), tries
         )
-        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(self._session.arrow_schema.serialized_schema))
+        self.schema = self._read_schema()
         self.estimated_rows = int(self._session.estimated_row_count)
         self.rows_received = 0
         self.stall_timeout_s = STALL_TIMEOUT_S
@@ -59,6 +61,13 @@ class ReadSession:
         return self._clients.storage.create_read_session(
             request, retry=NO_RETRY, timeout=timeout_s, metadata=self._clients.storage_metadata()
         )
+
+    def _read_schema(self) -> pa.Schema:
+        try:
+            return pa.ipc.read_schema(pa.py_buffer(self._session.arrow_schema.serialized_schema))
+        except UNDECODABLE as error:
+            complaint = Complaint(0, "connectionCut", f"the schema did not decode: {error}")
+        raise self._attempts.error(complaint, "opening a read session")
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """Every row, or an error: a stream that ends before its end is one."""
@@ -139,8 +148,9 @@ class _Stream:
         content = response.arrow_record_batch.serialized_record_batch
         try:
             batch = pa.ipc.read_record_batch(pa.py_buffer(content), self._session.schema)
-        except pa.lib.ArrowException as error:
-            complaint = read_complaint(error)
+            batch.validate()
+        except UNDECODABLE as error:
+            complaint = Complaint(0, "connectionCut", f"a record batch did not decode: {error}")
         else:
             if batch.num_rows == response.row_count:
                 self._failures = 0
