@@ -106,7 +106,7 @@ async def test_a_result_over_the_cap_is_an_error_and_never_a_short_snapshot(
 
 async def test_a_connection_cut_in_the_middle_leaves_no_snapshot(bq: StandIn, open_gateway: OpenGateway) -> None:
     """P-75: never a short result that looks whole."""
-    async with open_gateway(scan={"request_timeout_seconds": 20}) as gateway:
+    async with open_gateway(scan={"request_timeout_seconds": 5}) as gateway:
         whole = ScanRequest(table_id="sessions", select=["session_id", "padding"], where="amount >= 0")
         await gateway.estimate(ME, whole)
         bq.faults.add(Fault("ReadRows", grpc_code="DATA_LOSS", at_batch=1, times=100))
