@@ -120,14 +120,15 @@ _BIGQUERY_ROW = f"""
       TRUE AS is_paid, JSON '{{"plan": "pro", "items": [{{"sku": "A-1"}}]}}' AS payload, b's-1' AS raw,
       ['new', 'vip'] AS tags,
       STRUCT('android' AS os, STRUCT('firefox' AS name, 128 AS version,
-        STRUCT('gecko' AS kind, STRUCT(STRUCT(7 AS major) AS number) AS build) AS engine) AS browser, TRUE AS mobile) AS device,
+        STRUCT('gecko' AS kind, STRUCT(STRUCT(7 AS major) AS number) AS build) AS engine) AS browser,
+        TRUE AS mobile) AS device,
       [STRUCT('A-1' AS sku, NUMERIC '3.5' AS price)] AS items, 1 AS `order`, 'a' AS `group`, DATE '2026-02-01' AS date,
       TIMESTAMP '2026-01-31 10:00:00 UTC' AS timestamp, 11 AS `page views`, NUMERIC '-1' AS `net-amount`,
       'x' AS `štítek`, 'y' AS {_LONG["bigquery"]}, TIMESTAMP '2026-01-31 00:00:00 UTC' AS _PARTITIONTIME,
       DATE '2026-01-31' AS _PARTITIONDATE, '20260115' AS _TABLE_SUFFIX
     UNION ALL SELECT 's-2', 2, 'sk', 'app', '2026-02-28', TIMESTAMP '1999-12-31 23:59:59 UTC',
       DATETIME '1999-12-31 23:59:59', TIME '00:00:00', NUMERIC '-250.5', -0.25, FALSE, JSON '{{}}', b'', [],
-      STRUCT('ios', STRUCT('safari', 17, NULL), FALSE), [], 0, 'b', '2025-01-01', NULL, 0, NUMERIC '0', 'y', NULL,
+      STRUCT('ios', STRUCT('safari', 17, STRUCT('webkit', STRUCT(STRUCT(1)))), FALSE), [], 0, 'b', '2025-01-01', NULL, 0, NUMERIC '0', 'y', NULL,
       TIMESTAMP '2025-01-31 00:00:00 UTC', DATE '2025-01-31', '20250115'
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -159,8 +160,8 @@ def duckdb_table() -> duckdb.DuckDBPyConnection:
          mobile: TRUE}, [{sku: 'A-1', price: 3.5}], MAP {'tier': 'gold'}, 1, 'a', '2026-02-01', '2026-01-31 10:00:00',
          11, -1, 'x', 1, 'y'),
         ('1999-12-31', 2, 'sk', 'app', '2026-02-28', '1999-12-31 23:59:59', '00:00:00', -250.5, -0.25, FALSE, '{}', [],
-         {os: 'ios', browser: {name: 'safari', version: 17, engine: NULL}, mobile: FALSE}, [], MAP {}, 0, 'b', '2025-01-01', NULL,
-         0, 0, 'y', 2, NULL),
+         {os: 'ios', browser: {name: 'safari', version: 17, engine: NULL}, mobile: FALSE}, [], MAP {}, 0, 'b', '2025-01-01',
+         NULL, 0, 0, 'y', 2, NULL),
         ('s-1', 3, 'SK', 'web', '2026-01-01', '2026-01-01 00:00:00', '12:00:00', 15, 0, NULL, 'null', [NULL], NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"""
     )
