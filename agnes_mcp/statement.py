@@ -16,7 +16,7 @@ from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.models import Aggregate, Column, Dialect, ScanRequest, Statement, TableSchema
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_ORDER = re.compile(r"(?P<name>.+?)(?:\s+(?P<direction>ASC|DESC))?", re.IGNORECASE | re.DOTALL)
+_DIRECTED = re.compile(r"(?P<name>.+)\s(?P<direction>ASC|DESC)\s*", re.IGNORECASE | re.DOTALL)
 _NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
 
 
@@ -199,10 +199,17 @@ def _alias(alias: str) -> str:
     return alias
 
 
+def _split_order(entry: str, known: set[str]) -> tuple[str, bool]:
+    """A column, and whether it descends. A column that is really called `x desc` is taken for itself."""
+    directed = _DIRECTED.fullmatch(entry)
+    name, descending = (directed["name"], directed["direction"].upper() == "DESC") if directed else (entry, False)
+    spellings = [(entry, False), (name, descending), (name.strip(), descending)]
+    return next((spelling for spelling in spellings if spelling[0].casefold() in known), spellings[-1])
+
+
 def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: bool) -> exp.Expression:
-    match = _ORDER.fullmatch(entry.strip())
-    name = match["name"] if match else entry
-    descending = bool(match and (match["direction"] or "").upper() == "DESC")
+    known = {o.name.casefold() for o in outputs} | {column.name.casefold() for column in schema.columns}
+    name, descending = _split_order(entry, known)
     output = next((o for o in outputs if o.name.casefold() == name.casefold()), None)
     if output is not None:
         ordered: exp.Expression = identifier_path([output.name])
