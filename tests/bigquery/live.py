@@ -3,8 +3,8 @@
     AGNES_LIVE_PROJECT=my-project python -m pytest tests/bigquery/live.py
 
 It uses the credentials of this machine, reads a public table only, and creates nothing. It bills a few queries of
-10 MiB (the minimum) and one Storage Read of a column to the project named. `AGNES_DATA_SOURCE__BIGQUERY__API_ENDPOINT` and
-`…__STORAGE_ENDPOINT` point it elsewhere.
+10 MiB (the minimum) and one Storage Read of a column to the project named.
+`AGNES_DATA_SOURCE__BIGQUERY__API_ENDPOINT` and `…__STORAGE_ENDPOINT` point it elsewhere.
 """
 
 from __future__ import annotations
