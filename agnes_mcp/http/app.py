@@ -72,11 +72,16 @@ def check_exposure(settings: Settings, host: str) -> None:
         )
 
 
-def build_app(gateway: Gateway, binding: Binding, config_path: Path | None = None) -> Starlette:
-    """The whole app around one gateway. Raises `ConfigError` where it would let strangers in."""
+def build_app(
+    gateway: Gateway, binding: Binding, config_path: Path | None = None, server: AgnesServer | None = None
+) -> Starlette:
+    """The whole app around one gateway. Raises `ConfigError` where it would let strangers in.
+
+    `server` has to identify its callers with `request_principal`; None: one is built.
+    """
     settings, engine = gateway.settings, gateway.engine
     check_exposure(settings, binding.host)
-    server = build_server(gateway, request_principal)
+    server = server or build_server(gateway, request_principal)
     file = AccessFile(config_path, engine.access)
     verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
     callers = Callers(engine.access, file, verifier, anonymous=is_loopback(binding.host))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from agnes_mcp.gateway import Gateway
+    from agnes_mcp.server import AgnesServer
 
 #: Together below five seconds: a scan is interrupted and settled, then open streams end, then the engine closes.
 STOP_CALLS_WITHIN_S = 1.5
@@ -30,13 +31,15 @@ CLOSE_WITHIN_S = 1.5
 _BACKLOG = 128
 
 
-async def serve_http(gateway: Gateway, host: str, port: int, config_path: Path | None = None) -> None:
+async def serve_http(
+    gateway: Gateway, host: str, port: int, config_path: Path | None = None, server: AgnesServer | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM. Raises `ConfigError` where the address cannot be used or must not be."""
     check_exposure(gateway.settings, host)
     listener = listen(host, port)
     binding = Binding(host, listener.getsockname()[1])
-    app = build_app(gateway, binding, config_path)
-    server = _Server(
+    app = build_app(gateway, binding, config_path, server)
+    web = _Server(
         gateway,
         app,
         uvicorn.Config(
@@ -53,8 +56,8 @@ async def serve_http(gateway: Gateway, host: str, port: int, config_path: Path |
     sys.stderr.flush()
     try:
         async with anyio.create_task_group() as group:
-            await group.start(server.stop_on_signal)
-            await server.serve(sockets=[listener])
+            await group.start(web.stop_on_signal)
+            await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
     finally:
         listener.close()
