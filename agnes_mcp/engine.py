@@ -5,7 +5,7 @@ Made once per process; `aclose` ends what still runs and gives everything back.
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,13 +18,12 @@ from agnes_mcp.access import Access, Principal, find_table
 from agnes_mcp.audit import Audit, AuditLine, Status
 from agnes_mcp.caches import TtlCache
 from agnes_mcp.calls import Call, cancelled
-from agnes_mcp.config import GIB, Settings
+from agnes_mcp.config import Settings
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Price, Progress, ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.parts import open_bigquery, open_snapshots, open_warehouse, open_workbench
 from agnes_mcp.quota import Limits, Quota, utc_now
 from agnes_mcp.registry import Registry
-from agnes_mcp.snapshots import SnapshotStore
-from agnes_mcp.warehouse import Warehouse
 from agnes_mcp.workers import INTERRUPT_EVERY_S, Workers
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_SCHEMAS = 512
 MAX_SAMPLES = 512
+logger = logging.getLogger(__name__)
+
 # Calls that spend nothing answer soon or not at all; a scan has its own limit.
 FREE_CALL_TIMEOUT_S = 60.0
 
@@ -67,19 +68,15 @@ class Engine:
 
     def __init__(self, settings: Settings, make_bigquery: Callable[[Engine], Source] | None = None) -> None:
         self.settings = settings
-        self._make_bigquery = make_bigquery or _open_bigquery
-        self._making_sources = threading.Lock()
+        self._make_bigquery = make_bigquery or open_bigquery
+        self._making = threading.Lock()
         self.registry = Registry.from_settings(settings)
         self.access = Access(settings.access.users)
         self.quota = Quota()
         self.audit = Audit(settings.data_dir / "audit")
         self.workers = Workers(settings.engine.workers)
         self._bookkeeping = Workers(1)
-        self.warehouse = Warehouse(
-            memory_limit_bytes=settings.engine.memory_limit_bytes,
-            threads=settings.engine.threads,
-            unsigned_extensions="AGNES_BIGQUERY_EXTENSION" in os.environ,
-        )
+        self.warehouse = open_warehouse(settings.engine)
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, settings.api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, settings.api.sample_cache_ttl_seconds)
         self.snapshots = open_snapshots(settings)
@@ -88,14 +85,14 @@ class Engine:
         self._closing: list[Callable[[], object]] = []
         self._sources: dict[str, Source] = {}
         self._restored = anyio.Lock()
-        self._restored_usage = False
+        self._restored_state = False
         self._running: set[Admitted] = set()
         self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
 
     def source(self, table: Table) -> Source:
         """The source that serves this table. Blocking: made on first use, because its libraries load slowly."""
         kind = table.source_type
-        with self._making_sources:
+        with self._making:
             if kind not in self._sources:
                 self._sources[kind] = self._make_source(kind)
             return self._sources[kind]
@@ -103,17 +100,10 @@ class Engine:
     @property
     def workbench(self) -> Workbench:
         """Where agent-written SQL runs; its processes start on first use."""
-        if self._workbench is None:
-            from agnes_mcp.workbench import Workbench
-
-            engine = self.settings.engine
-            self._workbench = Workbench(
-                pool_size=engine.query_workers,
-                memory_bytes=engine.query_memory_bytes,
-                threads=engine.threads,
-                timeout_s=engine.query_timeout_seconds,
-            )
-        return self._workbench
+        with self._making:
+            if self._workbench is None:
+                self._workbench = open_workbench(self.settings.engine)
+            return self._workbench
 
     def relation(self, table: Table) -> Relation:
         """How a statement names this table."""
@@ -196,7 +186,7 @@ class Engine:
 
         `noted` False: part of a call that has its own frame, so that only a failure, which ends both, is written down.
         """
-        await self._restore_usage()
+        await self._restore()
         call = Call(tool=tool, principal=principal.name, timeout_s=timeout_s, on_progress=on_progress)
         line = AuditLine(request_id=call.request_id, tool=tool, principal=principal.name, table_id=_clip(table_id))
         admitted = Admitted(call, principal, line, consent)
@@ -261,35 +251,21 @@ class Engine:
 
         return LocalSource(self.warehouse)
 
-    async def _restore_usage(self) -> None:
-        """A restart does not give the day's budget back: what the audit says was billed today counts."""
-        if self._restored_usage:
+    async def _restore(self) -> None:
+        """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
+        if self._restored_state:
             return
         async with self._restored:
-            if not self._restored_usage:
-                call = Call("restore", "")
-                self.quota.restore(await self._bookkeeping.run(call, lambda: self.audit.billed_today(utc_now())))
-                self._restored_usage = True
+            if not self._restored_state:
+                self.quota.restore(await self._bookkeeping.run(Call("restore", ""), self._recover))
+                self._restored_state = True
 
-
-def _open_bigquery(engine: Engine) -> Source:
-    from agnes_mcp.sources.bigquery.source import BigQuerySource
-
-    settings = engine.settings.data_source.bigquery
-    if settings is None:
-        raise AgnesError("not_configured", "BigQuery is not configured.", "Set data_source.bigquery.project.")
-    return BigQuerySource(settings, engine.warehouse)
-
-
-def open_snapshots(settings: Settings) -> SnapshotStore:
-    """The store of this instance; nothing is on the disk before the first snapshot."""
-    kept = settings.snapshots
-    return SnapshotStore(
-        settings.data_dir / "snapshots",
-        quota_bytes=int(kept.quota_gb * GIB),
-        stale_warn_days=kept.stale_warn_days,
-        min_free_bytes=int(kept.min_free_gb * GIB),
-    )
+    def _recover(self) -> dict[str, int]:
+        try:
+            self.snapshots.sweep()
+        except AgnesError as error:
+            logger.warning("leftovers of snapshots not removed: %s", error.kind)
+        return self.audit.billed_today(utc_now())
 
 
 def _clip(text: str | None) -> str | None:

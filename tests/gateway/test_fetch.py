@@ -309,3 +309,18 @@ async def test_two_fetches_of_one_name_do_not_pay_twice(bq: StandIn, open_gatewa
     assert set(outcomes) <= {"ok", "snapshot_exists", "snapshot_busy"}
     assert outcomes.count("ok") == 1
     assert len(bq.query_jobs()) == 1
+
+
+async def test_leftovers_of_a_crash_are_swept_at_start(bq: StandIn, open_gateway: OpenGateway) -> None:
+    """What a writer left that died is gone after the next start's first call; what was whole stays."""
+    async with open_gateway() as gateway:
+        await gateway.fetch(ME, DAY, name="day5")
+        root = Path(gateway.settings.data_dir) / "snapshots"
+    staging = next(root.glob("*/.staging"), None)
+    assert staging is not None
+    leftover = staging / "day6.0123456789abcdef.parquet"
+    leftover.write_bytes(b"PAR1 half a file")
+    async with open_gateway() as gateway:
+        listed = await gateway.snapshot_list(ME)
+    assert [entry.name for entry in listed.snapshots] == ["day5"]
+    assert not leftover.exists()
