@@ -85,7 +85,6 @@ def regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema, call: Call) ->
             if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES or left.num_rows:
                 yield pa.Table.from_batches(waiting, schema).combine_chunks()
                 waiting, rows, size = [], 0, 0
-    call.check()
     if waiting:
         yield pa.Table.from_batches(waiting, schema).combine_chunks()
 
