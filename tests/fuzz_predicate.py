@@ -25,19 +25,19 @@ from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.predicate import confirm_skeleton, render_predicate, validate_predicate
 
-_SLOWEST_S = 1.0
+_SLOWEST_S = 1.0  # of processor time: what waits for the machine does not count
 _DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 
 
 def check(text: str, dialect: Dialect) -> str:
     """The kind of refusal, or "accepted". Raises AssertionError where the validator breaks a promise."""
-    started = time.perf_counter()
+    started = time.thread_time()
     try:
         tree = validate_predicate(text, SCHEMAS[dialect], dialect)
     except PredicateError as error:
         return error.kind
     finally:
-        assert time.perf_counter() - started < _SLOWEST_S, "too slow"
+        assert time.thread_time() - started < _SLOWEST_S, "too slow"
     once = render_predicate(tree, dialect)
     again = validate_predicate(once, SCHEMAS[dialect], dialect)
     assert again == tree, "another tree after rendering"

@@ -48,7 +48,7 @@ def test_duckdb_selects_the_same_rows_for_the_rendered_text(table: duckdb.DuckDB
 
 def test_generated_duckdb_predicates_are_accepted_and_keep_their_meaning(table: duckdb.DuckDBPyConnection) -> None:
     @given(text=predicates("duckdb"))
-    @settings(_STEADY, max_examples=400)
+    @settings(_STEADY, max_examples=250)
     def holds(text: str) -> None:
         assert check(text, "duckdb") == "accepted"
         assert selected(table, text) == selected(table, rendered(text, "duckdb"))
@@ -57,7 +57,7 @@ def test_generated_duckdb_predicates_are_accepted_and_keep_their_meaning(table: 
 
 
 @given(text=predicates("bigquery"))
-@settings(_STEADY, max_examples=400)
+@settings(_STEADY, max_examples=250)
 def test_generated_bigquery_predicates_are_accepted_and_stable(text: str) -> None:
     assert check(text, "bigquery") == "accepted"
 
@@ -65,7 +65,7 @@ def test_generated_bigquery_predicates_are_accepted_and_stable(text: str) -> Non
 @pytest.mark.parametrize("dialect", ["bigquery", "duckdb"])
 def test_hostile_text_raises_nothing_but_predicate_errors(dialect: Dialect) -> None:
     @given(text=hostile(dialect))
-    @settings(_STEADY, max_examples=1500)
+    @settings(_STEADY, max_examples=1000)
     def holds(text: str) -> None:
         check(text, dialect)
 

@@ -128,7 +128,8 @@ _BIGQUERY_ROW = f"""
       DATE '2026-01-31' AS _PARTITIONDATE, '20260115' AS _TABLE_SUFFIX
     UNION ALL SELECT 's-2', 2, 'sk', 'app', '2026-02-28', TIMESTAMP '1999-12-31 23:59:59 UTC',
       DATETIME '1999-12-31 23:59:59', TIME '00:00:00', NUMERIC '-250.5', -0.25, FALSE, JSON '{{}}', b'', [],
-      STRUCT('ios', STRUCT('safari', 17, STRUCT('webkit', STRUCT(STRUCT(1)))), FALSE), [], 0, 'b', '2025-01-01', NULL, 0, NUMERIC '0', 'y', NULL,
+      STRUCT('ios', STRUCT('safari', 17, STRUCT('webkit', STRUCT(STRUCT(1)))), FALSE), [], 0, 'b', '2025-01-01',
+      NULL, 0, NUMERIC '0', 'y', NULL,
       TIMESTAMP '2025-01-31 00:00:00 UTC', DATE '2025-01-31', '20250115'
     UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -160,8 +161,8 @@ def duckdb_table() -> duckdb.DuckDBPyConnection:
          mobile: TRUE}, [{sku: 'A-1', price: 3.5}], MAP {'tier': 'gold'}, 1, 'a', '2026-02-01', '2026-01-31 10:00:00',
          11, -1, 'x', 1, 'y'),
         ('1999-12-31', 2, 'sk', 'app', '2026-02-28', '1999-12-31 23:59:59', '00:00:00', -250.5, -0.25, FALSE, '{}', [],
-         {os: 'ios', browser: {name: 'safari', version: 17, engine: NULL}, mobile: FALSE}, [], MAP {}, 0, 'b', '2025-01-01',
-         NULL, 0, 0, 'y', 2, NULL),
+         {os: 'ios', browser: {name: 'safari', version: 17, engine: NULL}, mobile: FALSE}, [], MAP {}, 0,
+         'b', '2025-01-01', NULL, 0, 0, 'y', 2, NULL),
         ('s-1', 3, 'SK', 'web', '2026-01-01', '2026-01-01 00:00:00', '12:00:00', 15, 0, NULL, 'null', [NULL], NULL,
          NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"""
     )
