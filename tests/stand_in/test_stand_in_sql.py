@@ -109,6 +109,16 @@ EXPRESSIONS: dict[str, tuple[str, Any]] = {
     "TO_JSON_STRING(st)": ("STRING", '{"x":1,"z":"w"}'),
     "ARRAY_LENGTH(a)": ("INTEGER", 3),
     "a[OFFSET(0)]": ("INTEGER", 3),
+    "a[ORDINAL(3)]": ("INTEGER", 2),
+    "a[SAFE_ORDINAL(4)]": ("INTEGER", None),
+    "TIME_TRUNC(tm, HOUR)": ("TIME", dt.time(10)),
+    "FORMAT_TIME('%H:%M', tm)": ("STRING", "10:20"),
+    "CURRENT_TIME() IS NULL": ("BOOLEAN", False),
+    "SAFE_NEGATE(i)": ("INTEGER", -7),
+    "JSON_TYPE(j)": ("STRING", "object"),
+    "STRING(j.c)": ("STRING", "x"),
+    "STRING(ts)": ("STRING", "2024-03-15 10:20:30.123456+00"),
+    "NORMALIZE_AND_CASEFOLD('AbC')": ("STRING", "abc"),
     "a[SAFE_OFFSET(9)]": ("INTEGER", None),
     "ARRAY(SELECT x * 2 FROM UNNEST(a) AS x ORDER BY x)": ("INTEGER", [2, 4, 6]),
     "(SELECT SUM(x) FROM UNNEST(a) AS x)": ("INTEGER", 6),
@@ -213,10 +223,14 @@ def test_refusals_are_worded_as_bigquery_words_them(asked: Client, sql: str, dry
 
 
 def test_a_runtime_error_has_the_statements_own_words(asked: Client) -> None:
-    sql = "SELECT ERROR('not this row') FROM d.t"
-    asked.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
-    with pytest.raises(BadRequest, match="not this row"):
-        asked.query(sql).result()
+    for expression, words in (
+        ("ERROR('not this row')", "not this row"),
+        ("a[OFFSET(3)]", "Array index 3 is out of bounds"),
+    ):
+        sql = f"SELECT {expression} AS x FROM d.t"
+        asked.query(sql, job_config=bigquery.QueryJobConfig(dry_run=True))
+        with pytest.raises(BadRequest, match=words):
+            asked.query(sql).result()
 
 
 @pytest.mark.parametrize(

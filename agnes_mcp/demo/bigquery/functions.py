@@ -12,6 +12,11 @@ MACROS: tuple[str, ...] = (
     "bq_byte_length(a) AS CASE typeof(a) WHEN 'BLOB' THEN octet_length(a::BLOB) ELSE strlen(a::VARCHAR) END",
     "bq_quotient(a, b) AS CASE WHEN b = 0 THEN error('division by zero: ' || a || ' / ' || b) ELSE a / b END",
     "bq_safe_text(a) AS try(decode(a))",
+    "bq_string(a) AS CASE typeof(a) WHEN 'JSON' THEN json_extract_string(a::JSON, '$') ELSE a::VARCHAR END",
+    "bq_json_type(a) AS CASE json_type(a) WHEN 'VARCHAR' THEN 'string' WHEN 'UBIGINT' THEN 'number' "
+    "WHEN 'BIGINT' THEN 'number' WHEN 'DOUBLE' THEN 'number' ELSE lower(json_type(a)) END",
+    "bq_element(a, i) AS CASE WHEN i < 0 OR i >= len(a) "
+    "THEN error('Array index ' || i || ' is out of bounds (overflow)') ELSE a[i + 1] END",
     "st_geogpoint(x, y) AS 'POINT(' || regexp_replace(x::DOUBLE::VARCHAR, '\\.0$', '') || ' '"
     " || regexp_replace(y::DOUBLE::VARCHAR, '\\.0$', '') || ')'",
     "st_geogfromtext(a) AS a",
@@ -103,6 +108,34 @@ def _quotient(node: exp.Expr) -> exp.Expr:
     return exp.func("BQ_QUOTIENT", node.this.copy(), node.expression.copy())
 
 
+def _element(node: exp.Expr) -> exp.Expr:
+    """`a[OFFSET(9)]` and `a[ORDINAL(9)]` beyond the end are errors; their SAFE forms are NULL, as DuckDB answers."""
+    if node.args.get("safe") is not False or len(node.expressions) != 1:
+        return node
+    index = node.expressions[0].copy()
+    if node.args.get("offset"):
+        index = exp.Sub(this=exp.paren(index), expression=exp.Literal.number(1))
+    return exp.func("BQ_ELEMENT", node.this.copy(), index)
+
+
+def _clock_text(node: exp.Expr) -> exp.Expr:
+    """FORMAT_TIME: DuckDB formats dates and timestamps only."""
+    if not isinstance(node.this, exp.TsOrDsToTime):
+        return node
+    return _parsed("strftime(DATE '1970-01-01' + CAST({0} AS TIME), {1})", node.this.this, node.args["format"])
+
+
+def _clock_cut(node: exp.Expr) -> exp.Expr:
+    unit = node.args["unit"].name.lower()
+    return _parsed(f"CAST(date_trunc('{unit}', DATE '2000-01-01' + {{0}}) AS TIME)", node.this)
+
+
+def _normalized(node: exp.Expr) -> exp.Expr:
+    if node.args.get("form"):
+        return node  # NFD, NFKC and NFKD are not in DuckDB: an unknown function
+    return _parsed("lower(nfc_normalize({0}))" if node.args.get("is_casefold") else "nfc_normalize({0})", node.this)
+
+
 def _tried(template: str) -> Callable[[exp.Expr], exp.Expr]:
     return lambda node: _parsed(template, node.this, node.expression)
 
@@ -126,5 +159,13 @@ RULES: dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr]] = {
     exp.SafeAdd: _tried("TRY({0} + {1})"),
     exp.SafeSubtract: _tried("TRY({0} - {1})"),
     exp.SafeMultiply: _tried("TRY({0} * {1})"),
+    exp.SafeNegate: lambda node: _parsed("TRY(-{0})", node.this),
+    exp.Bracket: _element,
+    exp.TimeTrunc: _clock_cut,
+    exp.TimeToStr: _clock_text,
+    exp.Normalize: _normalized,
+    exp.JSONType: _called("BQ_JSON_TYPE"),
+    exp.String: lambda node: node if node.args.get("zone") else exp.func("BQ_STRING", node.this.copy()),
+    exp.CurrentTime: lambda node: _parsed("CAST(CAST(now() AS TIMESTAMP) AS TIME)"),
     exp.CurrentDatetime: lambda node: _parsed("CAST(now() AS TIMESTAMP)"),
 }
