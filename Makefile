@@ -34,7 +34,7 @@ test-emulator: $(VENV)/.installed-dev
 
 # Against real BigQuery, by hand: make test-live PROJECT=my-project (bills a few MiB)
 test-live: $(VENV)/.installed-dev
-	AGNES_TEST_PROJECT=$(PROJECT) $(BIN)/python -m pytest -m live
+	AGNES_LIVE_PROJECT=$(PROJECT) $(BIN)/python -m pytest tests/bigquery/live.py
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=/path/to/python3.12 …"; exit 1; }
