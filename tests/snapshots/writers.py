@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -50,17 +51,28 @@ def version_of(store: SnapshotStore, name: str, rows_from: int | None = None) ->
 
 
 def write_until_killed(root: Path, acknowledged: Path, ready: Connection, first_version: int) -> None:
-    """Replace `kept` for ever, and write down each version once it is done; meanwhile, make and drop `fleeting`."""
+    """Replace `kept` for ever, and write down each version once it is done; meanwhile, make and drop `fleeting`.
+
+    Begins by telling how long a write takes here and now, in seconds.
+    """
     store = new_store(root)
     descriptor = os.open(acknowledged, os.O_WRONLY | os.O_CREAT)
     version = first_version
-    ready.send("ready")
+    took_s = [_timed(lambda: put_version(store, "fleeting", first_version)) for _ in range(2)]
+    store.drop(ANA, "fleeting")
+    ready.send(took_s[-1])
     while True:
         put_version(store, "kept", version)
         os.pwrite(descriptor, struct.pack("<q", version), 0)
         version += 1
         put_version(store, "fleeting", version)
         store.drop(ANA, "fleeting")
+
+
+def _timed(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def act_and_die(root: Path, action: str, dies_at: int, after: bool) -> None:
