@@ -23,16 +23,21 @@ def _list_of_names(value: object) -> object:
     return [value] if isinstance(value, str) else [] if value is None else value
 
 
-Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
-Bytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_nan=False)]
-Number = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_nan=False)]
-PositiveCount = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
-PositiveSeconds = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0, allow_inf_nan=False)]
-Port = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=65535)]
-AnswerChars = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1_000)]
-EngineBytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=64 * 2**20)]
-WorkerBytes = Annotated[int, BeforeValidator(_reject_bool), Field(ge=128 * 2**20)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_reject_bool)]
+Bytes = Annotated[int, Field(ge=0), BeforeValidator(_reject_bool)]
+# NaN is told as such: the bound comes last, and so is written once more for the schema.
+Number = Annotated[
+    float, BeforeValidator(_reject_bool), Field(ge=0, allow_inf_nan=False, json_schema_extra={"minimum": 0})
+]
+Seconds = Number
+PositiveCount = Annotated[int, Field(ge=1), BeforeValidator(_reject_bool)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_reject_bool), Field(gt=0, allow_inf_nan=False, json_schema_extra={"exclusiveMinimum": 0})
+]
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_reject_bool)]
+AnswerChars = Annotated[int, Field(ge=1_000), BeforeValidator(_reject_bool)]
+EngineBytes = Annotated[int, Field(ge=64 * 2**20), BeforeValidator(_reject_bool)]
+WorkerBytes = Annotated[int, Field(ge=128 * 2**20), BeforeValidator(_reject_bool)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 TableId = Annotated[str, StringConstraints(pattern=rf"\A{TABLE_ID_PATTERN}\z")]

@@ -1,0 +1,41 @@
+"""The fields of an audit line."""
+
+from __future__ import annotations
+
+from agnes_mcp.audit import KEEP_FILES, ROTATE_AT_BYTES, AuditLine
+
+from .markdown import code, table
+from .shapes import spell_type
+
+MEANINGS = {
+    "time": "When the call ended, RFC 3339 UTC with milliseconds",
+    "request_id": "16 hexadecimal digits; also in the caller's error, and a label of the BigQuery job",
+    "tool": "The tool that was called",
+    "principal": "Who called: a user of `access.users`, or the OS user",
+    "table_id": "The table that was named, at most 64 characters of it",
+    "snapshot": "The snapshot that was written, refreshed or dropped",
+    "select": "The columns that were asked for, at most 100; null: all",
+    "where_hash": "The first 32 digits of the SHA-256 of the predicate's text: equal for equal texts",
+    "limit": "The limit that was asked for",
+    "estimated_scan_bytes": "What the dry run said",
+    "bytes_billed": "What was billed",
+    "job_id": "BigQuery's id of the job",
+    "actual_result_rows": "Rows that were read",
+    "actual_result_bytes": "Bytes of those rows in memory (Arrow)",
+    "latency_ms": "From admission to the end, in milliseconds",
+    "status": "How it ended",
+    "error_kind": "The kind of the error, null without one",
+}
+
+
+def fields() -> str:
+    properties = AuditLine.model_json_schema()["properties"]
+    rows = [(code(name), spell_type(field), MEANINGS[name]) for name, field in properties.items()]
+    return table(("field", "type", "meaning"), rows)
+
+
+def rotation() -> str:
+    return (
+        f"`audit.jsonl` is renamed to `audit-<time>.jsonl` before the first line after it has reached "
+        f"{ROTATE_AT_BYTES:,} bytes; the newest {KEEP_FILES} renamed files are kept."
+    )
