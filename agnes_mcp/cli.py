@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agnes_mcp.errors import EXIT_SERVER, AgnesError
+from agnes_mcp.logs import Level
 
 if TYPE_CHECKING:
     from agnes_mcp.gateway import Gateway
@@ -25,7 +26,7 @@ tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over 
 app.add_typer(tokens, name="token")
 
 Config = Annotated[str | None, typer.Option("--config", "-c", help="An instance.yaml; without one, the demo instance.")]
-LogLevel = Annotated[str, typer.Option("--log-level", help="debug, info, warning or error.")]
+LogLevel = Annotated[Level, typer.Option("--log-level", case_sensitive=False, help="What is logged on stderr.")]
 
 
 @app.callback()
@@ -46,7 +47,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen; default server.host.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default server.port; 0 is any free one.")] = None,
     legacy_stdio: Annotated[bool, typer.Option(help="For hosts that stumble over newer protocol versions.")] = False,
-    log_level: LogLevel = "warning",
+    log_level: LogLevel = Level.WARNING,
 ) -> None:
     """Serve MCP over stdin and stdout, or over HTTP."""
     import anyio

@@ -6,6 +6,14 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class JsonLines(logging.Formatter):
@@ -23,7 +31,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
-def log_to_stderr(level: str = "WARNING") -> None:
+def log_to_stderr(level: Level = Level.WARNING) -> None:
     """Set up logging for this process. Standard output belongs to the protocol."""
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setFormatter(JsonLines())
