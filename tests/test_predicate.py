@@ -245,7 +245,7 @@ def test_every_kind_of_refusal_is_in_the_corpora() -> None:
 
 
 def test_no_function_that_reads_waits_or_grows_is_on_a_list() -> None:
-    """What reads, waits, changes state, tells of the session or grows without bound: by name, and by how names begin."""
+    """What reads, waits, changes state, tells of the session or grows without bound."""
     forbidden = set(
         """REPEAT LPAD RPAD PRINTF FORMAT RANGE GENERATE_SERIES GENERATE_ARRAY LIST_RESIZE LEVENSHTEIN TO_JSON AGGREGATE
         LIST_AGGREGATE RANDOM RAND UUID GENERATE_UUID SETSEED NEXTVAL CURRVAL SLEEP_MS PG_SLEEP WRITE_LOG ERROR STATS
