@@ -48,7 +48,7 @@ def is_allowed(value: str, allowed: Iterable[str]) -> bool:
     """Whether a Host or Origin is one of these, without regard to case; `name:*` allows digits after the colon."""
     folded = value.casefold()
     name, _, port = folded.rpartition(":")
-    wildcard = f"{name}:*" if port.isdigit() else None
+    wildcard = f"{name}:*" if port.isascii() and port.isdigit() else None
     return any(entry.casefold() in (folded, wildcard) for entry in allowed)
 
 
