@@ -22,6 +22,7 @@ MAX_DEPTH = 200
 
 Node = dict[str, Any]
 Scope = frozenset[str]
+Visit = tuple[str, Any, Scope, int]  # what is expected, the tree, the CTEs in sight, the depth
 
 _NO_LOCATION = 2**64 - 1
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, False)
@@ -128,7 +129,7 @@ class _Gate:
         self.visible = {name.casefold(): name for name in tables}
         self.used: dict[str, None] = {}
         self.offset = _NO_LOCATION
-        self.pending: list[tuple[str, Any, Scope, int]] = []
+        self.pending: list[Visit] = []
         self.rules: dict[str, Callable[[Node, Scope], None]] = {
             "BASE_TABLE": self._check_table,
             "FUNCTION": self._check_function,
@@ -156,8 +157,9 @@ class _Gate:
             return
         self.offset = node.get("query_location", self.offset)
         tag, fields = self._fields(kind, node)
+        ctes: list[Visit] = []
         if kind == grammar.QUERY:
-            scope = self._enter_ctes(node, scope, depth)
+            ctes, scope = self._enter_ctes(node, scope, depth + 1)
         rule = self.rules.get(tag)
         if rule is not None:
             rule(node, scope)
@@ -166,6 +168,7 @@ class _Gate:
             if name not in fields:
                 self.refuse(name)
             self.pending.append((fields[name], item, scope, depth + 1))
+        self.pending.extend(reversed(ctes))
 
     def _fields(self, kind: str, node: Node) -> tuple[str, grammar.Fields]:
         if kind not in grammar.TAGGED:
@@ -178,13 +181,14 @@ class _Gate:
             self.refuse(str(node["type"]))
         return tag, grammar.TAGS[kind][tag]
 
-    def _enter_ctes(self, query: Node, scope: Scope, depth: int) -> Scope:
+    def _enter_ctes(self, query: Node, scope: Scope, depth: int) -> tuple[list[Visit], Scope]:
         """Each CTE sees those before it; the query sees them all."""
+        entries: list[Visit] = []
         for entry in query.get("cte_map", {}).get("map", []):
             self._check_cte_name(entry["key"])
-            self.pending.append(("cte_entry", entry, scope, depth + 1))
+            entries.append(("cte_entry", entry, scope, depth))
             scope |= {entry["key"].casefold()}
-        return scope
+        return entries, scope
 
     def _check_cte_name(self, name: str) -> None:
         folded = name.casefold()
@@ -224,7 +228,8 @@ class _Gate:
             functions.TABLE_FUNCTIONS,
             "In FROM only unnest, range and generate_series are functions; tables are named by their id.",
         )
-        self._check_schema(node)
+        if node.get("schema"):
+            self.refuse("a schema name before a function", "Write the function's name alone.")
 
     def _check_function(self, node: Node, scope: Scope) -> None:
         name = str(node["function_name"]).lower()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 #: After these many queries a process has served: a bound on whatever a library may leak.
 MAX_QUERIES = 100
-#: Memory kept over the first state after which a process is not used again.
-MAX_KEPT_BYTES = 64 * 1024 * 1024
+#: The part of a query's memory that the allocator may keep from the next query; beyond it the process ends.
+MAX_KEPT_SHARE = 1 / 8
 
 Admit = Callable[[str, Sequence[str], "Parser"], list[str]]
 
@@ -35,7 +35,7 @@ def main(admit: Admit | None = None) -> None:
     parser = engine.Parser(memory_bytes)
     instance = engine.open_instance(memory_bytes, threads)
     confined["memory_limited"] = confinement.limit_resources(memory_bytes)
-    first_bytes = confinement.resident_bytes()
+    first_bytes = confinement.address_space_bytes()
     for _ in range(MAX_QUERIES):
         frames.send_json(answers, frames.READY, confined)
         query = serving.Query(requests, answers, instance, parser, admit or admission.admit)
@@ -44,7 +44,7 @@ def main(admit: Admit | None = None) -> None:
         if query.touched:
             instance.close()
             confinement.release_memory()
-            if confinement.resident_bytes() - first_bytes > MAX_KEPT_BYTES:
+            if confinement.address_space_bytes() - first_bytes > MAX_KEPT_SHARE * memory_bytes:
                 return
             instance = engine.open_instance(memory_bytes, threads)
 

@@ -114,9 +114,9 @@ def limit_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def resident_bytes() -> int:
-    """Memory of this process in RAM; 0 where the system does not tell."""
-    return _memory_pages(1) if sys.platform == "linux" else 0
+def address_space_bytes() -> int:
+    """What of the bound on address space is taken; 0 where there is none."""
+    return _memory_pages(0) if sys.platform == "linux" else 0
 
 
 def _memory_pages(field: int) -> int:

@@ -12,6 +12,9 @@ from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench.worker import Worker
 
+#: How often idle processes are looked at.
+_LOOK_S = 0.5
+
 
 class Pool:
     """`start` makes one process. All are started by one thread that lives as long as the pool: on Linux a child is
@@ -129,8 +132,13 @@ class Pool:
             self._orders.put(True)
 
     def _start_on_order(self) -> None:
-        while self._orders.get():
-            if self._closed:
+        while not self._closed:
+            try:
+                wanted = self._orders.get(timeout=_LOOK_S)
+            except queue.Empty:
+                self._replace_ended()
+                continue
+            if not wanted:
                 return
             try:
                 worker = self._start()
@@ -138,6 +146,16 @@ class Pool:
                 self._arrived(None, error)
             else:
                 self._arrived(worker, None)
+
+    def _replace_ended(self) -> None:
+        """A process that ended while idle, as one does after many queries, is replaced before somebody needs it."""
+        with self._changed:
+            ended = [worker for worker in self._idle if not worker.alive]
+            for worker in ended:
+                self._idle.remove(worker)
+                worker.reap()
+            if ended:
+                self._fill()
 
     def _arrived(self, worker: Worker | None, error: OSError | None) -> None:
         with self._changed:

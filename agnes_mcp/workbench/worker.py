@@ -146,8 +146,9 @@ def _environment() -> dict[str, str]:
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
-        # Each thread's own arena would reserve 64 MB of address space.
-        "MALLOC_ARENA_MAX": "2",
+        # Each arena of glibc reserves 64 MB of address space, and what one keeps the next query's threads cannot use.
+        "MALLOC_ARENA_MAX": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # mimalloc reserves 1 GB at first use
     }
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from support.workbench_cases import Dataset, cases, rows, run
 
+from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import Workbench, admission, engine, worker
 
@@ -103,7 +104,8 @@ def explode(bombs: dict[str, str], bench: Workbench, dataset: Dataset) -> dict[s
     for name, sql in bombs.items():
         started = time.monotonic()
         try:
-            result = run(bench, sql, dataset.views, limit_rows=1000, max_bytes=2**20)
+            call = Call("query", "bomber", timeout_s=TIMEOUT_S)
+            result = run(bench, sql, dataset.views, limit_rows=1000, max_bytes=2**20, call=call)
             kind = "" if result.row_count <= 1000 else "too many rows"
         except AgnesError as error:
             kind = error.kind
@@ -121,7 +123,7 @@ def test_a_bomb_ends_in_time_within_memory_and_others_are_served(gated: bool, da
     bombs = BOMBS if gated else refused_by_gate(dataset)
     command = worker.CHILD if gated else UNGATED
     own_bytes = psutil.Process().memory_info().rss
-    with Workbench(pool_size=2, memory_bytes=MEMORY_BYTES, threads=1, timeout_s=TIMEOUT_S, command=command) as bench:
+    with Workbench(pool_size=2, memory_bytes=MEMORY_BYTES, threads=1, timeout_s=20, command=command) as bench:
         neighbour = Neighbour(bench, dataset)
         neighbour.start()
         with peak_of(bench) as peaks:
@@ -133,7 +135,7 @@ def test_a_bomb_ends_in_time_within_memory_and_others_are_served(gated: bool, da
     assert peaks[0] <= MEMORY_BYTES + 100 * 2**20
     assert psutil.Process().memory_info().rss - own_bytes <= 50 * 2**20
     assert not neighbour.wrong
-    assert len(neighbour.answers) >= len(bombs)
+    assert len(neighbour.answers) >= 10
 
 
 def test_the_table_of_bombs_is_large() -> None:

@@ -281,6 +281,20 @@ def test_a_process_is_replaced_after_its_last_query() -> None:
         assert len(bench.state()["processes"]) == 1
 
 
+def test_a_process_that_ended_while_idle_is_replaced_unasked(small: Workbench) -> None:
+    run(small, "SELECT 1", [])
+    first = small.state()["processes"]
+    os.kill(first[0], signal.SIGKILL)
+    wait_until(lambda: small.state()["processes"] not in ([], first))
+
+
+def test_a_query_that_kept_much_memory_takes_nothing_from_the_next() -> None:
+    with Workbench(pool_size=1, memory_bytes=192 * 2**20, threads=1) as bench:
+        for _ in range(3):
+            heavy = run(bench, "SELECT len(list(n)) AS n FROM range(3000000) t(n)", [])
+            assert rows(heavy) == [[3_000_000]]
+
+
 def test_tables_of_one_duckdb_file_can_be_joined(bench: Workbench, dataset: Dataset) -> None:
     """One file is opened once (P-92)."""
     file = dataset.views[3].files()
@@ -331,7 +345,13 @@ def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) ->
     with Workbench(pool_size=1) as bench, open(__file__, encoding="utf-8"):
         run(bench, "SELECT 1", [])
         process = psutil.Process(bench.state()["processes"][0])
-        assert set(process.environ()) <= {"LC_ALL", "TZ", "MALLOC_ARENA_MAX", "LD_LIBRARY_PATH"}
+        assert set(process.environ()) <= {
+            "LC_ALL",
+            "TZ",
+            "MALLOC_ARENA_MAX",
+            "LD_LIBRARY_PATH",
+            "ARROW_DEFAULT_MEMORY_POOL",
+        }
         assert not process.open_files()
         assert process.cwd() == "/"
         assert os.getsid(process.pid) == process.pid
