@@ -20,6 +20,8 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 #: How far two clocks may be apart.
 LEEWAY_S = 30
 KEYS_FRESH_FOR_S = 300.0
+#: For so long a provider that cannot be reached locks nobody out; a key it has withdrawn works no longer than that.
+KEYS_KEPT_FOR_S = 3600.0
 #: A key that is not there is looked for again no sooner; otherwise any caller could make us ask the provider.
 ASK_AGAIN_AFTER_S = 10.0
 FETCH_TIMEOUT_S = 5.0
@@ -32,7 +34,7 @@ class Identity:
 
 
 class KeySet:
-    """The provider's public keys, fetched when needed, kept while the provider cannot be reached."""
+    """The provider's public keys, fetched when needed, kept for a while when the provider cannot be reached."""
 
     def __init__(self, jwks_uri: str) -> None:
         self._client = jwt.PyJWKClient(jwks_uri, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
@@ -48,7 +50,8 @@ class KeySet:
             async with self._fetching:
                 if self._needs_asking(key_id):
                     await self._fetch()
-        return self._keys.get(key_id)
+        kept = time.monotonic() - self._fetched_at <= KEYS_KEPT_FOR_S
+        return self._keys.get(key_id) if kept else None
 
     def _needs_asking(self, key_id: str) -> bool:
         now = time.monotonic()
