@@ -17,12 +17,13 @@ from agnes_mcp.demo.bigquery import StandIn
 UTC = dt.UTC
 MOMENT = dt.datetime(2024, 3, 15, 10, 20, 30, 123456, tzinfo=UTC)
 SCHEMA = (
-    "i INT64, f FLOAT64, n NUMERIC, s STRING, y BYTES, o BOOL, d DATE, dt DATETIME, ts TIMESTAMP, tm TIME, j JSON, "
+    "i INT64, f FLOAT64, w FLOAT64, n NUMERIC, s STRING, y BYTES, o BOOL, d DATE, dt DATETIME, ts TIMESTAMP, tm TIME, j JSON, "
     "a ARRAY<INT64>, st STRUCT<x INT64, z STRING>, ar ARRAY<STRUCT<k STRING, v INT64>>"
 )
 ROW = {
     "i": 7,
     "f": 2.5,
+    "w": 5.0,
     "n": "3.25",
     "s": "Hello World",
     "y": b"ab",
@@ -52,6 +53,13 @@ EXPRESSIONS: dict[str, tuple[str, Any]] = {
     "SAFE_ADD(9223372036854775807, 1)": ("INTEGER", None),
     "CAST('1.5' AS NUMERIC)": ("NUMERIC", Decimal("1.5")),
     "NUMERIC '1.123456789'": ("NUMERIC", Decimal("1.123456789")),
+    "CAST(w AS STRING)": ("STRING", "5"),
+    "CAST(y AS STRING)": ("STRING", "ab"),
+    "CAST('\\\\xff' AS BYTES)": ("BYTES", b"\\xff"),
+    "'50%' LIKE r'50\\%'": ("BOOLEAN", True),
+    "'50x' LIKE r'50\\%'": ("BOOLEAN", False),
+    "EXTRACT(WEEK(WEDNESDAY) FROM d)": ("INTEGER", 11),
+    "EXTRACT(WEEK(MONDAY) FROM DATE '2024-01-01')": ("INTEGER", 1),
     "SAFE_CAST('x' AS INT64)": ("INTEGER", None),
     "CAST(2.5 AS INT64)": ("INTEGER", 3),
     "UPPER(s)": ("STRING", "HELLO WORLD"),

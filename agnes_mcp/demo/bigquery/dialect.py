@@ -28,6 +28,7 @@ def executable(query: exp.Query, tables: Mapping[TableKey, Table], sql: str) -> 
     count_offsets_from_zero(tree)
     _hide_pseudo_columns(tree, tables)
     _number_big_texts(tree, tables)
+    _print_as_google(tree, tables)
     tree = tree.transform(translate, copy=False)
     for reference in list(tree.find_all(exp.Table)):
         table = tables.get((reference.catalog, reference.db, reference.name))
@@ -74,6 +75,16 @@ def _number_big_texts(tree: exp.Expr, tables: Mapping[TableKey, Table]) -> None:
     for column in list(tree.find_all(exp.Column)) if names else ():
         if column.name.lower() in names and not isinstance(column.parent, passed_on):
             column.replace(exp.cast(column.copy(), exp.DataType.build("DECIMAL(38, 18)", dialect="duckdb")))
+
+
+def _print_as_google(tree: exp.Expr, tables: Mapping[TableKey, Table]) -> None:
+    """CAST of a BYTES or FLOAT64 column to STRING: DuckDB would write `\\xFF` and `2.0`."""
+    kinds = {f.name.lower(): f.type for table in tables.values() for f in table.fields if not f.repeated}
+    printers = {"BYTES": "DECODE", "FLOAT64": "BQ_FLOAT_TEXT"}
+    for cast in list(tree.find_all(exp.Cast)):
+        printer = printers.get(kinds.get(cast.this.name.lower(), "")) if isinstance(cast.this, exp.Column) else None
+        if printer is not None and cast.to.this == exp.DataType.Type.TEXT:
+            cast.replace(exp.Anonymous(this=printer, expressions=[cast.this.copy()]))
 
 
 def _point_at_rows(reference: exp.Table, table: Table) -> None:

@@ -12,6 +12,9 @@ MACROS: tuple[str, ...] = (
     "bq_byte_length(a) AS CASE typeof(a) WHEN 'BLOB' THEN octet_length(a::BLOB) ELSE strlen(a::VARCHAR) END",
     "bq_quotient(a, b) AS CASE WHEN b = 0 THEN error('division by zero: ' || a || ' / ' || b) ELSE a / b END",
     "bq_safe_text(a) AS try(decode(a))",
+    # DuckDB's own casts between text and bytes go by way of \x escapes
+    "bq_bytes(a) AS CASE typeof(a) WHEN 'BLOB' THEN a::BLOB ELSE encode(a::VARCHAR) END",
+    "bq_float_text(a) AS CASE WHEN a = trunc(a) AND abs(a) < 1e15 THEN a::BIGINT::VARCHAR ELSE a::VARCHAR END",
     "bq_string(a) AS CASE typeof(a) WHEN 'JSON' THEN json_extract_string(a::JSON, '$') ELSE a::VARCHAR END",
     "bq_json_type(a) AS CASE json_type(a) WHEN 'VARCHAR' THEN 'string' WHEN 'UBIGINT' THEN 'number' "
     "WHEN 'BIGINT' THEN 'number' WHEN 'DOUBLE' THEN 'number' ELSE lower(json_type(a)) END",
@@ -38,14 +41,17 @@ _PARTS = {
     "ISOYEAR": "extract('isoyear' FROM {0})",
     "DAYOFWEEK": "extract('dow' FROM {0}) + 1",
     "DAYOFYEAR": "extract('doy' FROM {0})",
-    "WEEK": "CAST(strftime({0}, '%U') AS BIGINT)",
-    "MONDAY": "CAST(strftime({0}, '%W') AS BIGINT)",
     "MILLISECOND": "extract('millisecond' FROM {0}) % 1000",
     "MICROSECOND": "extract('microsecond' FROM {0}) % 1000000",
     "DATE": "CAST({0} AS DATE)",
     "TIME": "CAST(CAST({0} AS TIMESTAMP) AS TIME)",
     "DATETIME": "CAST({0} AS TIMESTAMP)",
 }
+
+
+#: Weeks are counted from the first such day of the year; the days before it are week 0.
+_WEEKDAYS = ("SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY")
+_WEEK = "CAST((extract('doy' FROM {0}) + 6 - ((extract('dow' FROM {0}) + 7 - %d) %% 7)) // 7 AS BIGINT)"
 
 
 def translate(node: exp.Expr) -> exp.Expr:
@@ -89,8 +95,11 @@ def _day_kept(node: exp.Expr) -> exp.Expr:
 
 
 def _extracted(node: exp.Expr) -> exp.Expr:
-    part = node.this.this if isinstance(node.this, exp.WeekStart) else node.this
-    template = _PARTS.get(part.name.upper() or "")
+    part = node.this.name.upper()
+    if isinstance(node.this, exp.WeekStart) or part == "WEEK":
+        first = node.this.this.name.upper() if isinstance(node.this, exp.WeekStart) else "SUNDAY"
+        return _parsed(_WEEK % _WEEKDAYS.index(first), node.expression)
+    template = _PARTS.get(part)
     return _parsed(template, node.expression) if template else node
 
 
@@ -136,6 +145,18 @@ def _normalized(node: exp.Expr) -> exp.Expr:
     return _parsed("lower(nfc_normalize({0}))" if node.args.get("is_casefold") else "nfc_normalize({0})", node.this)
 
 
+def _escaping(node: exp.Expr) -> exp.Expr:
+    """A backslash escapes in GoogleSQL's LIKE; in DuckDB's only where the statement says so."""
+    if isinstance(node.parent, exp.Escape):
+        return node
+    return exp.Escape(this=node.copy(), expression=exp.Literal.string("\\"))
+
+
+def _cast(node: exp.Expr) -> exp.Expr:
+    is_bytes = node.args["to"].this in (exp.DataType.Type.BINARY, exp.DataType.Type.VARBINARY)
+    return exp.func("BQ_BYTES", node.this.copy()) if is_bytes and not isinstance(node.this, exp.Null) else node
+
+
 def _tried(template: str) -> Callable[[exp.Expr], exp.Expr]:
     return lambda node: _parsed(template, node.this, node.expression)
 
@@ -146,6 +167,8 @@ def _called(name: str) -> Callable[[exp.Expr], exp.Expr]:
 
 RULES: dict[type[exp.Expr], Callable[[exp.Expr], exp.Expr]] = {
     exp.DataType: _exact_number,
+    exp.Cast: _cast,
+    exp.Like: _escaping,
     exp.TimestampDiff: _whole_units,
     exp.DateAdd: _day_kept,
     exp.DateSub: _day_kept,
