@@ -25,12 +25,20 @@ class ClosedError(Exception):
 
 
 def send(stream: BinaryIO, kind: bytes, content: bytes) -> None:
-    """Raises ClosedError."""
+    """Write one frame, and everything queued before it. Raises ClosedError."""
+    queue(stream, kind, content)
+    try:
+        stream.flush()
+    except (OSError, ValueError) as error:
+        raise ClosedError from error
+
+
+def queue(stream: BinaryIO, kind: bytes, content: bytes) -> None:
+    """Write one frame into the buffer of the stream; a small answer then wakes its reader once. Raises ClosedError."""
     try:
         stream.write(_HEAD.pack(kind, len(content)))
         stream.write(content)
-        stream.flush()
-    except (BrokenPipeError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ClosedError from error
 
 

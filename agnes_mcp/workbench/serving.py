@@ -112,7 +112,7 @@ class _Stream:
             self._flush()
 
     def _flush(self) -> None:
-        frames.send(self._answers, frames.ARROW, self._piece.getvalue())
+        frames.queue(self._answers, frames.ARROW, self._piece.getvalue())
         self._piece.seek(0)
         self._piece.truncate()
 

@@ -19,3 +19,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def bench() -> Iterator[Workbench]:
     with Workbench(pool_size=2, memory_bytes=256 * 2**20, threads=2, timeout_s=10) as bench:
         yield bench
+
+
+@pytest.fixture
+def small() -> Iterator[Workbench]:
+    """One process, so that callers must wait for each other."""
+    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=20) as bench:
+        yield bench

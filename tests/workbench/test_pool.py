@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
 import psutil
 import pytest
-from support.workbench_cases import Dataset, rows, run
+from support.workbench_cases import Dataset, rows, run, wait_until
 
 from agnes_mcp.calls import Call, cancelled
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import View, Workbench, child, frames
+from agnes_mcp.workbench import View, Workbench, child
 from agnes_mcp.workbench.watch import Watch
 from agnes_mcp.workbench.workbench import _explain_death
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)  # between looks at another process, which has no event to wait for
-
-
-@pytest.fixture
-def small() -> Iterator[Workbench]:
-    """One process, so that callers must wait for each other."""
-    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=20) as bench:
-        yield bench
 
 
 def start_running(bench: Workbench, call: Call) -> threading.Thread:
@@ -166,20 +149,6 @@ def test_a_process_outlives_the_thread_that_first_used_it(small: Workbench) -> N
     assert small.state()["processes"] == before
 
 
-def test_nothing_of_one_query_is_there_for_the_next(dataset: Dataset) -> None:
-    command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
-    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, command=command) as bench:
-        run(bench, "SELECT 1", [])
-        before = bench.state()["processes"]
-        for sql in ("CREATE MACRO lower(x) AS 'poisoned'", "CREATE TABLE kept AS SELECT 1", "SET VARIABLE kept = 1"):
-            run(bench, sql, dataset.views)
-        assert rows(run(bench, "SELECT lower('A'), getvariable('kept')", [])) == [["a", None]]
-        for gone in ("kept", "orders"):
-            with pytest.raises(AgnesError):
-                run(bench, f"SELECT * FROM {gone}", [])
-        assert bench.state()["processes"] == before
-
-
 def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Workbench) -> None:
     run(small, "SELECT 1", [])
     os.kill(small.state()["processes"][0], signal.SIGKILL)
@@ -259,20 +228,6 @@ def test_a_late_kill_does_not_reach_the_next_callers_process(small: Workbench) -
     assert worker.alive
 
 
-def test_memory_is_measured_where_the_system_does_not_bound_it() -> None:
-    question = {"sql": "SELECT list(sha256(n::VARCHAR)) FROM range(90000000) t(n)", "tables": [], "cpu_s": 60}
-    with Workbench(pool_size=1, memory_bytes=2**30, threads=1) as roomy:
-        run(roomy, "SELECT 1", [])
-        worker = roomy._pool.workers()[0]
-        worker.wait_ready()
-        worker.confined["memory_limited"] = False
-        watch = Watch(worker, time.monotonic() + 20, 20.0, memory_bytes=8 * 2**20)
-        with pytest.raises(frames.ClosedError), watch.watching():
-            worker.ask(question | {"limit_rows": 1, "max_bytes": 1000}, lambda tables: [])
-    assert watch.reason is not None
-    assert watch.reason.kind == "query_out_of_memory"
-
-
 def test_a_process_is_replaced_after_its_last_query() -> None:
     with Workbench(pool_size=1, memory_bytes=128 * 2**20, threads=1) as bench:
         answers = [rows(run(bench, f"SELECT {number}", [])) for number in range(child.MAX_QUERIES + 5)]
@@ -288,137 +243,6 @@ def test_a_process_that_ended_while_idle_is_replaced_unasked(small: Workbench) -
     wait_until(lambda: small.state()["processes"] not in ([], first))
 
 
-def test_a_query_that_kept_much_memory_takes_nothing_from_the_next() -> None:
-    with Workbench(pool_size=1, memory_bytes=192 * 2**20, threads=1) as bench:
-        for _ in range(3):
-            heavy = run(bench, "SELECT len(list(n)) AS n FROM range(3000000) t(n)", [])
-            assert rows(heavy) == [[3_000_000]]
-
-
-def test_tables_of_one_duckdb_file_can_be_joined(bench: Workbench, dataset: Dataset) -> None:
-    """One file is opened once (P-92)."""
-    file = dataset.views[3].files()
-    views = [View(name, "duckdb_table", file, source_table=name) for name in ("customers", "payroll")]
-    assert rows(run(bench, "SELECT count(*) FROM customers, payroll", views)) == [[5]]
-
-
 def test_importing_the_workbench_loads_no_engine() -> None:
     program = "import sys, agnes_mcp.workbench; print([m for m in ('duckdb', 'pyarrow', 'psutil') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
-
-
-SERVER = """
-import sys, threading
-from agnes_mcp.calls import Call
-from agnes_mcp.workbench import Workbench
-bench = Workbench(pool_size=2, timeout_s=60)
-run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))
-run("SELECT 1")
-threading.Thread(target=run, args=("SELECT max(n) FROM range(1000000000000) t(n)",)).start()
-while len(bench.state()["processes"]) < 2: pass
-print(*bench.state()["processes"], flush=True)
-threading.Event().wait()
-"""
-
-
-def test_no_process_outlives_a_server_that_is_killed() -> None:
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    pids = [int(word) for word in server.stdout.readline().split()]
-    assert len(pids) == 2
-    server.kill()
-    server.wait(5)
-    server.stdout.close()
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-@LINUX
-def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "canary-environment")
-    with Workbench(pool_size=1) as bench, open(__file__, encoding="utf-8"):
-        run(bench, "SELECT 1", [])
-        process = psutil.Process(bench.state()["processes"][0])
-        assert set(process.environ()) <= {
-            "LC_ALL",
-            "TZ",
-            "MALLOC_ARENA_MAX",
-            "LD_LIBRARY_PATH",
-            "ARROW_DEFAULT_MEMORY_POOL",
-        }
-        assert not process.open_files()
-        assert process.cwd() == "/"
-        assert os.getsid(process.pid) == process.pid
-        assert process.net_connections() == []
-        interfaces = Path(f"/proc/{process.pid}/net/dev").read_text(encoding="ascii").splitlines()[2:]
-        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
-
-
-@LINUX
-def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
-    run(bench, "SELECT 1", [])
-    state = bench.state()
-    assert state["confined"] == {
-        "dies_with_server": True,
-        "no_network": True,
-        "no_writing": True,
-        "memory_limited": True,
-    }
-    limits = Path(f"/proc/{state['processes'][0]}/limits").read_text(encoding="ascii")
-    for limit in ("core file size", "file size"):
-        assert re.search(rf"^Max {limit} +0 +0 ", limits, re.MULTILINE)
-
-
-def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, dataset: Dataset) -> None:
-    listed: list[str] = []
-
-    def listing(view: View) -> Callable[[], list[str]]:
-        return lambda: [listed.append(view.name) or "", *view.files()][1:]  # type: ignore[func-returns-value]
-
-    views = [View(view.name, view.kind, listing(view), view.options, None, view.source_table) for view in dataset.views]
-    assert rows(run(bench, "SELECT count(*) FROM rates", views)) == [[2]]
-    assert listed == ["rates"]
-
-
-def test_files_that_cannot_be_listed_cost_no_later_caller_anything(small: Workbench) -> None:
-    def fail() -> list[str]:
-        raise AgnesError("table_unavailable", "The snapshot is damaged.", "Refresh it.")
-
-    with pytest.raises(AgnesError) as refused:
-        run(small, "SELECT * FROM t", [View("t", "parquet", fail)])
-    assert refused.value.message == "The snapshot is damaged."
-    assert rows(run(small, "SELECT 1", [], call=Call("query", "bob", timeout_s=5))) == [[1]]
-
-
-@LINUX
-def test_cpu_time_is_bounded_behind_the_deadline(small: Workbench) -> None:
-    run(small, "SELECT 1", [])
-    worker = small._pool.workers()[0]
-    question = {"sql": ENDLESS, "tables": [], "limit_rows": 1, "max_bytes": 1000, "cpu_s": 0}
-    with pytest.raises(frames.ClosedError):
-        worker.ask(question, lambda tables: [])
-    assert worker.reap() == -signal.SIGXCPU
-
-
-def test_columns_may_be_granted_one_by_one(bench: Workbench, dataset: Dataset) -> None:
-    view = dataset.views[0]
-    views = [View(view.name, view.kind, view.paths, columns=["id", "country"])]
-    assert run(bench, "SELECT * FROM orders LIMIT 1", views).schema.names == ["id", "country"]
-    with pytest.raises(AgnesError):
-        run(bench, "SELECT amount FROM orders", views)
-
-
-def test_names_and_paths_with_quotes_are_only_names_and_paths(bench: Workbench, tmp_path: Path) -> None:
-    folder = tmp_path / 'it\'s a "folder"'
-    folder.mkdir()
-    path = folder / "a'b.parquet"
-    escaped = str(path).replace("'", "''")
-    duckdb.execute(f'COPY (SELECT 1 AS "x""y") TO \'{escaped}\'')
-    views = [View('odd"name', "parquet", [str(path)], columns=['x"y'])]
-    assert rows(run(bench, 'SELECT "x""y" FROM "odd""name"', views)) == [[1]]

@@ -1,0 +1,134 @@
+"""What a process is denied, and what one query leaves to the next: nothing (P-96)."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from support.workbench_cases import Dataset, rows, run, wait_until
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.workbench import Workbench, frames
+from agnes_mcp.workbench.watch import Watch
+
+ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
+
+SERVER = """
+import sys, threading
+from agnes_mcp.calls import Call
+from agnes_mcp.workbench import Workbench
+bench = Workbench(pool_size=2, timeout_s=60)
+run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))
+run("SELECT 1")
+threading.Thread(target=run, args=("SELECT max(n) FROM range(1000000000000) t(n)",)).start()
+while len(bench.state()["processes"]) < 2: pass
+print(*bench.state()["processes"], flush=True)
+threading.Event().wait()
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@LINUX
+def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "canary-environment")
+    with Workbench(pool_size=1) as bench, open(__file__, encoding="utf-8"):
+        run(bench, "SELECT 1", [])
+        process = psutil.Process(bench.state()["processes"][0])
+        assert set(process.environ()) <= {
+            "LC_ALL",
+            "TZ",
+            "MALLOC_ARENA_MAX",
+            "LD_LIBRARY_PATH",
+            "ARROW_DEFAULT_MEMORY_POOL",
+        }
+        assert not process.open_files()
+        assert process.cwd() == "/"
+        assert os.getsid(process.pid) == process.pid
+        assert process.net_connections() == []
+        interfaces = Path(f"/proc/{process.pid}/net/dev").read_text(encoding="ascii").splitlines()[2:]
+        assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+
+
+@LINUX
+def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
+    run(bench, "SELECT 1", [])
+    state = bench.state()
+    assert state["confined"] == {
+        "dies_with_server": True,
+        "no_network": True,
+        "no_writing": True,
+        "memory_limited": True,
+    }
+    limits = Path(f"/proc/{state['processes'][0]}/limits").read_text(encoding="ascii")
+    for limit in ("core file size", "file size"):
+        assert re.search(rf"^Max {limit} +0 +0 ", limits, re.MULTILINE)
+
+
+@LINUX
+def test_cpu_time_is_bounded_behind_the_deadline(small: Workbench) -> None:
+    run(small, "SELECT 1", [])
+    worker = small._pool.workers()[0]
+    question = {"sql": ENDLESS, "tables": [], "limit_rows": 1, "max_bytes": 1000, "cpu_s": 0}
+    with pytest.raises(frames.ClosedError):
+        worker.ask(question, lambda tables: [])
+    assert worker.reap() == -signal.SIGXCPU
+
+
+def test_no_process_outlives_a_server_that_is_killed() -> None:
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    pids = [int(word) for word in server.stdout.readline().split()]
+    assert len(pids) == 2
+    server.kill()
+    server.wait(5)
+    server.stdout.close()
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_memory_is_measured_where_the_system_does_not_bound_it() -> None:
+    question = {"sql": "SELECT list(sha256(n::VARCHAR)) FROM range(90000000) t(n)", "tables": [], "cpu_s": 60}
+    with Workbench(pool_size=1, memory_bytes=2**30, threads=1) as roomy:
+        run(roomy, "SELECT 1", [])
+        worker = roomy._pool.workers()[0]
+        worker.wait_ready()
+        worker.confined["memory_limited"] = False
+        watch = Watch(worker, time.monotonic() + 20, 20.0, memory_bytes=8 * 2**20)
+        with pytest.raises(frames.ClosedError), watch.watching():
+            worker.ask(question | {"limit_rows": 1, "max_bytes": 1000}, lambda tables: [])
+    assert watch.reason is not None
+    assert watch.reason.kind == "query_out_of_memory"
+
+
+def test_a_query_that_kept_much_memory_takes_nothing_from_the_next() -> None:
+    with Workbench(pool_size=1, memory_bytes=192 * 2**20, threads=1) as bench:
+        for _ in range(3):
+            heavy = run(bench, "SELECT len(list(n)) AS n FROM range(3000000) t(n)", [])
+            assert rows(heavy) == [[3_000_000]]
+
+
+def test_nothing_of_one_query_is_there_for_the_next(dataset: Dataset) -> None:
+    command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
+    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, command=command) as bench:
+        run(bench, "SELECT 1", [])
+        before = bench.state()["processes"]
+        for sql in ("CREATE MACRO lower(x) AS 'poisoned'", "CREATE TABLE kept AS SELECT 1", "SET VARIABLE kept = 1"):
+            run(bench, sql, dataset.views)
+        assert rows(run(bench, "SELECT lower('A'), getvariable('kept')", [])) == [["a", None]]
+        for gone in ("kept", "orders"):
+            with pytest.raises(AgnesError):
+                run(bench, f"SELECT * FROM {gone}", [])
+        assert bench.state()["processes"] == before
