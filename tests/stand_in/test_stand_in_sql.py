@@ -17,8 +17,8 @@ from agnes_mcp.demo.bigquery import StandIn
 UTC = dt.UTC
 MOMENT = dt.datetime(2024, 3, 15, 10, 20, 30, 123456, tzinfo=UTC)
 SCHEMA = (
-    "i INT64, f FLOAT64, w FLOAT64, n NUMERIC, s STRING, y BYTES, o BOOL, d DATE, dt DATETIME, ts TIMESTAMP, tm TIME, j JSON, "
-    "a ARRAY<INT64>, st STRUCT<x INT64, z STRING>, ar ARRAY<STRUCT<k STRING, v INT64>>"
+    "i INT64, f FLOAT64, w FLOAT64, n NUMERIC, s STRING, y BYTES, o BOOL, d DATE, dt DATETIME, "
+    "ts TIMESTAMP, tm TIME, j JSON, a ARRAY<INT64>, st STRUCT<x INT64, z STRING>, ar ARRAY<STRUCT<k STRING, v INT64>>"
 )
 ROW = {
     "i": 7,
@@ -54,6 +54,10 @@ EXPRESSIONS: dict[str, tuple[str, Any]] = {
     "CAST('1.5' AS NUMERIC)": ("NUMERIC", Decimal("1.5")),
     "NUMERIC '1.123456789'": ("NUMERIC", Decimal("1.123456789")),
     "CAST(w AS STRING)": ("STRING", "5"),
+    "CAST(ts AS STRING) > '2024'": ("BOOLEAN", True),
+    "STRING(ts) > '2024'": ("BOOLEAN", True),
+    "CAST(NULL AS STRING)": ("STRING", None),
+    "CAST(i AS STRING)": ("STRING", "7"),
     "CAST(y AS STRING)": ("STRING", "ab"),
     "CAST('\\\\xff' AS BYTES)": ("BYTES", b"\\xff"),
     "'50%' LIKE r'50\\%'": ("BOOLEAN", True),

@@ -15,7 +15,9 @@ MACROS: tuple[str, ...] = (
     # DuckDB's own casts between text and bytes go by way of \x escapes
     "bq_bytes(a) AS CASE typeof(a) WHEN 'BLOB' THEN a::BLOB ELSE encode(a::VARCHAR) END",
     "bq_float_text(a) AS CASE WHEN a = trunc(a) AND abs(a) < 1e15 THEN a::BIGINT::VARCHAR ELSE a::VARCHAR END",
-    "bq_string(a) AS CASE typeof(a) WHEN 'JSON' THEN json_extract_string(a::JSON, '$') ELSE a::VARCHAR END",
+    # the empty text keeps DuckDB from comparing a timestamp's text as a timestamp, which answers NULL
+    "bq_text(a) AS a::VARCHAR || ''",
+    "bq_string(a) AS CASE typeof(a) WHEN 'JSON' THEN json_extract_string(a::JSON, '$') ELSE a::VARCHAR || '' END",
     "bq_json_type(a) AS CASE json_type(a) WHEN 'VARCHAR' THEN 'string' WHEN 'UBIGINT' THEN 'number' "
     "WHEN 'BIGINT' THEN 'number' WHEN 'DOUBLE' THEN 'number' ELSE lower(json_type(a)) END",
     "bq_element(a, i) AS CASE WHEN i < 0 OR i >= len(a) "
@@ -49,6 +51,11 @@ _PARTS = {
 }
 
 
+_CASTS = {
+    exp.DataType.Type.VARBINARY: "BQ_BYTES",
+    exp.DataType.Type.BINARY: "BQ_BYTES",
+    exp.DataType.Type.TEXT: "BQ_TEXT",
+}
 #: Weeks are counted from the first such day of the year; the days before it are week 0.
 _WEEKDAYS = ("SUNDAY", "MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY")
 _WEEK = "CAST((extract('doy' FROM {0}) + 6 - ((extract('dow' FROM {0}) + 7 - %d) %% 7)) // 7 AS BIGINT)"
@@ -153,8 +160,10 @@ def _escaping(node: exp.Expr) -> exp.Expr:
 
 
 def _cast(node: exp.Expr) -> exp.Expr:
-    is_bytes = node.args["to"].this in (exp.DataType.Type.BINARY, exp.DataType.Type.VARBINARY)
-    return exp.func("BQ_BYTES", node.this.copy()) if is_bytes and not isinstance(node.this, exp.Null) else node
+    macro = _CASTS.get(node.args["to"].this)
+    if macro is None or isinstance(node.this, exp.Null | exp.Literal) and macro == "BQ_TEXT":
+        return node
+    return exp.func(macro, node.this.copy())
 
 
 def _tried(template: str) -> Callable[[exp.Expr], exp.Expr]:
