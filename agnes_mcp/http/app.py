@@ -14,7 +14,7 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from pydantic import AnyHttpUrl
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -32,6 +32,9 @@ from agnes_mcp.http.probes import figures, healthz, readiness
 from agnes_mcp.http.sse import MESSAGES_PATH, SseEndpoint
 from agnes_mcp.reloading import AccessFile
 from agnes_mcp.server import AgnesServer, build_server
+
+#: An issuer is compared letter by letter, so that no slash may be put at its end.
+_AS_WRITTEN = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
 
 
 @dataclass(frozen=True)
@@ -142,5 +145,5 @@ def _resource_metadata(settings: Settings, resource: AnyHttpUrl) -> list[Route]:
     if oidc is None:
         return []
     return create_protected_resource_routes(
-        resource_url=resource, authorization_servers=[AnyHttpUrl(oidc.issuer)], resource_name="Agnes"
+        resource_url=resource, authorization_servers=[_AS_WRITTEN.validate_python(oidc.issuer)], resource_name="Agnes"
     )
