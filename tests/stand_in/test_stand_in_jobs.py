@@ -111,6 +111,15 @@ def test_a_cancelled_job_stops_computing(bq: StandIn, client: Client) -> None:
     assert client.query_and_wait("SELECT COUNT(*) AS n FROM my_dataset.many").total_rows == 1
 
 
+@pytest.mark.parametrize(("bills", "billed"), [(False, 0), (True, 10 * 1024 * 1024)])
+def test_a_cancelled_job_may_be_billed(bq: StandIn, client: Client, bills: bool, billed: int) -> None:
+    bq.bills_cancelled = bills
+    bq.faults.add(Fault("job", stuck=True))
+    job = client.query("SELECT id FROM my_dataset.things", job_config=run_without_cache())
+    job.cancel()
+    assert await_state(client, job, "DONE").total_bytes_billed == billed
+
+
 def test_cancelling_a_finished_job_changes_nothing(client: Client) -> None:
     job = client.query("SELECT 1")
     job.result()

@@ -22,6 +22,7 @@ Google's own clients speak to it, unmodified but for their endpoints:
         bq.query_jobs()                    # the query jobs that really ran (dry runs are none)
         bq.tokens.accept("token-1"); bq.tokens.expire("token-1"); bq.tokens.seen   # with StandIn(require_token=True)
         bq.job_latency_s = 0.5             # every job stays RUNNING at least so long, cancellable
+        bq.bills_cancelled = True          # a job cancelled while it ran is billed in full, as BigQuery may do
 
 `bq.api_endpoint` is `http://127.0.0.1:<port>`, `bq.grpc_target` is `127.0.0.1:<port>` (plaintext unless a certificate
 was given). Method names in faults and the request log: `datasets.list/get`, `tables.list/get`, `tabledata.list`,

@@ -161,7 +161,7 @@ def _escaping(node: exp.Expr) -> exp.Expr:
 
 def _cast(node: exp.Expr) -> exp.Expr:
     macro = _CASTS.get(node.args["to"].this)
-    if macro is None or isinstance(node.this, exp.Null | exp.Literal) and macro == "BQ_TEXT":
+    if macro is None or (isinstance(node.this, exp.Null | exp.Literal) and macro == "BQ_TEXT"):
         return node
     return exp.func(macro, node.this.copy())
 

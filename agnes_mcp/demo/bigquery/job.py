@@ -38,6 +38,7 @@ class Job:
         self.done = threading.Event()
         self.cancelled = threading.Event()
         self.latency_s = 0.0
+        self.bills_cancelled = False
         self._began = time.monotonic()
 
     @property
@@ -60,8 +61,10 @@ class Job:
 
     @property
     def bytes_billed(self) -> int:
-        """Nothing for a cached or refused job; a job that was cancelled or failed while it ran is not billed either."""
-        if self.cache_hit or self.analysis is None or self.error is not None:
+        """Nothing for a cached, refused or failed job; of a cancelled one all or nothing, as `bills_cancelled` says."""
+        if self.cache_hit or self.analysis is None:
+            return 0
+        if self.error is not None and not (self.bills_cancelled and self.error is STOPPED):
             return 0
         return self.analysis.bytes_billed
 

@@ -20,10 +20,11 @@ from agnes_mcp.demo.bigquery.tables import Dataset, Table
 
 
 class Jobs:
-    """`latency_s` is how long every job stays RUNNING at least."""
+    """`latency_s` is how long every job stays RUNNING at least; `bills_cancelled` bills a cancelled one in full."""
 
     def __init__(self, catalog: Catalog, store: Store, faults: Faults) -> None:
         self.latency_s = 0.0
+        self.bills_cancelled = False
         self._catalog = catalog
         self._store = store
         self._faults = faults
@@ -81,7 +82,7 @@ class Jobs:
             job.query["destinationTable"] = found.reference
         else:
             job.query["destinationTable"] = self._destination(job)
-        job.latency_s = self.latency_s
+        job.latency_s, job.bills_cancelled = self.latency_s, self.bills_cancelled
         fault = self._faults.take("job", job.id)
         threading.Thread(target=self._run, args=(job, fault, key), name=f"job {job.id}", daemon=True).start()
 

@@ -91,6 +91,15 @@ class StandIn:
         self._jobs.latency_s = seconds
 
     @property
+    def bills_cancelled(self) -> bool:
+        """Whether a job that was cancelled while it ran is billed in full, as BigQuery may do, or not at all."""
+        return self._jobs.bills_cancelled
+
+    @bills_cancelled.setter
+    def bills_cancelled(self, billed: bool) -> None:
+        self._jobs.bills_cancelled = billed
+
+    @property
     def max_streams(self) -> int:
         """The most streams a read session is given."""
         return self._storage.max_streams
