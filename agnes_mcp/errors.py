@@ -146,5 +146,5 @@ def nearest(name: str, known: list[str], count: int = 3) -> list[str]:
     import difflib
 
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
-    close = difflib.get_close_matches(name.casefold()[:200], list(folded), n=count, cutoff=0.5)
+    close = difflib.get_close_matches(name.casefold()[:200], list(folded), n=count, cutoff=0.6)
     return [folded[match] for match in close]

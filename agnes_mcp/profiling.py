@@ -53,7 +53,7 @@ def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect)
                 "max": exp.Max(this=value.copy()),
             }
         outputs += [exp.alias_(e, f"{name}_{index}", quoted=True) for name, e in figures.items()]
-    sql = select_from(outputs, relation).sql(dialect=dialect, comments=False)
+    sql = select_from(outputs, relation.apart_from(schema)).sql(dialect=dialect, comments=False)
     names = [column.name for column in profiled_columns(schema)]
     return Statement(sql=sql, dialect=dialect, columns=[o.alias for o in outputs], source_columns=names)
 

@@ -26,6 +26,16 @@ class Relation(NamedTuple):
     catalog: str
     schema: str
     name: str
+    alias: str = ""
+
+    def apart_from(self, schema: TableSchema) -> Relation:
+        """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
+        table's `id` and not as the field of its column `orders`."""
+        taken = {column.name.casefold() for column in schema.columns}
+        if self.name.casefold() not in taken:
+            return self
+        free = next(alias for alias in (f"t{n}" for n in range(len(taken) + 1)) if alias not in taken)
+        return self._replace(alias=free)
 
 
 class _Output(NamedTuple):
@@ -51,7 +61,9 @@ def build_statement(
     predicate_sql = _predicate(request.where, schema, dialect) if request.where else ""
     orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
     limit = None if request.limit is None else request.limit + int(one_more)
-    sql = _render(outputs, relation, predicate_sql, len(request.group_by or []), orders, limit, dialect)
+    sql = _render(
+        outputs, relation.apart_from(schema), predicate_sql, len(request.group_by or []), orders, limit, dialect
+    )
     sources = [output.source for output in outputs if output.source]
     return Statement(
         sql=sql,
@@ -245,7 +257,13 @@ def identifier_path(path: list[str]) -> exp.Expression:
 
 def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
     """SELECT these expressions FROM that one table."""
-    table = exp.table_(relation.name, db=relation.schema or None, catalog=relation.catalog or None, quoted=True)
+    table = exp.table_(
+        relation.name,
+        db=relation.schema or None,
+        catalog=relation.catalog or None,
+        quoted=True,
+        alias=exp.to_identifier(relation.alias, quoted=True) if relation.alias else None,
+    )
     return exp.select(*outputs).from_(table)
 
 

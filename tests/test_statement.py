@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.instances import ME, settings_of, table
+from support.instances import ME, settings_of, table, write
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
@@ -238,3 +238,16 @@ def test_statements_for_bigquery_are_google_sql(googlesql: Any, name: str) -> No
 @pytest.mark.parametrize(("request_", "sql"), RENDERED, ids=[str(n) for n in range(len(RENDERED))])
 def test_the_recorded_statements_are_google_sql(googlesql: Any, request_: dict[str, Any], sql: str) -> None:
     googlesql(build(**request_).sql)
+
+
+@pytest.mark.anyio
+async def test_a_record_column_with_the_tables_own_name_is_read_as_the_column(tmp_path: Path) -> None:
+    """`orders.id` is the field of the column `orders`, not the column `id` of the table."""
+    path = write(tmp_path, "orders.parquet", "SELECT {'id': i} AS orders, i * 100 AS id FROM range(10) AS r(i)")
+    async with Gateway(settings_of(tmp_path / "data", [table("orders", path)])) as gateway:
+        request = ScanRequest(table_id="orders", select=["orders.id", "id"], where="orders.id = 5")
+        answer = await gateway.scan(ME, request)
+        described = await gateway.describe(ME, "orders", profile=True)
+    assert answer.rows == [[5, 500]]
+    assert described.profile is not None
+    assert described.profile.columns[1].max == 900

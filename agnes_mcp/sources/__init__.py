@@ -17,8 +17,11 @@ class Reading(Protocol):
     """One running read. Iterating gives record batches and raises rather than end early; `receipt` is exact once the
     iteration has ended, and is what is known so far when it has not."""
 
-    schema: pa.Schema
-    receipt: Receipt
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def receipt(self) -> Receipt: ...
 
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 

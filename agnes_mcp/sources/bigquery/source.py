@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
@@ -74,7 +74,7 @@ class BigQuerySource:
         with self._asking(table, call) as (parts, path, attempts):
             reading = self._reading(parts, path, attempts, schema, statement, price)
             try:
-                yield cast("Reading", reading)  # the protocol's attributes are read-only properties here
+                yield reading
             finally:
                 reading.close()
 
