@@ -34,7 +34,7 @@ def test_a_sound_instance_is_found_sound(tmp_path: Path) -> None:
 def test_what_cannot_be_served_is_named_with_the_next_step(tmp_path: Path) -> None:
     """A damaged file and a BigQuery that cannot be reached; the rest is still examined."""
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not a table PAR1")
-    remote = {"id": "sessions", "source_type": "bigquery", "bucket": "my_dataset"}
+    remote: dict[str, object] = {"id": "sessions", "source_type": "bigquery", "bucket": "my_dataset"}
     bigquery = {"project": "my-project", "api_endpoint": "http://127.0.0.1:9", "auth": "metadata"}
     found = run_doctor(
         tmp_path, [table("broken", tmp_path / "broken.parquet"), remote], data_source={"bigquery": bigquery}
