@@ -134,9 +134,13 @@ def test_the_server_refuses_to_start_where_strangers_could_call(
         access["oidc"] = {"issuer": "https://id.example.com", "audience": "a", "jwks_uri": "https://id.example.com/k"}
     server = {"public_url": sections["public_url"]} if "public_url" in sections else {}
     settings = Settings.model_validate({"data_dir": str(tmp_path), "access": access, "server": server})
-    with pytest.raises(ConfigError, match=named) as refusal:
+
+    def start() -> None:
         check_exposure(settings, host)
         listen(host, 0)
+
+    with pytest.raises(ConfigError, match=named) as refusal:
+        start()
     assert refusal.value.exit_code == 2
 
 
