@@ -85,6 +85,7 @@ class RowsAnswer(Model):
     row_count: int
     truncated: bool = Field(description="True when there are more rows than these")
     cut_cells: int = Field(default=0, description="Cells whose text was cut to fit")
+    columns_cut: int = Field(default=0, description="Columns left out because the answer would be too long")
     bytes_billed: int = 0
     cost_usd: float = 0.0
     note: str | None = None
@@ -92,7 +93,6 @@ class RowsAnswer(Model):
 
 class SampleAnswer(RowsAnswer):
     table_id: str
-    columns_cut: int = 0
 
 
 class ColumnProfile(Model):

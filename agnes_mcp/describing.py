@@ -12,6 +12,7 @@ from agnes_mcp.answers import DescribeAnswer, ProfileAnswer, SampleAnswer
 from agnes_mcp.discovery import Discovery
 from agnes_mcp.engine import Admitted, Engine, Priced
 from agnes_mcp.models import ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.presenting import fit_profile
 from agnes_mcp.pricing import cost_usd
 from agnes_mcp.profiling import (
     figures_statement,
@@ -22,12 +23,14 @@ from agnes_mcp.profiling import (
     worth_counting,
 )
 from agnes_mcp.scanning import Scanning
+from agnes_mcp.shaping import compact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: How one answer's characters are shared: schema, sample, and with a profile the rest.
-_SCHEMA_SHARE, _SAMPLE_SHARE = 0.5, 0.3
+_SCHEMA_SHARE, _SAMPLE_SHARE = 0.4, 0.3
+_OVERHEAD_CHARS = 100
 
 
 class Describing:
@@ -41,6 +44,9 @@ class Describing:
         schema = await self._discovery.schema(admitted, table_id, int(whole * _SCHEMA_SHARE))
         sample = await self.sample(admitted, table_id, n, None, int(whole * _SAMPLE_SHARE))
         figures = await self._profile(admitted, table_id) if profile else None
+        if figures is not None:
+            taken = len(compact(schema.model_dump(mode="json"))) + len(compact(sample.model_dump(mode="json")))
+            fit_profile(figures, whole - taken - _OVERHEAD_CHARS)
         return DescribeAnswer.model_validate({"schema": schema, "sample": sample, "profile": figures})
 
     async def sample(
@@ -62,6 +68,8 @@ class Describing:
             truncated=len(rows) < outcome.rows_read,
             bytes_billed=outcome.receipt.bytes_billed,
             cost_usd=self._usd(outcome.receipt.bytes_billed),
+            cut_cells=outcome.shaper.cut_cells if outcome.shaper else 0,
+            columns_cut=outcome.columns_cut,
             note="This is not a base table, so its sample was a billed scan.",
         )
 

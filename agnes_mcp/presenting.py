@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from agnes_mcp.answers import AnsweredColumn, SampleAnswer, SchemaAnswer
+from agnes_mcp.answers import AnsweredColumn, ProfileAnswer, SampleAnswer, SchemaAnswer
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.hints import DIALECT_HINTS
 from agnes_mcp.models import Column, Table, TableSchema
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_COLUMN_DESCRIPTION_CHARS = 1_000
+_SAMPLE_OVERHEAD_CHARS = 500
+_PROFILE_OVERHEAD_CHARS = 150
 
 
 def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> SchemaAnswer:
@@ -69,34 +71,45 @@ def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
 
 def sample_answer(table: Table, rows: pa.Table, budget_chars: int) -> SampleAnswer:
     """Rows within the budget: whole rows, and of a very wide table its first columns."""
-    from agnes_mcp.shaping import RowShaper
+    from agnes_mcp.shaping import RowShaper, frame_columns
 
-    names, kinds = list(rows.schema.names), [str(kind) for kind in rows.schema.types]
-    shown = _columns_that_fit(names, kinds, budget_chars // 2)
-    shaper = RowShaper(shown, budget_chars // 2 if shown < len(names) else budget_chars - 1_000)
-    for batch in rows.select(names[:shown]).to_batches():
+    kinds = [str(kind) for kind in rows.schema.types]
+    frame = frame_columns(list(rows.schema.names), kinds, budget_chars - _SAMPLE_OVERHEAD_CHARS)
+    shaper = RowShaper(len(frame.columns), frame.cell_chars)
+    for batch in rows.to_batches():
         shaper.add(batch)
-    cut = len(names) - shown
     return SampleAnswer(
         table_id=table.id,
-        columns=names[:shown],
-        types=kinds[:shown],
+        columns=frame.columns,
+        types=frame.types,
         rows=shaper.rows,
         row_count=len(shaper.rows),
         truncated=shaper.full,
         cut_cells=shaper.cut_cells,
-        columns_cut=cut,
-        note=f"{cut} columns are left out. Name the ones you want in select." if cut else None,
+        columns_cut=frame.columns_cut,
+        note=note_cut_columns(frame.columns_cut),
     )
 
 
-def _columns_that_fit(names: list[str], kinds: list[str], budget_chars: int) -> int:
-    used = 0
-    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        used += len(name) + len(kind) + 30  # its heading, and a short value
-        if used > budget_chars:
-            return max(1, index)
-    return len(names)
+def note_cut_columns(cut: int) -> str | None:
+    """What to say of columns that an answer had no room for."""
+    return f"{cut} columns are left out. Name the ones you want in select." if cut else None
+
+
+def fit_profile(profile: ProfileAnswer, budget_chars: int) -> None:
+    """Make a profile fit: of a wide table the most frequent values go first, then columns from the end."""
+    if len(compact(profile.model_dump(mode="json"))) > budget_chars:
+        for column in profile.columns:
+            column.top_values = []
+    left = budget_chars - _PROFILE_OVERHEAD_CHARS
+    shown = 0
+    for column in profile.columns:
+        left -= len(compact(column.model_dump(mode="json"))) + 1
+        if left < 0:
+            break
+        shown += 1
+    profile.columns_cut += len(profile.columns) - shown
+    profile.columns = profile.columns[:shown]
 
 
 def _answered(column: Column) -> AnsweredColumn:

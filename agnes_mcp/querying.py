@@ -12,7 +12,7 @@ from agnes_mcp.answers import QueryAnswer
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Snapshot, Table
-from agnes_mcp.shaping import RowShaper
+from agnes_mcp.shaping import RowShaper, frame_columns
 from agnes_mcp.workbench.views import View
 
 if TYPE_CHECKING:
@@ -86,22 +86,22 @@ class Querying:
         )
 
     def _answer(self, result: Result, limit: int, snapshots: list[Snapshot]) -> QueryAnswer:
-        names = list(result.schema.names)
         budget = self._engine.settings.api.max_result_chars - _OVERHEAD_CHARS
-        budget -= sum(len(name) + len(kind) + 6 for name, kind in zip(names, result.types, strict=True))
-        shaper = RowShaper(len(names), budget, limit)
+        frame = frame_columns(list(result.schema.names), result.types, budget)
+        shaper = RowShaper(len(frame.columns), frame.cell_chars, limit)
         for batch in result.batches:
             shaper.add(batch)
         cut = {"rows": "limit", "bytes": "result_bytes"}.get(result.cut_by)
-        truncated_by = shaper.truncated_by or cut
+        truncated_by = shaper.truncated_by or cut or ("answer_size" if frame.columns_cut else None)
         return QueryAnswer(
-            columns=names,
-            types=result.types,
+            columns=frame.columns,
+            types=frame.types,
             rows=shaper.rows,
             row_count=len(shaper.rows),
             truncated=truncated_by is not None,
             truncated_by=truncated_by,
             cut_cells=shaper.cut_cells,
+            columns_cut=frame.columns_cut,
             tables=result.tables,
             elapsed_s=round(result.elapsed_s, 4),
             warnings=_stale_warnings(result.tables, snapshots),

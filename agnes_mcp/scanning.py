@@ -15,12 +15,13 @@ from agnes_mcp.engine import Admitted, Engine, Priced
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.keeping import find_covering, first_rows, keep_scan
 from agnes_mcp.models import QuotaLeft, Receipt, ScanRequest
+from agnes_mcp.presenting import note_cut_columns
 from agnes_mcp.pricing import advise, cost_usd, guess_result, judge
+from agnes_mcp.shaping import MAX_SQL_CHARS, RowShaper, clip, compact, frame_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.shaping import RowShaper
     from agnes_mcp.sources import Reading
 
 # What an answer says beside its rows: the statement, the quota, the names of its fields.
@@ -33,6 +34,7 @@ class Outcome:
 
     columns: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
+    columns_cut: int = 0
     shaper: RowShaper | None = None
     rows_read: int = 0
     bytes_read: int = 0
@@ -61,7 +63,7 @@ class Scanning:
             bq_cost_estimate_usd=cost_usd(priced.price.scan_bytes, scan.bq_cost_per_tb_usd),
             reserve_bytes=priced.price.reserve_bytes,
             path=priced.price.path,
-            sql=priced.statement.sql,
+            sql=clip(priced.statement.sql, MAX_SQL_CHARS),
             quota=left,
             verdict=verdict,
             covered_by=covered,
@@ -106,7 +108,7 @@ class Scanning:
         `keep`: rows that do not fit the answer go into a snapshot, because they are paid for.
         """
         outcome = Outcome()
-        budget = budget_chars - ANSWER_OVERHEAD_CHARS - len(priced.statement.sql)
+        budget = budget_chars - ANSWER_OVERHEAD_CHARS - len(compact(clip(priced.statement.sql, MAX_SQL_CHARS)))
         with self.reserved(admitted, priced, outcome):
             await self._engine.workers.run(admitted.call, lambda: self._read(admitted, priced, outcome, budget, keep))
         admitted.line.actual_result_rows = outcome.rows_read
@@ -179,13 +181,11 @@ class Scanning:
 
     def _read(self, admitted: Admitted, priced: Priced, outcome: Outcome, budget_chars: int, keep: bool) -> None:
         """In a worker thread: pull batches until the answer is full; then, to keep them, all that are left."""
-        from agnes_mcp.shaping import RowShaper
-
         with self.opened(admitted, priced, outcome) as reading:
-            outcome.columns = list(reading.schema.names)
-            outcome.types = [str(kind) for kind in reading.schema.types]
-            names = sum(len(name) + len(kind) + 6 for name, kind in zip(outcome.columns, outcome.types, strict=True))
-            shaper = outcome.shaper = RowShaper(len(outcome.columns), budget_chars - names, priced.request.limit)
+            kinds = [str(kind) for kind in reading.schema.types]
+            frame = frame_columns(list(reading.schema.names), kinds, budget_chars)
+            outcome.columns, outcome.types, outcome.columns_cut = frame.columns, frame.types, frame.columns_cut
+            shaper = outcome.shaper = RowShaper(len(frame.columns), frame.cell_chars, priced.request.limit)
             batches, seen = iter(reading), []
             for batch in batches:
                 self._count(outcome, batch)
@@ -194,7 +194,9 @@ class Scanning:
                 if shaper.full or outcome.truncated_by:
                     break
             outcome.truncated_by = outcome.truncated_by or shaper.truncated_by
-            if keep and shaper.truncated_by == "answer_size":
+            if frame.columns_cut:
+                outcome.truncated_by = outcome.truncated_by or "answer_size"
+            if keep and (shaper.truncated_by == "answer_size" or frame.columns_cut):
                 rest = self._counted(outcome, batches)
                 outcome.snapshot = keep_scan(
                     self._engine,
@@ -230,10 +232,11 @@ class Scanning:
             truncated=outcome.truncated_by is not None,
             truncated_by=outcome.truncated_by,
             cut_cells=shaper.cut_cells if shaper else 0,
+            columns_cut=outcome.columns_cut,
             bytes_billed=billed,
             cost_usd=cost_usd(billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0,
             job_id=outcome.receipt.job_id,
-            sql=priced.statement.sql,
+            sql=clip(priced.statement.sql, MAX_SQL_CHARS),
             snapshot=outcome.snapshot,
             quota=self.quota_left(admitted),
             note=_note_of(outcome),
@@ -254,11 +257,13 @@ def _note_request(admitted: Admitted, request: ScanRequest) -> None:
 
 def _note_of(outcome: Outcome) -> str | None:
     """What was cut and what to do about it."""
-    if outcome.snapshot:
-        return f"More rows matched than fit one answer. All are in the snapshot {outcome.snapshot}: query it, free."
     notes = {
         "limit": "There are more rows than the limit. Aggregate with group_by and aggregates, or narrow the WHERE.",
         "answer_size": "More rows matched than fit one answer. Aggregate, narrow the WHERE, or select fewer columns.",
         "result_bytes": "The result passed max_result_bytes and was cut. Select fewer columns or aggregate.",
     }
-    return notes.get(outcome.truncated_by or "")
+    cut = note_cut_columns(outcome.columns_cut)
+    rows = None if cut and outcome.truncated_by == "answer_size" else notes.get(outcome.truncated_by or "")
+    if outcome.snapshot:
+        rows = f"More matched than fits one answer. All is in the snapshot {outcome.snapshot}: query it, free."
+    return " ".join(said for said in (cut, rows) if said) or None
