@@ -22,8 +22,14 @@ from mcp.server.mcpserver.prompts.base import PromptArgument
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.runner import serve_dual_era_loop, serve_loop
 from mcp.server.stdio import stdio_server
-from mcp.server.subscriptions import ResourcesListChanged
-from mcp.types import CallToolResult, GetPromptResult, InputRequiredResult, ToolAnnotations
+from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
+from mcp.types import (
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    SubscriptionsListenRequestParams,
+    ToolAnnotations,
+)
 from pydantic import AnyUrl, ConfigDict, ValidationError
 
 from agnes_mcp import __version__
@@ -91,6 +97,8 @@ class AgnesServer(MCPServer[Serving]):
         )  # fmt: skip
         self.serving = serving
         low = self._lowlevel_server
+        self._listening = ListenHandler(self.announcements)
+        low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listening)
         changing = NotificationOptions(resources_changed=True)
         low.create_initialization_options = partial(low.create_initialization_options, changing)  # type: ignore[method-assign]
 
@@ -107,6 +115,10 @@ class AgnesServer(MCPServer[Serving]):
         if self._tool_manager.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._tool_manager._tools[tool.name] = tool
+
+    def end_streams(self) -> None:
+        """Let the streams of change events end, each with its last word."""
+        self._listening.close()
 
     @property
     def tool_names(self) -> list[str]:

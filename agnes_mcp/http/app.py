@@ -116,6 +116,7 @@ def build_app(
         lifespan=run_sessions,
     )
     app.router.redirect_slashes = False
+    app.state.end_streams = server.end_streams
     return app
 
 

@@ -103,4 +103,5 @@ class _Server(uvicorn.Server):
         self._app.state.stopping = True
         AppStatus.should_exit = True
         await self._gateway.stop_calls(STOP_CALLS_WITHIN_S)
+        self._app.state.end_streams()
         await super().shutdown(sockets)
