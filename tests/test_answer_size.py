@@ -23,7 +23,7 @@ TABLES = {
     # columns, names of ordinary and of the greatest length
     "wide": f"SELECT {', '.join(f'i AS column_{n}' for n in range(WIDE))} FROM range(30) AS r(i)",
     "wide_text": f"SELECT {', '.join(f'''repeat('ab', 100) AS c{n}''' for n in range(WIDE))} FROM range(30)",
-    "wide_names": f"""SELECT {', '.join(f'i AS "{n:04}{"x" * 250}"' for n in range(WIDE))} FROM range(30) AS r(i)""",
+    "wide_names": f"""SELECT {', '.join(f'i AS "{n:04}{"x" * 250}"' for n in range(300))} FROM range(30) AS r(i)""",
     # cells
     "long_text": "SELECT i AS id, repeat('é\"', 500000) AS note FROM range(8) AS r(i)",
     "long_escapes": "SELECT repeat(chr(1), 1000000) AS note FROM range(4)",
@@ -60,19 +60,18 @@ CALLS: dict[str, Ask] = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("ask", CALLS.values(), ids=CALLS.keys())
 @pytest.mark.parametrize("chars", [40_000, 8_000])
-async def test_every_answer_fits(settings: Settings, name: str, ask: Ask, chars: int) -> None:
+async def test_every_answer_fits(settings: Settings, name: str, chars: int) -> None:
     """P-137."""
     settings.api.max_result_chars = chars
     async with Gateway(settings) as gateway:
-        body = (await ask(gateway, name)).model_dump(mode="json")
-    assert len(compact(body)) <= chars
+        sizes = {call: len(compact((await ask(gateway, name)).model_dump(mode="json"))) for call, ask in CALLS.items()}
+    assert {call: size for call, size in sizes.items() if size > chars} == {}
 
 
 async def test_what_was_left_out_is_said(gateway: Gateway) -> None:
     schema = await gateway.schema(ME, "wide_names")
-    assert schema.columns_cut == WIDE - len(schema.columns) > 0
+    assert schema.columns_cut == 300 - len(schema.columns) > 0
     assert str(schema.columns_cut) in (schema.note or "")
     sample = await gateway.sample(ME, "wide", 5)
     assert sample.columns_cut == WIDE - len(sample.columns) > 0

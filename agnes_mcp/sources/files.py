@@ -14,6 +14,10 @@ _DUCKDB_SUFFIXES = (".duckdb", ".db", ".ddb")
 _CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst")
 
 
+#: Path, time of change in ns and bytes of each file: equal while nothing has changed.
+Signature = tuple[tuple[str, int, int], ...]
+
+
 class Files(NamedTuple):
     """What a table's `path` stands for just now. `kind` is parquet, csv or duckdb."""
 
@@ -22,7 +26,7 @@ class Files(NamedTuple):
     size_bytes: int
     modified: datetime
     hive: bool
-    signature: tuple[tuple[str, int, int], ...]
+    signature: Signature
 
 
 def find_files(table: Table) -> Files:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Partition, Price, Receipt, Statement, Table, TableSchema
+from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
 from agnes_mcp.sources.duckdb_types import columns_of, loses_in_arrow, safe_type
-from agnes_mcp.sources.files import Files, find_files, hive_keys, literal, quote, read_function
+from agnes_mcp.sources.files import Files, Signature, find_files, hive_keys, literal, quote, read_function
 from agnes_mcp.warehouse import Warehouse, as_duckdb_error, unavailable
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class LocalSource:
         self._views: dict[str, tuple[int, Files]] = {}
         self._attached: dict[str, _Attached] = {}
         self._attachments = 0
+        self._columns: dict[str, tuple[Signature, dict[str, Column]]] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         files = find_files(table)
@@ -77,8 +78,9 @@ class LocalSource:
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> Iterator[LocalReading]:
         with self._cursor(table, call) as cursor:
-            self._ensure_view(cursor, table, find_files(table))
-            self._refuse_change(cursor, table, schema)
+            files = find_files(table)
+            self._ensure_view(cursor, table, files)
+            self._refuse_change(cursor, table, files, schema)
             reader = cursor.execute(_lossless(cursor, statement.sql)).to_arrow_reader(BATCH_ROWS)
             yield LocalReading(reader, call, lambda error: self._warehouse.explain(as_duckdb_error(error), call))
 
@@ -121,9 +123,20 @@ class LocalSource:
         self._attached[key] = _Attached(self._warehouse.generation, files, alias)
         return alias
 
-    def _refuse_change(self, cursor: duckdb.DuckDBPyConnection, table: Table, schema: TableSchema) -> None:
+    def _columns_now(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> dict[str, Column]:
+        """The columns of these very files; to ask DuckDB again for each statement of a profile would take longer."""
+        known = self._columns.get(table.id)
+        if known is not None and known[0] == files.signature:
+            return known[1]
         cursor.execute(f"SELECT * FROM {quote(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
         now = {c.name: c for c in columns_of(cursor.description or [])}
+        self._columns[table.id] = (files.signature, now)
+        return now
+
+    def _refuse_change(
+        self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, schema: TableSchema
+    ) -> None:
+        now = self._columns_now(cursor, table, files)
         changed = [c.name for c in schema.columns if now.get(c.name) != c]
         if changed:
             raise AgnesError(
