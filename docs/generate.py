@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from blocks import audit, commands, predicates, queries, server, settings, values
+from blocks import audit, commands, predicates, queries, rooms, server, settings, values
 
 FOLDER = Path(__file__).parent
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -31,6 +31,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "query: limits": queries.sizes,
     "audit: fields": audit.fields,
     "audit: rotation": audit.rotation,
+    "rooms": rooms.rooms,
     "values: duckdb": values.duckdb_values,
     "values: bigquery": values.bigquery_values,
 }

@@ -51,7 +51,7 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
     if isinstance(parameter.default, Enum):
         spelled += ": " + ", ".join(code(str(choice.value)) for choice in type(parameter.default))
     default = getattr(parameter.default, "value", parameter.default)
-    shown = "" if default is None or callable(default) or parameter.required else literal(default).replace("\"", "")
+    shown = "" if default is None or callable(default) or parameter.required else literal(default).replace('"', "")
     return spelled, "needed" if parameter.required else shown, str(getattr(parameter, "help", None) or "")
 
 
