@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from agnes_mcp.models import Model
 
 logger = logging.getLogger(__name__)
@@ -74,7 +72,7 @@ class Audit:
         try:
             with self._lock:
                 self._append(record.encode("ascii"))
-        except (OSError, Timeout) as error:
+        except OSError as error:  # a lock that is not free in time is a TimeoutError
             self.failures += 1
             logger.error("audit line not written: %s (%d so far)", type(error).__name__, self.failures)
 
@@ -100,6 +98,8 @@ class Audit:
         with suppress(FileNotFoundError):
             if self._path.stat().st_size < self._rotate_at_bytes:
                 return
+            from filelock import FileLock
+
             with FileLock(self._folder / ".rotate.lock", timeout=LOCK_WAIT_S):
                 if self._path.stat().st_size >= self._rotate_at_bytes:  # another process may have been faster
                     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")

@@ -8,7 +8,6 @@ from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -40,7 +39,7 @@ def load_settings(path: Path | None) -> Settings:
     Raises `ConfigError`, one line that names the key.
     """
     _refuse_unknown_variables(os.environ)
-    content = _read_yaml(path) if path else {}
+    content = _read(path) if path else {}
     if path:
         content = _anchor_paths(content, path.parent)
     try:
@@ -59,7 +58,7 @@ def load_access(path: Path) -> AccessSettings:
     Raises `ConfigError`.
     """
     try:
-        return Settings(**{key: value for key, value in _read_yaml(path).items() if key == "access"}).access
+        return Settings(**{key: value for key, value in _read(path).items() if key == "access"}).access
     except ValidationError as error:
         raise _describe(error) from None
     except SettingsError as error:
@@ -78,43 +77,10 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             raise ConfigError(f"{problem}, as in AGNES_API__SCAN__MAX_LIMIT.", FIX, name)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that is written twice is an error, not a silent override."""
+def _read(path: Path) -> dict[str, Any]:
+    from agnes_mcp.strict_yaml import read_mapping  # without a file there is nothing to load it for
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is written twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - derives from SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{path.name}: {_describe_yaml(error)}.", "Correct the YAML at that place.", path.name
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", FIX, path.name) from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path.name}: should be a mapping of keys, not a {type(content).__name__}.", FIX, path.name)
-    return content
-
-
-def _describe_yaml(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+    return read_mapping(path, FIX)
 
 
 def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ object itself is never handed out, because threads that share one read each othe
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -14,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from agnes_mcp.calls import Call
 from agnes_mcp.errors import AgnesError
@@ -103,7 +102,7 @@ class Warehouse:
 
         if self._spill is None:
             sweep_spill(self._spill_root)
-            self._spill = Path(tempfile.mkdtemp(prefix=f"{SPILL_PREFIX}{psutil.Process().pid}-", dir=self._spill_root))
+            self._spill = Path(tempfile.mkdtemp(prefix=f"{SPILL_PREFIX}{os.getpid()}-", dir=self._spill_root))
         connection = duckdb.connect(
             ":memory:",
             config={
@@ -125,6 +124,8 @@ class Warehouse:
 
 def sweep_spill(root: Path) -> None:
     """Remove spill folders of processes that are gone."""
+    import psutil
+
     for folder in root.glob(f"{SPILL_PREFIX}*-*"):
         owner = folder.name.removeprefix(SPILL_PREFIX).split("-", 1)[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):

@@ -21,7 +21,7 @@ FOLDERS = {"agnes_mcp": "agnes_mcp", "tools": "agnes_mcp.tools", "resources": "a
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "models", "__version__", "logs", "values"),
     ("config", "config_sections", "config_values", "calls", "caches", "shaping", "hints", "answers"),
-    ("instance", "registry", "access", "quota", "audit", "workers", "warehouse", "predicate", "rates"),
+    ("instance", "registry", "access", "quota", "audit", "workers", "warehouse", "predicate", "rates", "strict_yaml"),
     ("statement", "presenting", "catalog", "pricing", "profiling", "sources", "snapshots", "workbench"),
     ("engine", "parts", "consent"),
     ("behind", "keeping", "naming"),

@@ -12,8 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock
-
 from agnes_mcp.config import Settings
 from agnes_mcp.demo.remote import PROJECT, TABLES, write_spec
 
@@ -137,6 +135,8 @@ def ensure_tables(root: Path) -> Path:
     folder = root / f"v{VERSION}"
     if folder.is_dir():
         return folder
+    from filelock import FileLock
+
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):
         if not folder.is_dir():

@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from agnes_mcp.calls import Call
 from agnes_mcp.config import BigQuerySettings
 from agnes_mcp.errors import AgnesError
@@ -62,6 +60,8 @@ TABLES = [
 
 def write_spec(folder: Path) -> Path:
     """What the stand-in serves, beside the Parquet files it serves it from."""
+    import yaml
+
     path = folder / "bigquery.yaml"
     described = {"project": PROJECT, "location": "US", "datasets": {DATASET: {"tables": _SESSIONS}}}
     path.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
