@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from enum import StrEnum
@@ -50,15 +51,16 @@ def serve(
     log_level: LogLevel = Level.WARNING,
 ) -> None:
     """Serve MCP over stdin and stdout, or over HTTP."""
+    gc.disable()  # until everything is imported, none of which will ever be garbage
     import anyio
 
     from agnes_mcp.logs import log_to_stderr
+    from agnes_mcp.server import build_server
 
     log_to_stderr(log_level)
     gateway = open_gateway(config)
 
     async def run_stdio() -> None:
-        from agnes_mcp.server import build_server
         from agnes_mcp.stdio import serve_stdio
 
         await serve_stdio(build_server(gateway), gateway, legacy=legacy_stdio)
@@ -70,6 +72,8 @@ def serve(
         server = gateway.settings.server
         await serve_http(gateway, host or server.host, server.port if port is None else port, find_config(config))
 
+    gc.freeze()
+    gc.enable()
     anyio.run(run_stdio if transport is Transport.STDIO else run_http)
 
 

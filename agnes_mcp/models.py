@@ -23,7 +23,9 @@ TABLE_ID_PATTERN = r"[a-z0-9_]{1,64}"
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """Built on first use: a process that only shakes hands needs none of them."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Table(Model):

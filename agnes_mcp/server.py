@@ -30,6 +30,7 @@ from mcp.types import (
     SubscriptionsListenRequestParams,
     ToolAnnotations,
 )
+from mcp.types import Tool as ListedTool
 from pydantic import AnyUrl, ConfigDict, ValidationError
 
 from agnes_mcp import __version__
@@ -96,6 +97,7 @@ class AgnesServer(MCPServer[Serving]):
             subscriptions=self.announcements, cache_hints=CACHE_HINTS, warn_on_duplicate_resources=False, **options,
         )  # fmt: skip
         self.serving = serving
+        self._unloaded = list(TOOL_MODULES)
         low = self._lowlevel_server
         self._listening = ListenHandler(self.announcements)
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listening)
@@ -116,12 +118,22 @@ class AgnesServer(MCPServer[Serving]):
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._tool_manager._tools[tool.name] = tool
 
+    def load_tools(self) -> None:
+        """Register the tools. Their schemas take longer to make than the handshake, so that waits for the first use."""
+        while self._unloaded:
+            _load(f"agnes_mcp.tools.{self._unloaded.pop(0)}").register(self)
+
+    async def list_tools(self) -> list[ListedTool]:
+        self.load_tools()
+        return await super().list_tools()
+
     def end_streams(self) -> None:
         """Let the streams of change events end, each with its last word."""
         self._listening.close()
 
     @property
     def tool_names(self) -> list[str]:
+        self.load_tools()
         return [tool.name for tool in self._tool_manager.list_tools()]
 
     @property
@@ -149,6 +161,7 @@ class AgnesServer(MCPServer[Serving]):
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Run a tool; whatever goes wrong is one coded error, and one line in the audit."""
+        self.load_tools()
         if self._tool_manager.get_tool(name) is None:
             return await self._refuse(name, self._unknown_tool(name))
         try:
@@ -267,8 +280,6 @@ def build_server(gateway: Gateway, identify: Callable[[], Principal] = os_user, 
     """A server with every tool and resource. Raises `ConfigError` where a feature cannot be loaded."""
     per_minute = gateway.settings.server.max_calls_per_minute_per_user
     server = AgnesServer(Serving(gateway, identify, CallRate(per_minute)), **options)
-    for name in TOOL_MODULES:
-        _load(f"agnes_mcp.tools.{name}").register(server)
     for name in RESOURCE_MODULES:
         _load(f"agnes_mcp.resources.{name}").register(server)
     return server
