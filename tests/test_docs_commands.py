@@ -24,12 +24,12 @@ COMMAND = Path(sys.executable).with_name("agnes-mcp")
 
 
 @pytest.fixture(scope="module")
-def demo() -> str:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What `make demo` prints."""
     recipe = re.search(r"^demo:.*\n\t(.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert recipe
     assert recipe[1] == "$(BIN)/agnes-mcp demo"
-    environment = pages.clean_environment(Path.home())
+    environment = pages.clean_environment(tmp_path_factory.mktemp("home"))
     shown = subprocess.run([str(COMMAND), "demo"], capture_output=True, text=True, timeout=110, env=environment)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 from agnes_mcp.models import Dialect
@@ -15,7 +16,7 @@ def functions(dialect: Dialect) -> str:
     """Every signature, as the validator spells it in its hints."""
     rules = RULES[dialect]
     signatures = "\n".join(str(signature) for _, signature in sorted(rules.functions.items()))
-    lists = [
+    lists: list[tuple[str, Iterable[str]]] = [
         ("without brackets", rules.bare_calls),
         (f"types of `CAST` and `{rules.try_cast}`", rules.casts),
         ("typed literals, as in `DATE '2026-01-31'`", sorted(rules.literals)),

@@ -23,8 +23,8 @@ def spell_type(schema: Schema, link: Callable[[str], str] = code) -> str:
         return f"list of {spell_type(schema['items'], link)}" if schema.get("items") else "list"
     if schema.get("format") == "date-time":
         return "time"
-    kind = schema.get("type", "any value")
-    return _WORDS.get(kind, kind) + _spell_bounds(schema)
+    kind = str(schema.get("type", "any value"))
+    return str(_WORDS.get(kind, kind)) + _spell_bounds(schema)
 
 
 def _spell_bounds(schema: Schema) -> str:
