@@ -1,16 +1,27 @@
-"""Prices for the question that a person is asked. Uncounted: no slot, no bytes, and no audit line unless it fails."""
+"""Prices for the question that a person is asked. Uncounted: no slot, no bytes, and no audit line unless it fails.
+
+Some protocol versions ask over several requests. The price of the first is then kept for the others, so that the
+question stays the same while a table grows; the call itself is priced anew, and must not cost more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from agnes_mcp.access import Principal
+from agnes_mcp.caches import TtlCache
 from agnes_mcp.consent import Quote, quote
 from agnes_mcp.describing import Describing
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.fetching import Fetching
 from agnes_mcp.models import ScanRequest
 from agnes_mcp.scanning import Scanning
+from agnes_mcp.shaping import compact
+
+#: How long a person may think before the price is asked for again.
+KEPT_FOR_S = 600.0
+_MAX_KEPT = 1_000
 
 
 class Quoting:
@@ -21,6 +32,20 @@ class Quoting:
         self._scanning = scanning
         self._describing = describing
         self._fetching = fetching
+        self._asked: TtlCache[Quote] = TtlCache(_MAX_KEPT, KEPT_FOR_S)
+
+    async def ask(
+        self, principal: Principal, call: list[object], make: Callable[[], Awaitable[Quote | None]], *, again: bool
+    ) -> Quote | None:
+        """What `make` quotes for that call; with `again`, a further round of the same call, what was quoted before."""
+        key = compact([principal.name, *call])
+        kept = self._asked.get(key) if again else None
+        if kept is not None:
+            return kept
+        quoted = await make()
+        if quoted is not None:
+            self._asked.put(key, quoted)
+        return quoted
 
     async def scan(self, principal: Principal, request: ScanRequest) -> Quote | None:
         async with self._admit("scan", principal, request.table_id) as admitted:

@@ -6,15 +6,18 @@ whichever way the client's protocol version has, and takes an answer only for th
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from mcp.server.elicitation import AcceptedElicitation, CancelledElicitation, ElicitationResult
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from pydantic import BaseModel, Field
 
+from agnes_mcp.access import Principal
 from agnes_mcp.consent import Consent, Quote
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.quoting import Quoting
 from agnes_mcp.server import Serving
 
 
@@ -50,40 +53,45 @@ Request = Annotated[ScanRequest, Resolve(scan_request)]
 
 
 async def quote_scan(ctx: Context[Serving], request: Request) -> Quote | None:
-    if not can_ask(ctx):
-        return None
-    serving = ctx.request_context.lifespan_context
-    return await serving.gateway.quoting.scan(serving.principal, request)
+    return await _quote(ctx, "scan", request.model_dump(), lambda q, who: q.scan(who, request))
 
 
 async def quote_fetch(
     ctx: Context[Serving], request: Request, name: str, force: bool, estimate_only: bool
 ) -> Quote | None:
-    if estimate_only or not can_ask(ctx):
+    if estimate_only:
         return None
-    serving = ctx.request_context.lifespan_context
-    return await serving.gateway.quoting.fetch(serving.principal, request, name, force)
+    call = [request.model_dump(), name, force]
+    return await _quote(ctx, "fetch", call, lambda q, who: q.fetch(who, request, name, force))
 
 
 async def quote_refresh(ctx: Context[Serving], name: str, where: str) -> Quote | None:
-    if not can_ask(ctx):
-        return None
-    serving = ctx.request_context.lifespan_context
-    return await serving.gateway.quoting.refresh(serving.principal, name, where)
+    return await _quote(ctx, "snapshot_refresh", [name, where], lambda q, who: q.refresh(who, name, where))
 
 
 async def quote_describe(ctx: Context[Serving], table_id: str, n: int, profile: bool) -> Quote | None:
-    if not can_ask(ctx):
-        return None
-    serving = ctx.request_context.lifespan_context
-    return await serving.gateway.quoting.describe(serving.principal, table_id, n, profile)
+    call = [table_id, n, profile]
+    return await _quote(ctx, "describe", call, lambda q, who: q.describe(who, table_id, n, profile))
 
 
 async def quote_sample(ctx: Context[Serving], table_id: str, n: int, select: list[str] | None) -> Quote | None:
+    call = [table_id, n, select]
+    return await _quote(ctx, "sample", call, lambda q, who: q.sample(who, table_id, n, select))
+
+
+async def _quote(
+    ctx: Context[Serving],
+    tool: str,
+    call: object,
+    make: Callable[[Quoting, Principal], Awaitable[Quote | None]],
+) -> Quote | None:
+    """The quote of a call; None where nobody can be asked. A later round of the call has the first one's."""
     if not can_ask(ctx):
         return None
     serving = ctx.request_context.lifespan_context
-    return await serving.gateway.quoting.sample(serving.principal, table_id, n, select)
+    quoting, principal = serving.gateway.quoting, serving.principal
+    again = ctx.request_state is not None
+    return await quoting.ask(principal, [tool, call], lambda: make(quoting, principal), again=again)
 
 
 async def ask_scan(quote: Annotated[Quote | None, Resolve(quote_scan)]) -> Ask:
