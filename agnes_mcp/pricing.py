@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from agnes_mcp.config import ScanSettings
 from agnes_mcp.models import Column, Price, QuotaLeft, ScanRequest, Statement, TableSchema, Verdict
 
@@ -15,6 +17,8 @@ _TYPE_BYTES = {
     "BOOL": 1, "BOOLEAN": 1,
 }  # fmt: skip
 _OTHER_TYPE_BYTES = 16
+# A literal of either dialect, or a quoted name: backticks in BigQuery, double quotes in DuckDB.
+_LITERAL_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.|'')*'|[`"](?P<name>[^`"]+)[`"]""", re.DOTALL)
 _COSTLY_SHARE = 0.2
 _COSTLY_COLUMNS = 3
 
@@ -91,10 +95,16 @@ def _advise_partition(statement: Statement, schema: TableSchema) -> list[str]:
     if schema.partition is None or schema.partition.type == "HIVE":
         return []
     column = schema.partition.column or "_PARTITIONTIME"
-    if column.casefold() in statement.predicate_sql.casefold():
+    if _names_in(statement) & {column.casefold(), *(() if schema.partition.column else ("_partitiondate",))}:
         return []
     must = "requires a filter" if schema.partition.filter_required else "is partitioned by it: filter"
     return [f"No condition on {column}: the table {must} on {column} so that only some partitions are read."]
+
+
+def _names_in(statement: Statement) -> set[str]:
+    """The columns that a rendered predicate names: all of them are quoted, and text in literals is none of them."""
+    pieces = _LITERAL_OR_NAME.finditer(statement.predicate_sql)
+    return {piece["name"].casefold() for piece in pieces if piece["name"] is not None}
 
 
 def _advise_columns(request: ScanRequest, schema: TableSchema, price: Price) -> list[str]:
@@ -111,6 +121,6 @@ def _advise_columns(request: ScanRequest, schema: TableSchema, price: Price) -> 
 def _advise_clustering(statement: Statement, schema: TableSchema) -> list[str]:
     if not schema.clustered_by or not statement.predicate_sql:
         return []
-    if any(column.casefold() in statement.predicate_sql.casefold() for column in schema.clustered_by):
+    if _names_in(statement) & {column.casefold() for column in schema.clustered_by}:
         return ["The condition uses a clustering column: the bill may be lower than this estimate."]
     return [f"A condition on {schema.clustered_by[0]}, by which the table is clustered, would lower the bill."]
