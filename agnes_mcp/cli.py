@@ -48,6 +48,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen; default server.host.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default server.port; 0 is any free one.")] = None,
     legacy_stdio: Annotated[bool, typer.Option(help="For hosts that stumble over newer protocol versions.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="The demo instance, whatever else is configured.")] = False,
     log_level: LogLevel = Level.WARNING,
 ) -> None:
     """Serve MCP over stdin and stdout, or over HTTP."""
@@ -58,7 +59,7 @@ def serve(
     from agnes_mcp.server import build_server
 
     log_to_stderr(log_level)
-    gateway = open_gateway(config)
+    gateway = open_gateway(config, demo)
 
     async def run_stdio() -> None:
         from agnes_mcp.stdio import serve_stdio
@@ -70,7 +71,9 @@ def serve(
         from agnes_mcp.instance import find_config
 
         server = gateway.settings.server
-        await serve_http(gateway, host or server.host, server.port if port is None else port, find_config(config))
+        await serve_http(
+            gateway, host or server.host, server.port if port is None else port, None if demo else find_config(config)
+        )
 
     gc.freeze()
     gc.enable()
@@ -116,14 +119,14 @@ def demo() -> None:
     run_session()
 
 
-def open_gateway(config: str | None) -> Gateway:
-    """The instance that was asked for, or the demo's."""
+def open_gateway(config: str | None, demo: bool = False) -> Gateway:
+    """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured."""
     from agnes_mcp.gateway import Gateway
     from agnes_mcp.instance import find_config, load_settings
 
-    path = find_config(config)
+    path = None if demo else find_config(config)
     settings = load_settings(path)
-    if path is None and not settings.tables:
+    if path is None and (demo or not settings.tables):
         from agnes_mcp.demo.instance import open_demo
 
         return open_demo(settings)

@@ -176,14 +176,10 @@ async def spend_it_all(session: Session) -> None:
 
 async def _run(console: Console, folder: str) -> None:
     command = Path(sysconfig.get_path("scripts")) / ("agnes-mcp.exe" if sys.platform == "win32" else "agnes-mcp")
-    # an empty home of its own: the demo neither reads nor leaves anything of the user's
-    environment = {
-        **os.environ,
-        "AGNES_DATA_DIR": folder,
-        "AGNES_API__SCAN__MAX_DAILY_BYTES_PER_USER": str(90 * 2**20),
-    }
-    environment.pop("AGNES_CONFIG", None)
-    server = StdioServerParameters(command=str(command), args=["serve"], env=environment, cwd=folder)
+    # neither the user's instance nor its settings: --demo, and no variable of ours but these
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGNES_")}
+    environment |= {"AGNES_DATA_DIR": folder, "AGNES_API__SCAN__MAX_DAILY_BYTES_PER_USER": str(90 * 2**20)}
+    server = StdioServerParameters(command=str(command), args=["serve", "--demo"], env=environment, cwd=folder)
     async with Client(server) as client:
         tools = await client.list_tools()
         console.print(f"[bold]agnes-mcp[/] over stdio: {', '.join(tool.name for tool in tools.tools)}")

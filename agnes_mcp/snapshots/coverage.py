@@ -59,11 +59,10 @@ def _has_columns(snapshot: Snapshot, request: ScanRequest) -> bool:
 
 def _needed(request: ScanRequest) -> set[str] | None:
     """The source columns behind the answer; None is all of them."""
-    ordered = {entry.split()[0] for entry in request.order_by or [] if entry.split()}
-    if request.group_by or request.aggregates:
+    if request.group_by or request.aggregates:  # ordered by what they name or make, so that adds nothing
         aggregated = {entry.column for entry in request.aggregates or [] if entry.column is not None}
-        aliases = {entry.alias for entry in request.aggregates or [] if entry.alias is not None}
-        return {*(request.group_by or []), *aggregated, *(request.select or []), *(ordered - aliases)}
+        return {*(request.group_by or []), *aggregated, *(request.select or [])}
+    ordered = {entry.split()[0] for entry in request.order_by or [] if entry.split()}
     return None if request.select is None else {*request.select, *ordered}
 
 

@@ -10,14 +10,15 @@ import pyarrow as pa
 
 from agnes_mcp.errors import AgnesError
 
-#: Types whose Arrow form a client could not read.
-_OPAQUE_TYPE = re.compile(r"(BIT|BIGNUM|VARIANT)(\[\d*\])*")
+#: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone.
+_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT)\b")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
 def check_types(types: Sequence[str]) -> None:
-    """Raise `query_failed` for a column that Arrow would carry as meaningless bytes, or not at all."""
+    """Raise `query_failed` for a column that Arrow would carry as meaningless bytes, changed, or not at all."""
     for name in types:
-        if _OPAQUE_TYPE.fullmatch(name):
+        if _OPAQUE_TYPE.search(_QUOTED.sub("", name)):
             raise AgnesError(
                 "query_failed",
                 f"A column of the result has the type {name}, which cannot leave the engine.",
