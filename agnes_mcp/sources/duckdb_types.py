@@ -11,7 +11,8 @@ from agnes_mcp.models import Column
 # Measured on DuckDB 1.5: Arrow export wraps UHUGEINT to negative numbers, drops TIMETZ's zone, and gives BIT, BIGNUM
 # and VARIANT as opaque bytes; Parquet cannot hold a UNION. As text each is whole.
 _LOSSY = ("UHUGEINT", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMETRY")
-_LOSSY_WORD = re.compile(rf"\b({'|'.join(_LOSSY)})\b|\bUNION\(")
+# A field may be called like a type; then a type follows it, not a bracket, comma or the end.
+_LOSSY_WORD = re.compile(rf"\b({'|'.join(_LOSSY)})(?=[\[(,)]|$)|\bUNION\(")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
