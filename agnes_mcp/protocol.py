@@ -21,6 +21,10 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
     "resources/templates/list": CacheHint(ttl_ms=300_000, scope="public"),
     "server/discover": CacheHint(ttl_ms=300_000, scope="public"),
 }
+_ERROR_SCHEMA = {
+    "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "hint": {"type": "string"}},
+    "required": ["error", "message", "hint", "request_id", "details"],
+}
 #: Kinds that are not the request's fault; every other one is answered as invalid parameters.
 _OURS = ("internal_error", "timeout", "cancelled", "storage_failed")
 
@@ -64,6 +68,13 @@ def error_result(error: AgnesError) -> CallToolResult:
     return CallToolResult(
         content=[TextContent(type="text", text=compact(body))], structured_content=body, is_error=True
     )
+
+
+def allow_errors(schema: dict[str, Any]) -> dict[str, Any]:
+    """An answer's schema that an error satisfies too: some clients hold errors against it, and show nothing of one that
+    does not fit."""
+    opened = {key: part for key, part in schema.items() if key not in ("required", "additionalProperties")}
+    return {**opened, "anyOf": [{"required": schema.get("required", [])}, _ERROR_SCHEMA]}
 
 
 def check_prompt_arguments(prompt: str, required_by_name: dict[str, bool], given: dict[str, Any]) -> None:

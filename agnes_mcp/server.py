@@ -40,6 +40,7 @@ from agnes_mcp.errors import AgnesError, ConfigError, nearest
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.protocol import (
     CACHE_HINTS,
+    allow_errors,
     check_prompt_arguments,
     describe_arguments,
     error_result,
@@ -114,6 +115,7 @@ class AgnesServer(MCPServer[Serving]):
         )
         tool.fn_metadata.arg_model = strict
         tool.parameters = cast("Any", strict).model_json_schema(by_alias=True)
+        tool.fn_metadata.output_schema = allow_errors(tool.fn_metadata.output_schema or {})
         if self._tool_manager.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._tool_manager._tools[tool.name] = tool
