@@ -240,9 +240,13 @@ def hostile() -> list[tuple[Dialect, str]]:
 
 
 def taken(work: Callable[[], object]) -> float:
-    started = time.thread_time()
-    work()
-    return time.thread_time() - started
+    """CPU seconds, the best of three: a collection of what other tests left behind is not the work's."""
+    best = float("inf")
+    for _ in range(3):
+        started = time.thread_time()
+        work()
+        best = min(best, time.thread_time() - started)
+    return best
 
 
 def test_the_worst_texts_cost_little_more_than_their_length() -> None:
