@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from agnes_mcp.presenting import clean
 from agnes_mcp.shaping import compact
 
 MAX_DESCRIPTION_CHARS = 500
+_MAX_CURSOR_CHARS = 500
 
 Rank = tuple[int, str]
 SchemaOf = Callable[[Table], TableSchema | None]
@@ -44,15 +46,17 @@ def _score(table: Table, wanted: str, schema_of: SchemaOf) -> int:
     places = [f"{table.id} {table.name}".casefold(), described, columns]
     if wanted in (table.id, table.name.casefold()):
         return 0
+    words = set(wanted.split())
     for rank, place in enumerate(places, start=1):
-        if all(word in place for word in wanted.split()):
+        if all(word in place for word in words):
             return rank
-    return 4 if all(any(word in place for place in places) for word in wanted.split()) else _NO_MATCH
+    return 4 if all(any(word in place for place in places) for word in words) else _NO_MATCH
 
 
 def write_cursor(key: Rank, search: str, source_type: str | None) -> str:
     """An opaque cursor: go on behind this place of this search."""
-    return base64.urlsafe_b64encode(compact([*key, search, source_type]).encode()).decode("ascii").rstrip("=")
+    place = compact([*key, _digest(search), source_type])
+    return base64.urlsafe_b64encode(place.encode()).decode("ascii").rstrip("=")
 
 
 def read_cursor(cursor: str, search: str, source_type: str | None) -> Rank | None:
@@ -60,17 +64,28 @@ def read_cursor(cursor: str, search: str, source_type: str | None) -> Rank | Non
     if not cursor:
         return None
     try:
+        if len(cursor) > _MAX_CURSOR_CHARS:
+            raise ValueError
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         rank, table_id, searched, filtered = parts
-        if [searched, filtered] != [search, source_type] or not isinstance(rank, int) or not isinstance(table_id, str):
+        if (
+            [searched, filtered] != [_digest(search), source_type]
+            or not isinstance(rank, int)
+            or not isinstance(table_id, str)
+        ):
             raise ValueError
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         raise AgnesError(
             "invalid_cursor",
             "That cursor is not one of this search.",
             "Call `catalog` without cursor, with the same search, and page from its next_cursor.",
         ) from None
     return rank, table_id
+
+
+def _digest(search: str) -> str:
+    """A search in a cursor: however long it was, short."""
+    return hashlib.sha256(search.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def catalog_entry(table: Table, schema: TableSchema | None) -> CatalogEntry:

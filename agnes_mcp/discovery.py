@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import anyio.to_thread
+
 from agnes_mcp.access import visible_tables
 from agnes_mcp.answers import CatalogAnswer, CatalogEntry, SampleAnswer, SchemaAnswer
 from agnes_mcp.behind import Behind
@@ -41,7 +43,8 @@ class Discovery:
         tables = [t for t in self._visible(admitted) if source_type is None or t.source_type == source_type]
         wanted = search.strip().casefold()
         unread = await self._learn(admitted, tables, again=refresh, wanted=bool(search)) if search else 0
-        ranked = rank(tables, wanted, self._schema_of)
+        # a search through thousands of tables takes longer than the event loop may be held; it needs no worker's turn
+        ranked = await anyio.to_thread.run_sync(rank, tables, wanted, self._schema_of)
         after = read_cursor(cursor, search, source_type)
         page = [table for key, table in ranked if after is None or key > after]
         await self._learn(admitted, page[:limit], again=refresh, wanted=True)
