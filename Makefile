@@ -33,6 +33,11 @@ test-emulator: $(VENV)/.installed-dev
 	@$(BIN)/python tests/support/emulator.py tests/stand_in tests/gateway; status=$$?; \
 	if [ $$status -eq 77 ]; then echo "test-emulator: skipped, there is no Python 3.13"; else exit $$status; fi
 
+# The official conformance suite and the Inspector, as clients that are not ours; npm installs both into .node/.
+test-conformance: $(VENV)/.installed-dev
+	cd tests && ../$(BIN)/python -m conformance.node
+	$(BIN)/python -m pytest tests/conformance
+
 # Against real BigQuery, by hand: make test-live PROJECT=my-project (bills a few MiB)
 test-live: $(VENV)/.installed-dev
 	AGNES_LIVE_PROJECT=$(PROJECT) $(BIN)/python -m pytest tests/bigquery/live.py
