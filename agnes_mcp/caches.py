@@ -57,7 +57,7 @@ class TtlCache(Generic[V]):
                     self.put(key, cached)
                 return cached
         finally:
-            if not lock.statistics().tasks_waiting and self._making.get(key) is lock:
+            if not lock.locked() and self._making.get(key) is lock:  # otherwise who has it now clears it away
                 del self._making[key]
 
     def invalidate(self, key: str) -> None:

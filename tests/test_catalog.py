@@ -89,8 +89,9 @@ def request_with(where: str) -> Any:
     return ScanRequest(table_id="orders", where=where)
 
 
-async def test_ten_thousand_tables(tmp_path: Path, files: dict[str, Path]) -> None:
+async def test_ten_thousand_tables(tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """P-25: one file behind all of them; every page fits, none is missing, none comes twice."""
+    monkeypatch.setattr("agnes_mcp.discovery.LEARN_FOR_S", 0.02)
     tables = [
         table(f"t{n:05}", files["orders"], name=f"Table {n}", description=f"Number {n} of many. " + "words " * (n % 60))
         for n in range(10_000)
@@ -243,3 +244,40 @@ async def test_concurrent_misses_make_the_value_once_and_a_failure_is_not_shared
             group.start_soon(ask)
     assert (len(made), most) == (2, 1)
     assert sorted(answers, key=str) == [2] * 19 + [None]
+
+
+async def test_a_late_caller_waits_for_the_one_that_tries_again() -> None:
+    import anyio
+
+    cache: TtlCache[str] = TtlCache(2, 10)
+    release = {"first": anyio.Event(), "second": anyio.Event()}
+    trying: list[str] = []
+
+    async def make(name: str) -> str:
+        trying.append(name)
+        if name in release:
+            await release[name].wait()
+        if name == "first":
+            raise ValueError
+        return name
+
+    answers: list[str] = []
+
+    async def ask(name: str) -> None:
+        try:
+            answers.append(await cache.fetch("k", lambda: make(name)))
+        except ValueError:
+            answers.append("failed")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, "first")
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(ask, "second")
+        await anyio.wait_all_tasks_blocked()
+        release["first"].set()
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(ask, "late")
+        await anyio.wait_all_tasks_blocked()
+        assert trying == ["first", "second"]
+        release["second"].set()
+    assert answers == ["failed", "second", "second"]
