@@ -6,10 +6,12 @@ compresses or buffers a response.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
@@ -27,6 +29,7 @@ from agnes_mcp.gateway import Gateway
 from agnes_mcp.http.guards import BoundedBody, RequestGuard, transport_security
 from agnes_mcp.http.identity import Callers, request_principal
 from agnes_mcp.http.jwts import JwtVerifier
+from agnes_mcp.http.lag import watch_loop
 from agnes_mcp.http.metrics import Metrics
 from agnes_mcp.http.probes import figures, healthz, readiness
 from agnes_mcp.http.sse import MESSAGES_PATH, SseEndpoint
@@ -98,8 +101,12 @@ def build_app(
         max_request_body_size=settings.server.max_body_bytes,
     )
 
-    def run_sessions(app: Starlette) -> AbstractAsyncContextManager[None]:
-        return manager.run()
+    @asynccontextmanager
+    async def run_sessions(app: Starlette) -> AsyncIterator[None]:
+        async with manager.run(), anyio.create_task_group() as group:
+            group.start_soon(watch_loop, metrics.loop_lag.observe)
+            yield
+            group.cancel_scope.cancel()
 
     app = Starlette(
         routes=[

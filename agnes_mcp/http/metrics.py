@@ -20,6 +20,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 #: From a cached catalog to a scan at its time limit, in seconds.
 _LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
 
 class Metrics:
     def __init__(self, engine: Engine, tools: Collection[str]) -> None:
@@ -33,6 +35,12 @@ class Metrics:
         )
         self._latency = Histogram(
             "agnes_request_seconds", "How long calls took.", ["tool"], registry=self._registry, buckets=_LATENCY_BUCKETS
+        )
+        self.loop_lag = Histogram(
+            "agnes_event_loop_lag_seconds",
+            "How late the event loop ran.",
+            registry=self._registry,
+            buckets=_LAG_BUCKETS,
         )
         self._registry.register(_Standing(engine))
         engine.observers.append(self.record)

@@ -29,6 +29,8 @@ STOP_CALLS_WITHIN_S = 1.5
 END_STREAMS_WITHIN_S = 1
 CLOSE_WITHIN_S = 1.5
 _BACKLOG = 128
+#: How long a worker thread may keep the interpreter while the event loop waits for it; Python's own is five times that.
+SWITCH_EVERY_S = 0.001
 
 
 async def serve_http(
@@ -36,6 +38,7 @@ async def serve_http(
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises `ConfigError` where the address cannot be used or must not be."""
     check_exposure(gateway.settings, host)
+    sys.setswitchinterval(SWITCH_EVERY_S)
     listener = listen(host, port)
     binding = Binding(host, listener.getsockname()[1])
     app = build_app(gateway, binding, config_path, server)
@@ -69,14 +72,21 @@ async def serve_http(
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `ConfigError` where the address is taken or not of this machine."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, because asyncio sends without delay only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        if sys.platform != "win32":  # there it would let two servers share the address
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except OSError as error:
+        listener.close()
         raise ConfigError(
             f"Cannot listen on {host}:{port}: {error.strerror or type(error).__name__}.",
             "Choose another --host or --port.",
             "server.port",
         ) from None
+    return listener
 
 
 class _Server(uvicorn.Server):

@@ -22,18 +22,18 @@ jsonschema = importlib.import_module("jsonschema")
 async def test_an_error_fits_and_half_an_answer_does_not(
     tmp_path: Path, tables: list[dict[str, Any]], era: Era
 ) -> None:
-    async with Gateway(settings_of(tmp_path / "data", tables)) as gateway:
-        async with Client(build_server(gateway), mode=era) as client:
-            for tool in (await client.list_tools()).tools:
-                refused = await client.call_tool(tool.name, {"no_such_argument": 1})
-                assert refused.is_error
-                assert refused.structured_content is not None
-                check = jsonschema.Draft202012Validator(tool.output_schema)
-                assert check.is_valid(refused.structured_content), tool.name
-                assert tool.output_schema is not None
-                assert tool.output_schema["type"] == "object"
-                assert tool.output_schema["properties"]
-                wrong = {"error": 1, **dict.fromkeys(("message", "hint", "request_id", "details"), "")}
-                if tool.output_schema["anyOf"][0]["required"]:
-                    assert not check.is_valid({})
-                    assert not check.is_valid(wrong)
+    gateway = Gateway(settings_of(tmp_path / "data", tables))
+    async with gateway, Client(build_server(gateway), mode=era) as client:
+        for tool in (await client.list_tools()).tools:
+            refused = await client.call_tool(tool.name, {"no_such_argument": 1})
+            assert refused.is_error
+            assert refused.structured_content is not None
+            check = jsonschema.Draft202012Validator(tool.output_schema)
+            assert check.is_valid(refused.structured_content), tool.name
+            assert tool.output_schema is not None
+            assert tool.output_schema["type"] == "object"
+            assert tool.output_schema["properties"]
+            wrong = {"error": 1, **dict.fromkeys(("message", "hint", "request_id", "details"), "")}
+            if tool.output_schema["anyOf"][0]["required"]:
+                assert not check.is_valid({})
+                assert not check.is_valid(wrong)
