@@ -125,10 +125,12 @@ async def test_a_long_call_reports_progress_and_can_be_cancelled(
         await client.call_tool("snapshot_drop", {"name": name})
         before = body_of(await client.call_tool("usage", {}))["quota"]
         bq.job_latency_s = 60
+        cancelled = len(bq.requests.named("jobs.cancel"))
         try:
             await _cancel_a_scan(client)
         finally:
             bq.job_latency_s = 0
+        assert len(bq.requests.named("jobs.cancel")) == cancelled + 1
         after = body_of(await client.call_tool("usage", {}))["quota"]
         assert after["daily_bytes_used"] == before["daily_bytes_used"]
         assert after["daily_bytes_reserved"] == 0
