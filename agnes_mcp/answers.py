@@ -166,6 +166,7 @@ class SnapshotEntry(Model):
     job_id: str | None = None
     entity_type: str = ""
     columns: list[AnsweredColumn] = Field(default_factory=list)
+    columns_cut: int = Field(default=0, description="Columns left out because the answer would be too long")
     content_hash: str = ""
     sql: str = ""
     complete: bool = Field(default=True, description="False when its limit was reached")

@@ -20,7 +20,7 @@ from agnes_mcp.keeping import facts_of, find_covering
 from agnes_mcp.models import DiskUsage, Model, ScanRequest, Snapshot, SnapshotPrune, SnapshotRefresh, SnapshotWrite
 from agnes_mcp.pricing import cost_usd, guess_result
 from agnes_mcp.scanning import Outcome, Scanning
-from agnes_mcp.shaping import compact
+from agnes_mcp.shaping import MAX_SQL_CHARS, clip, compact
 from agnes_mcp.snapshots import Claim, check_name, default_name
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Fetching:
             admitted.call, lambda: self._write(admitted, priced, chosen, force, outcome)
         )
         return FetchAnswer(
-            snapshot=snapshot_entry(written.snapshot),
+            snapshot=snapshot_entry(written.snapshot, self._columns_chars),
             bytes_billed=outcome.receipt.bytes_billed,
             cost_usd=self._usd(outcome),
             quota=self._scanning.quota_left(admitted),
@@ -68,7 +68,7 @@ class Fetching:
         facts = refreshed.model_dump(exclude={"snapshot"})
         return SnapshotRefreshAnswer(
             **facts,
-            snapshot=snapshot_entry(refreshed.snapshot),
+            snapshot=snapshot_entry(refreshed.snapshot, self._columns_chars),
             bytes_billed=outcome.receipt.bytes_billed,
             cost_usd=self._usd(outcome),
         )
@@ -101,7 +101,7 @@ class Fetching:
         left = engine.settings.api.max_result_chars - 300
         shown: list[SnapshotEntry] = []
         for snapshot in found:
-            entry = snapshot_entry(snapshot, brief=True)
+            entry = snapshot_entry(snapshot)
             left -= len(compact(entry.model_dump(mode="json"))) + 1
             if left < 0:
                 break
@@ -112,9 +112,8 @@ class Fetching:
 
     async def get(self, admitted: Admitted, name: str) -> SnapshotEntry:
         store = self._engine.snapshots
-        return snapshot_entry(
-            await self._engine.workers.run(admitted.call, lambda: store.get(admitted.principal.name, name))
-        )
+        found = await self._engine.workers.run(admitted.call, lambda: store.get(admitted.principal.name, name))
+        return snapshot_entry(found, self._columns_chars)
 
     async def drop(self, admitted: Admitted, name: str) -> SnapshotDropAnswer:
         admitted.line.snapshot = name[:64]
@@ -217,6 +216,11 @@ class Fetching:
                 raise _drift(old.name, [str(error.details.get("column", ""))]) from None
             raise
 
+    @property
+    def _columns_chars(self) -> int:
+        """What the columns of a snapshot may take of an answer: half of it, the rest is for the other facts."""
+        return self._engine.settings.api.max_result_chars // 2
+
     def _usd(self, outcome: Outcome) -> float:
         return cost_usd(outcome.receipt.bytes_billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0
 
@@ -225,14 +229,24 @@ class _Shown(Model):
     columns: list[AnsweredColumn]
 
 
-def snapshot_entry(snapshot: Snapshot, *, brief: bool = False) -> SnapshotEntry:
-    """A snapshot as its owner is told of it; `brief` leaves out columns and SQL."""
-    facts = {name: getattr(snapshot, name) for name in SnapshotEntry.model_fields if name != "columns"}
+def snapshot_entry(snapshot: Snapshot, columns_chars: int = 0) -> SnapshotEntry:
+    """A snapshot as its owner is told of it: with the columns that fit; 0 leaves out columns and SQL."""
+    facts = {
+        name: getattr(snapshot, name) for name in SnapshotEntry.model_fields if name not in ("columns", "columns_cut")
+    }
     facts["complete"] = snapshot.complete if snapshot.rows is not None else True
-    if brief:
+    if not columns_chars:
         return SnapshotEntry(**{**facts, "sql": ""})
-    columns = [AnsweredColumn.model_validate(column.model_dump()) for column in snapshot.columns]
-    return SnapshotEntry(**facts, columns=columns)
+    facts["sql"] = clip(snapshot.sql, MAX_SQL_CHARS)
+    entry = SnapshotEntry(**{**facts, "columns_cut": 0})
+    for done, column in enumerate(snapshot.columns):
+        answered = AnsweredColumn.model_validate(column.model_dump())
+        columns_chars -= len(compact(answered.model_dump(mode="json"))) + 1
+        if columns_chars < 0:
+            entry.columns_cut = len(snapshot.columns) - done
+            break
+        entry.columns.append(answered)
+    return entry
 
 
 def _too_large(cap: int) -> AgnesError:

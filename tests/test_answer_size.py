@@ -56,6 +56,11 @@ CALLS: dict[str, Ask] = {
     "describe": lambda g, t: g.describe(ME, t, 20, profile=True),
     "estimate": lambda g, t: g.estimate(ME, ScanRequest(table_id=t)),
     "scan": lambda g, t: g.scan(ME, ScanRequest(table_id=t, limit=1_000)),
+    "fetch": lambda g, t: g.fetch(ME, ScanRequest(table_id=t, limit=2), name="kept", force=True),
+    "snapshot_list": lambda g, t: g.snapshot_list(ME),
+    "snapshot_refresh": lambda g, t: g.snapshot_refresh(ME, "kept"),
+    "query": lambda g, t: g.query(ME, f"SELECT * FROM {t}"),
+    "catalog": lambda g, t: g.catalog(ME, search=t),
 }
 
 
@@ -86,6 +91,15 @@ async def test_what_was_left_out_is_said(gateway: Gateway) -> None:
     assert described.profile is not None
     assert described.profile.columns_cut == WIDE - len(described.profile.columns)
     assert described.profile.columns
+
+
+async def test_a_snapshot_s_columns_that_did_not_fit_are_counted(gateway: Gateway) -> None:
+    fetched = (await gateway.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")).snapshot
+    assert fetched is not None
+    assert fetched.columns_cut == WIDE - len(fetched.columns) > 0
+    assert fetched.sql.endswith("characters in all]")
+    whole = await gateway.query(ME, f"SELECT column_{WIDE - 1} FROM kept ORDER BY 1")
+    assert whole.rows == [[0], [1]]
 
 
 async def test_the_rows_that_did_not_fit_are_kept_whole(gateway: Gateway) -> None:
