@@ -108,7 +108,10 @@ class AgnesServer(MCPServer[Serving]):
     def offer(self, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, large: bool = False) -> None:
         """Register a tool under the function's name and docstring; an unknown argument is an error."""
         meta = {"anthropic/maxResultSizeChars": self.serving.gateway.settings.api.max_result_chars + 5_000}
-        tool = Tool.from_function(fn, title=title, annotations=annotations, meta=meta if large else None)
+        said = " ".join((fn.__doc__ or "").split())  # one line, and the same with every version of Python
+        tool = Tool.from_function(
+            fn, title=title, description=said, annotations=annotations, meta=meta if large else None
+        )
         base: Any = tool.fn_metadata.arg_model
         strict = type(
             base.__name__, (base,), {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
