@@ -104,8 +104,10 @@ class Audit:
                 if self._path.stat().st_size >= self._rotate_at_bytes:  # another process may have been faster
                     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
                     self._path.rename(self._folder / f"audit-{stamp}.jsonl")
+            today = f"audit-{datetime.now(UTC):%Y%m%d}"  # the day's lines are what its budget is restored from
             for old in sorted(self._folder.glob("audit-*.jsonl"))[:-KEEP_FILES]:
-                old.unlink(missing_ok=True)
+                if not old.name.startswith(today):
+                    old.unlink(missing_ok=True)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         for path in [*sorted(self._folder.glob("audit-*.jsonl")), self._path]:

@@ -76,6 +76,8 @@ class Engine:
         self.audit = Audit(settings.data_dir / "audit")
         self.workers = Workers(settings.engine.workers)
         self._bookkeeping = Workers(1)
+        # queries wait among themselves: a full pool of theirs holds up no catalog and no scan
+        self.query_turns = Workers(settings.engine.query_workers)
         self.warehouse = open_warehouse(settings.engine)
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, settings.api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, settings.api.sample_cache_ttl_seconds)

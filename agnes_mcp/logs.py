@@ -16,6 +16,10 @@ class Level(StrEnum):
     ERROR = "error"
 
 
+#: Libraries that write whole answers, rows included, when they are asked for details.
+_TALKATIVE = ("mcp", "sse_starlette", "httpx2", "httpcore2", "urllib3", "google")
+
+
 class JsonLines(logging.Formatter):
     """time, level, logger, message, and for a crash the trace."""
 
@@ -36,3 +40,5 @@ def log_to_stderr(level: Level = Level.WARNING) -> None:
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[stderr], force=True)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -44,7 +44,7 @@ class Querying:
 
     async def query(self, admitted: Admitted, sql: str, limit: int) -> QueryAnswer:
         """Run it in a process that holds these files and nothing else."""
-        return await self._engine.workers.run(admitted.call, lambda: self._run(admitted, sql, limit))
+        return await self._engine.query_turns.run(admitted.call, lambda: self._run(admitted, sql, limit))
 
     def _run(self, admitted: Admitted, sql: str, limit: int) -> QueryAnswer:
         engine = self._engine

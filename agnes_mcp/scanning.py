@@ -250,7 +250,7 @@ class Scanning:
 
 
 def _note_request(admitted: Admitted, request: ScanRequest) -> None:
-    admitted.line.select = None if request.select is None else [name[:128] for name in request.select[:100]]
+    admitted.line.select = None if request.select is None else [name[:64] for name in request.select[:16]]
     admitted.line.where_hash = hash_predicate(request.where)
     admitted.line.limit = request.limit
 

@@ -1,7 +1,6 @@
 """The MCP server, assembled from the modules of `tools/` and `resources/`, each loaded by name.
 
-This is the one place that reaches behind the SDK's public face; its version is capped accordingly.
-"""
+The one place that reaches behind the SDK's public face; its version is capped accordingly."""
 
 from __future__ import annotations
 
@@ -108,14 +107,13 @@ class AgnesServer(MCPServer[Serving]):
     def offer(self, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, large: bool = False) -> None:
         """Register a tool under the function's name and docstring; an unknown argument is an error."""
         meta = {"anthropic/maxResultSizeChars": self.serving.gateway.settings.api.max_result_chars + 5_000}
-        said = " ".join((fn.__doc__ or "").split())  # one line, and the same with every version of Python
+        said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
         tool = Tool.from_function(
             fn, title=title, description=said, annotations=annotations, meta=meta if large else None
         )
         base: Any = tool.fn_metadata.arg_model
-        strict = type(
-            base.__name__, (base,), {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
-        )
+        forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
+        strict = type(base.__name__, (base,), forbidding)
         tool.fn_metadata.arg_model = strict
         tool.parameters = cast("Any", strict).model_json_schema(by_alias=True)
         tool.fn_metadata.output_schema = allow_errors(tool.fn_metadata.output_schema or {})

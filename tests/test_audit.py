@@ -86,10 +86,16 @@ def test_full_files_are_put_away_and_the_oldest_removed(tmp_path: Path) -> None:
     for number in range(200):
         audit.write(line(number))
     old = sorted(tmp_path.glob("audit-*.jsonl"))
-    assert len(old) == 8
-    assert all(path.stat().st_size < 2_500 for path in old)
+    assert len(old) > 8, "today's lines stay: the day's budget is restored from them"
+    for path in old[:10]:  # as if they were of another day
+        path.rename(path.with_name(path.name.replace(path.name[6:14], "20200101")))
+    for number in range(200, 260):
+        audit.write(line(number))
+    left = sorted(tmp_path.glob("audit-*.jsonl"))
+    assert not [path for path in left if "20200101" in path.name], "the oldest days go"
+    assert all(path.stat().st_size < 2_500 for path in left)
     numbers = [int(x["request_id"][1:]) for x in lines_of(tmp_path)]
-    assert numbers == list(range(numbers[0], 200))
+    assert numbers == list(range(numbers[0], 260))
 
 
 def test_two_processes_lose_no_line(tmp_path: Path) -> None:

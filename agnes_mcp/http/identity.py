@@ -35,7 +35,7 @@ class Callers(AuthenticationBackend):
         self._access = access
         self._file = file
         self._verifier = verifier
-        self._anonymous = anonymous and verifier is None
+        self._anonymous = anonymous and verifier is None and not access.has_users
 
     @property
     def anonymous(self) -> bool:
@@ -44,9 +44,10 @@ class Callers(AuthenticationBackend):
         return self._anonymous
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        anonymous = self.anonymous  # looked at before the file is read again: users that are gone leave no open door
         await self._file.refresh()
         presented = conn.headers.getlist("authorization")
-        if not presented and self.anonymous:
+        if not presented and anonymous and self.anonymous:
             return _authenticated(os_user().name, _LOCAL)
         scheme, _, token = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
         if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARS:

@@ -114,7 +114,14 @@ class Verifier:
 
     @staticmethod
     def _key(status: os.stat_result, snapshot: Snapshot) -> tuple[object, ...]:
-        return (snapshot.file_sha256, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return (
+            snapshot.file_sha256,
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
 
     def _remember(self, key: tuple[object, ...], intact: bool) -> None:
         with self._lock:

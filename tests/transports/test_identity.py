@@ -86,6 +86,15 @@ async def test_grants_are_those_of_the_file_now(tmp_path: Path, tables: list[dic
             assert (quota["daily_bytes_limit"], quota["max_concurrent_scans"]) == (7, 0)
 
 
+def test_users_that_are_gone_leave_no_open_door(tmp_path: Path, tables: list[dict[str, Any]]) -> None:
+    """Also when nobody came without a token before: a file that is half saved is not an instance without users."""
+    path = write_instance(tmp_path / "instance.yaml", tables=tables, access={"users": [user("ana", ["orders"])]})
+    with serve(path) as served:
+        assert starts_session(served, ANA)
+        rewrite(path, [])
+        assert not starts_session(served, None)
+
+
 def test_nobody_acts_as_the_os_user_once_there_is_a_user(tmp_path: Path, tables: list[dict[str, Any]]) -> None:
     path = write_instance(tmp_path / "instance.yaml", tables=tables)
     with serve(path) as served:
