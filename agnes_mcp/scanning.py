@@ -159,7 +159,7 @@ class Scanning:
                 raise
             finally:
                 reservation.settle(outcome.receipt.bytes_billed)
-                admitted.line.bytes_billed = outcome.receipt.bytes_billed
+                admitted.line.bytes_billed = (admitted.line.bytes_billed or 0) + outcome.receipt.bytes_billed
                 admitted.line.job_id = outcome.receipt.job_id
 
     def _refuse_over_cap(self, priced: Priced) -> None:

@@ -213,6 +213,18 @@ async def test_a_profile_of_a_remote_table_is_one_priced_job(bq: StandIn, open_g
     assert len(bq.query_jobs()) == 1
 
 
+async def test_a_call_of_two_statements_is_audited_with_both_bills(bq: StandIn, open_gateway: OpenGateway) -> None:
+    """A restart counts what the audit says: nothing of the day is given back."""
+    async with open_gateway() as gateway:
+        await gateway.describe(ME, "sessions_v", profile=True)
+        used = (await gateway.usage(ME)).quota.daily_bytes_used
+        lines = audit_lines(gateway)
+    assert len(bq.query_jobs()) == 2
+    assert used == sum(line["bytes_billed"] or 0 for line in lines) >= 20 * MIB
+    async with open_gateway() as gateway:
+        assert (await gateway.usage(ME)).quota.daily_bytes_used == used
+
+
 async def test_the_catalog_never_waits_for_bigquery(bq: StandIn, open_gateway: OpenGateway) -> None:
     """P-78, P-79: a slow BigQuery does not delay it; what was learned behind it shows later; a view has no rows."""
     bq.faults.add(Fault("tables.get", delay_s=1.0, times=3))
