@@ -56,19 +56,19 @@ def serve(
     import anyio
 
     from agnes_mcp.logs import log_to_stderr
-    from agnes_mcp.server import build_server
+    from agnes_mcp.serving.server import build_server
 
     log_to_stderr(log_level)
     gateway = open_gateway(config, demo)
 
     async def run_stdio() -> None:
-        from agnes_mcp.stdio import serve_stdio
+        from agnes_mcp.serving.stdio import serve_stdio
 
         await serve_stdio(build_server(gateway), gateway, legacy=legacy_stdio)
 
     async def run_http() -> None:
-        from agnes_mcp.http.serving import serve_http
-        from agnes_mcp.instance import find_config
+        from agnes_mcp.config.loading import find_config
+        from agnes_mcp.serving.http.run import serve_http
 
         server = gateway.settings.server
         await serve_http(
@@ -86,7 +86,7 @@ def new_token(
     tables: Annotated[list[str] | None, typer.Option("--table", help="A table it may read; several times.")] = None,
 ) -> None:
     """Make a bearer token, and print it once together with the lines for instance.yaml."""
-    from agnes_mcp.access import digest_token, generate_token
+    from agnes_mcp.access.grants import digest_token, generate_token
 
     token = generate_token()
     granted = f"[{', '.join(tables)}]" if tables else '[]  # or "*"'
@@ -121,8 +121,8 @@ def demo() -> None:
 
 def open_gateway(config: str | None, demo: bool = False) -> Gateway:
     """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured."""
+    from agnes_mcp.config.loading import find_config, load_settings
     from agnes_mcp.gateway import Gateway
-    from agnes_mcp.instance import find_config, load_settings
 
     path = None if demo else find_config(config)
     settings = load_settings(path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from agnes_mcp.access import os_user
+from agnes_mcp.access.grants import os_user
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest

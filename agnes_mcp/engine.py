@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agnes_mcp.access import Access, Principal, find_table
-from agnes_mcp.audit import Audit, AuditLine, Status
-from agnes_mcp.caches import TtlCache
-from agnes_mcp.calls import Call, cancelled
-from agnes_mcp.config import Settings
+from agnes_mcp.access.grants import Access, Principal, find_table
+from agnes_mcp.calls.audit import Audit, AuditLine, Status
+from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.workers import INTERRUPT_EVERY_S, Workers
+from agnes_mcp.catalog.cache import TtlCache
+from agnes_mcp.catalog.registry import Registry
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Price, Progress, ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.parts import open_bigquery, open_snapshots, open_warehouse, open_workbench
-from agnes_mcp.quota import Limits, Quota, utc_now
-from agnes_mcp.registry import Registry
-from agnes_mcp.workers import INTERRUPT_EVERY_S, Workers
+from agnes_mcp.spending.quota import Limits, Quota, utc_now
 
 if TYPE_CHECKING:
-    from agnes_mcp.answers import SampleAnswer
-    from agnes_mcp.consent import Consent
+    from agnes_mcp.answers.models import SampleAnswer
     from agnes_mcp.sources import Source
-    from agnes_mcp.statement import Relation
+    from agnes_mcp.spending.consent import Consent
+    from agnes_mcp.sql.statement import Relation
     from agnes_mcp.workbench import Workbench
 
 MAX_SCHEMAS = 512
@@ -109,7 +109,7 @@ class Engine:
 
     def relation(self, table: Table) -> Relation:
         """How a statement names this table."""
-        from agnes_mcp.statement import Relation
+        from agnes_mcp.sql.statement import Relation
 
         bigquery = self.settings.data_source.bigquery
         if table.source_type != "bigquery" or bigquery is None:
@@ -249,7 +249,7 @@ class Engine:
     def _make_source(self, kind: str) -> Source:
         if kind == "bigquery":
             return self._make_bigquery(self)
-        from agnes_mcp.sources.local import LocalSource
+        from agnes_mcp.sources.local.source import LocalSource
 
         return LocalSource(self.warehouse)
 

@@ -1,8 +1,8 @@
 """What can go wrong, each with a stable kind.
 
     AgnesError                     anything foreseen: kind, message, hint, details
-    ├── PredicateError             a WHERE predicate that was refused (`agnes_mcp.predicate`)
-    ├── QuotaError                 a slot or a byte budget that is used up (`agnes_mcp.quota`)
+    ├── PredicateError             a WHERE predicate that was refused (`agnes_mcp.sql.predicate`)
+    ├── QuotaError                 a slot or a byte budget that is used up (`agnes_mcp.spending.quota`)
     └── ConfigError                an instance.yaml or environment that cannot be served
 
 Anything that is not an `AgnesError` is a crash: logged with its trace, told to the client only as `internal_error`.

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from agnes_mcp import __version__
-from agnes_mcp.access import Principal, visible_tables
-from agnes_mcp.answers import (
+from agnes_mcp.access.grants import Principal, visible_tables
+from agnes_mcp.answers.models import (
     CatalogAnswer,
     DescribeAnswer,
     EstimateAnswer,
@@ -29,20 +29,20 @@ from agnes_mcp.answers import (
     SnapshotRefreshAnswer,
     UsageAnswer,
 )
-from agnes_mcp.calls import Call
-from agnes_mcp.config import Settings
-from agnes_mcp.consent import Consent
-from agnes_mcp.describing import Describing
-from agnes_mcp.discovery import Discovery
+from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.engine import Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.fetching import Fetching
 from agnes_mcp.models import DiskUsage, Progress, ScanRequest, SnapshotPrune, SourceType
-from agnes_mcp.naming import Naming
-from agnes_mcp.querying import Querying
-from agnes_mcp.quota import utc_now
-from agnes_mcp.quoting import Quoting
-from agnes_mcp.scanning import Scanning
+from agnes_mcp.operations.catalog import Discovery
+from agnes_mcp.operations.describe import Describing
+from agnes_mcp.operations.fetch import Fetching
+from agnes_mcp.operations.names import Naming
+from agnes_mcp.operations.query import Querying
+from agnes_mcp.operations.quotes import Quoting
+from agnes_mcp.operations.scan import Scanning
+from agnes_mcp.spending.consent import Consent
+from agnes_mcp.spending.quota import utc_now
 
 if TYPE_CHECKING:
     from agnes_mcp.sources import Source

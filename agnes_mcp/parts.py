@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agnes_mcp.config import GIB, EngineSettings, Settings
+from agnes_mcp.config.settings import GIB, EngineSettings, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.snapshots import SnapshotStore
-from agnes_mcp.warehouse import Warehouse
+from agnes_mcp.sources.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from agnes_mcp.engine import Engine

@@ -24,8 +24,8 @@ from contextlib import contextmanager
 import psutil
 import pyarrow as pa
 
-from agnes_mcp.calls import Call
-from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.models import Statement, Table
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 
@@ -36,7 +36,7 @@ COLUMNS = ["id", "at", "country", "note", "amount", "price"]
 
 def serve(rows: int) -> None:
     """The other process: a stand-in with one table, until its standard input ends."""
-    from agnes_mcp.demo.bigquery import StandIn
+    from agnes_mcp.stand_in import StandIn
 
     sql = (
         "SELECT i AS id, TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i) AS at, ['CZ','DE','PL','FR'][1 + i % 4] "

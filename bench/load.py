@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.instances import table, write
 from transports.served import Era, Served, bearer, body_of, connect, serve, token_of, user, write_instance
 
-from agnes_mcp.access import digest_token
+from agnes_mcp.access.grants import digest_token
 
 USERS = 8
 ALONE_ROUNDS = 20

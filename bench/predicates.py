@@ -24,7 +24,7 @@ from support.predicates import SCHEMAS, accepted
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import confirm_skeleton, render_predicate, validate_predicate
+from agnes_mcp.sql.predicate import confirm_skeleton, render_predicate, validate_predicate
 
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 

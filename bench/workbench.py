@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 from mcp import ClientSession, StdioServerParameters, stdio_client
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.workbench import View, Workbench
 
 ROWS = 500_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agnes_mcp.shaping import compact
+from agnes_mcp.answers.fitting import compact
 
 JSON = "application/json"
 MARKDOWN = "text/markdown"

@@ -12,7 +12,7 @@ from mcp.types import (
     ResourceTemplateReference,
 )
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 #: The most values that the protocol lets an answer hold.
 MAX_VALUES = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 from ._contents import MARKDOWN
 

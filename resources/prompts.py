@@ -8,7 +8,7 @@ from mcp.server.mcpserver.prompts.base import Message, UserMessage
 from mcp.types import EmbeddedResource, TextResourceContents
 from pydantic import Field
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 from ._contents import JSON, content
 from .tables import SCHEMA_URI

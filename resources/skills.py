@@ -12,8 +12,8 @@ import yaml
 from mcp.types import PaginatedRequestParams, RequestParams
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.protocol import protocol_error
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.errors import protocol_error
+from agnes_mcp.serving.server import AgnesServer
 
 from ._contents import MARKDOWN
 

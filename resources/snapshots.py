@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agnes_mcp.announcing import SNAPSHOT_URI
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.announcements import SNAPSHOT_URI
+from agnes_mcp.serving.server import AgnesServer
 
 from ._contents import JSON, content
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 from ._contents import JSON, content
 

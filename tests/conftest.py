@@ -10,7 +10,7 @@ import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 from support.instances import settings_of, tables_of, write_files
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 
 

@@ -23,7 +23,7 @@ from support.predicates import SCHEMAS, accepted, rejected, unescape
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import confirm_skeleton, render_predicate, validate_predicate
+from agnes_mcp.sql.predicate import confirm_skeleton, render_predicate, validate_predicate
 
 _SLOWEST_S = 1.0  # of processor time: what waits for the machine does not count
 _DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")

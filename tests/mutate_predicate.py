@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from support.predicates import SCHEMAS, accepted, rejected
 from test_predicate_gates import AT_A_LIMIT
 
-import agnes_mcp.predicate
+import agnes_mcp.sql.predicate
 from agnes_mcp.errors import PredicateError
 
 _MODULES = ("characters", "strings", "lexemes", "shape", "columns", "calls", "operands", "operators")
-_FOLDER = Path(agnes_mcp.predicate.__file__).parent
+_FOLDER = Path(agnes_mcp.sql.predicate.__file__).parent
 
 
 class _Drop(ast.NodeTransformer):
@@ -47,7 +47,7 @@ class _Drop(ast.NodeTransformer):
 
 class _Mutant(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, module: str, code: CodeType) -> None:
-        self._name, self._code = f"agnes_mcp.predicate.{module}", code
+        self._name, self._code = f"agnes_mcp.sql.predicate.{module}", code
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -60,10 +60,10 @@ class _Mutant(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def noticed(finder: _Mutant) -> bool:
     """Whether the corpora or the limits tell the mutant from the validator."""
-    for name in [name for name in sys.modules if name.startswith("agnes_mcp.predicate")]:
+    for name in [name for name in sys.modules if name.startswith("agnes_mcp.sql.predicate")]:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
-    validate = importlib.import_module("agnes_mcp.predicate").validate_predicate
+    validate = importlib.import_module("agnes_mcp.sql.predicate").validate_predicate
 
     def verdict(text: str, dialect: str) -> str:
         try:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support.instances import settings_of, tables_of
 
-from agnes_mcp.access import Access, Principal
-from agnes_mcp.config import Settings, UserSettings
+from agnes_mcp.access.grants import Access, Principal
+from agnes_mcp.config.settings import Settings, UserSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest

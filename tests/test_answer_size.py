@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel
 from support.instances import ME, settings_of, table
 
-from agnes_mcp.config import Settings
+from agnes_mcp.answers.fitting import MAX_CELL_CHARS, RowShaper, compact
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest
-from agnes_mcp.shaping import MAX_CELL_CHARS, RowShaper, compact
 
 pytestmark = pytest.mark.anyio
 

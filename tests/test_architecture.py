@@ -17,39 +17,51 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"agnes_mcp": "agnes_mcp", "tools": "agnes_mcp.tools", "resources": "agnes_mcp.resources"}
 
-#: Rooms from the ground up. A room may import its own floor and those below it, never one above.
+#: Wings from the ground up. A wing may import what stands on a lower floor, and nothing of its own floor but itself.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "models", "__version__", "logs", "values"),
-    ("config", "config_sections", "config_values", "calls", "caches", "shaping", "hints", "answers"),
-    ("instance", "registry", "access", "quota", "audit", "workers", "warehouse", "predicate", "rates", "strict_yaml"),
-    ("statement", "presenting", "catalog", "pricing", "profiling", "sources", "snapshots", "workbench"),
-    ("engine", "parts", "consent"),
-    ("behind", "keeping", "naming"),
-    ("discovery", "scanning"),
-    ("describing", "fetching", "querying"),
-    ("quoting",),
-    ("gateway", "reloading"),
-    ("doctor", "protocol", "announcing"),
-    ("server",),
-    ("stdio", "http", "tools", "resources"),
-    ("demo", "cli", "__main__"),
+    ("errors", "models", "untrusted", "stand_in"),
+    ("config", "calls", "sql"),
+    ("access", "sources", "snapshots", "workbench"),
+    ("answers", "extracts"),
+    ("catalog", "charts"),
+    ("spending",),
+    ("operations",),
+    ("gateway",),
+    ("serving", "doctor", "demo"),
+    ("tools", "resources", "cli"),
+)
+#: On no floor yet, or planned: the first two go, the others come.
+GOING = {"engine", "parts", "logs"}
+COMING = {"extracts", "charts"}
+#: Imports that still point the wrong way. Only ever made shorter.
+DEBT: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("access.grants", "catalog"),
+        ("calls.processes.watch", "workbench"),
+        ("calls.processes.worker", "workbench"),
+        ("sql.profile", "answers"),
+    }
 )
 #: Who may import a library; everything else in the project may not.
 KEEPERS: dict[str, tuple[str, ...]] = {
-    "mcp": ("server", "http", "stdio", "protocol", "announcing", "tools", "resources", "demo.session"),
-    "mcp_types": ("announcing",),
-    "sqlglot": ("predicate", "statement", "profiling", "demo.bigquery"),
-    "google": ("sources.bigquery", "demo.bigquery"),
-    "grpc": ("sources.bigquery", "demo.bigquery"),
-    "starlette": ("http", "demo.bigquery"),
-    "uvicorn": ("http", "demo.bigquery"),
+    "mcp": ("serving", "tools", "resources", "demo.session"),
+    "mcp_types": ("serving",),
+    "sqlglot": ("sql", "stand_in"),
+    "google": ("sources.bigquery", "stand_in"),
+    "grpc": ("sources.bigquery", "stand_in"),
+    "starlette": ("serving.http", "stand_in"),
+    "uvicorn": ("serving.http", "stand_in"),
+    "typer": ("cli", "demo.session"),
+    "rich": ("cli", "demo.session"),
+    "altair": ("charts",),
+    "vl_convert": ("charts",),
 }
 #: Catches everything and does not raise it again, each for the reason that stands on its line.
-BROAD = {"agnes_mcp/workers.py": 1, "agnes_mcp/predicate/second_reading.py": 1}
+BROAD = {"agnes_mcp/calls/workers.py": 1, "agnes_mcp/sql/predicate/second_reading.py": 1}
 BANNED = {"manager", "helper", "helpers", "util", "utils", "handler", "processor", "data", "info"}
 #: Named by the project's owner, by the libraries, or by what a file of a snapshot is called beside its sidecar.
 NAMED_BY_OTHERS = {
-    "agnes_mcp/demo/data.py", "DataSources", "_data_dir", "disk_info", "_data_type", "data", "staged_data",
+    "agnes_mcp/demo/tables.py", "DataSources", "_data_dir", "disk_info", "_data_type", "data", "staged_data",
 }  # fmt: skip
 
 
@@ -92,19 +104,25 @@ def by_path(found: list[Module] | tuple[Module, ...]) -> list[str]:
     return [module.path for module in found]
 
 
-def test_every_room_has_a_floor() -> None:
+def wrong_way(module: Module) -> set[tuple[str, str]]:
+    """Imports of this module that do not point to a lower floor, TYPE_CHECKING or not: (module, the wing it wants)."""
+    room = room_of(module.name)
+    wanted = {room_of(name) for name in imports_of(module.tree) if name.startswith("agnes_mcp.")} - {
+        room,
+        "__version__",
+    }
+    return {(module.name.removeprefix("agnes_mcp."), wing) for wing in wanted if floor_of(wing) >= floor_of(room)}
+
+
+def test_every_wing_has_a_floor() -> None:
     rooms = {room_of(module.name) for module in modules() if module.name != "agnes_mcp"}
-    assert sorted(room for room in rooms if floor_of(room) < 0) == []
-    assert sorted(room for floor in FLOORS for room in floor if room not in rooms | {"__version__", "__main__"}) == []
+    assert sorted(rooms - {room for floor in FLOORS for room in floor}) == sorted(GOING & rooms)
+    assert sorted({room for floor in FLOORS for room in floor} - rooms) == sorted(COMING - rooms)
 
 
-@pytest.mark.parametrize("module", modules(), ids=by_path(modules()))
-def test_imports_point_down(module: Module) -> None:
-    here = floor_of(room_of(module.name))
-    upward = [
-        name for name in imports_of(module.tree) if name.startswith("agnes_mcp.") and floor_of(room_of(name)) > here
-    ]
-    assert upward == []
+def test_imports_point_down() -> None:
+    found = set().union(*(wrong_way(module) for module in modules() if room_of(module.name) not in GOING))
+    assert found == DEBT
 
 
 @pytest.mark.parametrize("library", KEEPERS)
@@ -121,7 +139,9 @@ def test_a_library_stays_with_its_keepers(library: str) -> None:
 def test_the_table_tells_right_from_wrong() -> None:
     """An upward import is seen, wherever in a module it stands."""
     tree = ast.parse("def f():\n    from agnes_mcp.gateway import Gateway")
-    assert [floor_of(room_of(name)) > floor_of("quota") for name in imports_of(tree)] == [True]
+    assert wrong_way(Module("", "agnes_mcp.spending.quota", tree, 2)) == {("spending.quota", "gateway")}
+    sideways = ast.parse("if TYPE_CHECKING:\n    from agnes_mcp.snapshots import Snapshots")
+    assert wrong_way(Module("", "agnes_mcp.sources.local", sideways, 2)) == {("sources.local", "snapshots")}
 
 
 def test_tools_are_only_loaded_by_name() -> None:
@@ -136,9 +156,9 @@ def test_tools_are_only_loaded_by_name() -> None:
 
 HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas")
 LOADS = {
-    "the server": "from agnes_mcp.config import Settings; from agnes_mcp.gateway import Gateway;"
-    "from agnes_mcp.server import build_server; build_server(Gateway(Settings()))",
-    "the transport": "import agnes_mcp.stdio",
+    "the server": "from agnes_mcp.config.settings import Settings; from agnes_mcp.gateway import Gateway;"
+    "from agnes_mcp.serving.server import build_server; build_server(Gateway(Settings()))",
+    "the transport": "import agnes_mcp.serving.stdio",
     "the command line": "import agnes_mcp.cli",
 }
 

@@ -14,8 +14,8 @@ import anyio
 import pytest
 from support.instances import ERAS, ME, connected
 
-from agnes_mcp.audit import Audit, AuditLine, hash_predicate
-from agnes_mcp.config import Settings
+from agnes_mcp.calls.audit import Audit, AuditLine, hash_predicate
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest
@@ -100,7 +100,7 @@ def test_full_files_are_put_away_and_the_oldest_removed(tmp_path: Path) -> None:
 
 def test_two_processes_lose_no_line(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from agnes_mcp.audit import Audit, AuditLine\n"
+        "import sys; from pathlib import Path; from agnes_mcp.calls.audit import Audit, AuditLine\n"
         "audit = Audit(Path(sys.argv[1]), rotate_at_bytes=60_000)\n"
         "for n in range(400): audit.write(AuditLine(request_id=f'{sys.argv[2]}{n}', tool='scan', principal='ana'))\n"
         "sys.exit(audit.failures)"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support.instances import ME, settings_of, table
 
-from agnes_mcp.caches import TtlCache
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.shaping import compact
-from agnes_mcp.sources.local import LocalSource
+from agnes_mcp.sources.local.source import LocalSource
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +91,7 @@ def request_with(where: str) -> Any:
 
 async def test_ten_thousand_tables(tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """P-25: one file behind all of them; every page fits, none is missing, none comes twice."""
-    monkeypatch.setattr("agnes_mcp.discovery.LEARN_FOR_S", 0.02)
+    monkeypatch.setattr("agnes_mcp.operations.catalog.LEARN_FOR_S", 0.02)
     tables = [
         table(f"t{n:05}", files["orders"], name=f"Table {n}", description=f"Number {n} of many. " + "words " * (n % 60))
         for n in range(10_000)

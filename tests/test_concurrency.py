@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from support.instances import ERAS, ME, body_of, connected, settings_of, table, tables_of
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.loading import find_config, load_settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import ConfigError
-from agnes_mcp.instance import find_config, load_settings
 
 COMMAND = Path(sys.executable).with_name("agnes-mcp")
 ORDERS = "tables: [{id: orders, path: orders.csv}]\n"

@@ -18,13 +18,13 @@ from pydantic import BaseModel
 from support import pages
 from support.pages import DOCS, ROOT
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.loading import OTHER_VARIABLES
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import KINDS, PredicateError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.instance import OTHER_VARIABLES
 from agnes_mcp.models import Column, TableSchema
-from agnes_mcp.predicate import validate_predicate
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
+from agnes_mcp.sql.predicate import validate_predicate
 
 
 @cache

@@ -15,7 +15,7 @@ from support.instances import ME
 from support.pages import DOCS, ROOT
 
 from agnes_mcp.cli import app
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest

@@ -11,8 +11,8 @@ from support.predicates import BIGQUERY_SCHEMA, SCHEMAS, accepted, rejected
 
 from agnes_mcp.errors import KINDS, AgnesError, PredicateError
 from agnes_mcp.models import Column, Dialect, TableSchema
-from agnes_mcp.predicate import render_predicate, validate_predicate
-from agnes_mcp.predicate.dialects import RULES
+from agnes_mcp.sql.predicate import render_predicate, validate_predicate
+from agnes_mcp.sql.predicate.dialects import RULES
 
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 ACCEPTED = [(dialect, text) for dialect in DIALECTS for text in accepted(dialect)]

@@ -13,13 +13,13 @@ import sqlglot
 from sqlglot import exp
 from support.predicates import SCHEMAS, accepted, rejected
 
-import agnes_mcp.predicate as predicate
+import agnes_mcp.sql.predicate as predicate
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import lexemes, second_reading, shape, validate_predicate
-from agnes_mcp.predicate.dialects import RULES
-from agnes_mcp.predicate.second_reading import NODES, confirm_reading, parse, walk
-from agnes_mcp.predicate.signatures import read_signatures
+from agnes_mcp.sql.predicate import lexemes, second_reading, shape, validate_predicate
+from agnes_mcp.sql.predicate.dialects import RULES
+from agnes_mcp.sql.predicate.second_reading import NODES, confirm_reading, parse, walk
+from agnes_mcp.sql.predicate.signatures import read_signatures
 
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 

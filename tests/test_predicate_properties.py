@@ -15,7 +15,7 @@ from support.predicates import SCHEMAS, accepted, bigquery_select, duckdb_table
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import render_predicate, validate_predicate
+from agnes_mcp.sql.predicate import render_predicate, validate_predicate
 
 _STEADY = settings(
     derandomize=True,

@@ -9,7 +9,7 @@ import pytest
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import confirm_skeleton
+from agnes_mcp.sql.predicate import confirm_skeleton
 
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 PARTS: dict[Dialect, tuple[str, str, str]] = {

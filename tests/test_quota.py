@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from agnes_mcp.errors import QuotaError
-from agnes_mcp.quota import Limits, Quota, Reservation
+from agnes_mcp.spending.quota import Limits, Quota, Reservation
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 LIMITS = Limits(max_concurrent=5, max_daily_bytes=1_000)

@@ -10,7 +10,7 @@ import pytest
 
 from agnes_mcp.errors import KINDS, PredicateError
 from agnes_mcp.models import Column, Dialect, TableSchema
-from agnes_mcp.predicate import validate_predicate
+from agnes_mcp.sql.predicate import validate_predicate
 
 REFERENCES = Path(__file__).parents[1] / "skills" / "agnes-data-querying" / "references"
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")

@@ -203,9 +203,9 @@ import sys
 from pathlib import Path
 import anyio, os
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.instance import load_settings
-from agnes_mcp.server import build_server
-from agnes_mcp.stdio import serve_stdio
+from agnes_mcp.config.loading import load_settings
+from agnes_mcp.serving.server import build_server
+from agnes_mcp.serving.stdio import serve_stdio
 
 async def noisy(ctx=None) -> str:
     "Call to make noise."

@@ -11,10 +11,10 @@ import pytest
 from mcp.types import ResourceLink, TextContent
 from support.instances import ERAS, body_of, connected
 
-from agnes_mcp.config import Settings
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import KINDS, AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.shaping import compact
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("guarded_loop"), pytest.mark.parametrize("mode", ERAS)]
 GOLDEN = Path(__file__).parent / "fixtures" / "tools.json"

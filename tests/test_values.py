@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from support.instances import ME, settings_of, table
 
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest
-from agnes_mcp.shaping import compact
-from agnes_mcp.sources.duckdb_types import loses_in_arrow, safe_type
-from agnes_mcp.values import column_to_json
+from agnes_mcp.sources.local.types import loses_in_arrow, safe_type
 
 CASES: dict[str, Any] = {
     "NULL::INT": None,

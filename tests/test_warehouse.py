@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from agnes_mcp.calls import Call, cancelled
+from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import KINDS, AgnesError
-from agnes_mcp.warehouse import SPILL_PREFIX, Warehouse, as_duckdb_error, sweep_spill, translate, without_paths
+from agnes_mcp.sources.warehouse import SPILL_PREFIX, Warehouse, as_duckdb_error, sweep_spill, translate, without_paths
 
 MB = 2**20
 

@@ -58,7 +58,8 @@ def test_everything_is_under_one_package(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"agnes_mcp"}
     for needed in (
         "agnes_mcp/py.typed", "agnes_mcp/tools/scan.py", "agnes_mcp/resources/guide.md",
-        "agnes_mcp/skills/agnes-data-querying/SKILL.md", "agnes_mcp/http/app.py", "agnes_mcp/demo/bigquery/rest.py",
+        "agnes_mcp/skills/agnes-data-querying/SKILL.md", "agnes_mcp/serving/http/app.py",
+        "agnes_mcp/stand_in/wire/rest.py",
     ):  # fmt: skip
         assert needed in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

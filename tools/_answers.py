@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
-from agnes_mcp.shaping import compact
+from agnes_mcp.answers.fitting import compact
 
 #: Reads what it is allowed to see and changes nothing.
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)

@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Progress
-from agnes_mcp.server import Serving
+from agnes_mcp.serving.server import Serving
 
 T = TypeVar("T")
 REPORT_EVERY_S = 0.1

@@ -8,8 +8,8 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from agnes_mcp.answers import CatalogAnswer
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import CatalogAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
 
 from ._answers import FREE, answer
 from ._arguments import Text

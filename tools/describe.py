@@ -8,9 +8,9 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from agnes_mcp.answers import DescribeAnswer
-from agnes_mcp.consent import Quote
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import DescribeAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer
 from ._approval import Answer, ask_describe, consent_of, quote_describe

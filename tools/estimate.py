@@ -7,9 +7,9 @@ from typing import Annotated
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
-from agnes_mcp.answers import EstimateAnswer
+from agnes_mcp.answers.models import EstimateAnswer
 from agnes_mcp.models import ScanRequest
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.serving.server import AgnesServer, Serving
 
 from ._answers import FREE, answer
 from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, TableId, Where

@@ -9,9 +9,9 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
-from agnes_mcp.answers import FetchAnswer
-from agnes_mcp.consent import Quote
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import FetchAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.spending.consent import Quote
 
 from ._answers import WRITES, answer
 from ._approval import Answer, Request, ask_fetch, consent_of, quote_fetch

@@ -7,9 +7,9 @@ from typing import Annotated
 from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 
-from agnes_mcp.answers import ScanAnswer
-from agnes_mcp.consent import Quote
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import ScanAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer
 from ._approval import Answer, Request, ask_scan, consent_of, quote_scan

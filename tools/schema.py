@@ -7,8 +7,8 @@ from typing import Annotated
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
-from agnes_mcp.answers import SchemaAnswer
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import SchemaAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
 
 from ._answers import FREE, answer
 from ._arguments import TableId

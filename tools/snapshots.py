@@ -8,10 +8,10 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from agnes_mcp.answers import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
-from agnes_mcp.consent import Quote
+from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
 from agnes_mcp.models import DiskUsage, SnapshotPrune
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.spending.consent import Quote
 
 from ._answers import DROPS, FREE, WRITES, answer
 from ._approval import Answer, ask_refresh, consent_of, quote_refresh

@@ -7,8 +7,8 @@ from typing import Annotated
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
-from agnes_mcp.answers import UsageAnswer
-from agnes_mcp.server import AgnesServer, Serving
+from agnes_mcp.answers.models import UsageAnswer
+from agnes_mcp.serving.server import AgnesServer, Serving
 
 from ._answers import FREE, answer
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agnes_mcp.config import Settings
-from agnes_mcp.demo.data import demo_settings, demo_spec
-from agnes_mcp.demo.remote import demo_source
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.demo.bigquery import demo_source
+from agnes_mcp.demo.tables import demo_settings, demo_spec
 from agnes_mcp.gateway import Gateway
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 
 from .files import disk_errors

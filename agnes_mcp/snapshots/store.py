@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import (
     DiskUsage,
@@ -25,15 +25,15 @@ from agnes_mcp.models import (
 )
 
 from .claim import Claim, Rules
+from .comparison import newest_covering
 from .content import Engine
-from .coverage import newest_covering
 from .dropping import drop_if
 from .files import disk_errors
 from .folder import Folder
 from .locks import exclusive
 from .names import check_name, folder_name, is_name
-from .pruning import PruneFilter, plan_prune, prune_filter, prune_folder
 from .reading import Stored, Verifier, computed, load, load_all, not_found, reading
+from .removal import PruneFilter, plan_prune, prune_filter, prune_folder
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .usage import display_path, free_bytes, nearest_existing, used_bytes
 from .writing import require_space

@@ -1,7 +1,7 @@
 """A worker process: serves one query after another, each in a DuckDB instance of its own.
 
-Started by `agnes_mcp.workbench.worker` as `python -I -m agnes_mcp.workbench.child MEMORY_BYTES THREADS`. Requests come
-on standard input, answers leave on what was standard output; SQL that makes the engine print prints into nothing.
+Started by `calls.processes.worker` as `python -I -m agnes_mcp.workbench.child MEMORY_BYTES THREADS`. Requests come on
+standard input, answers leave on what was standard output; SQL that makes the engine print prints into nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from agnes_mcp.workbench import confinement, frames
+from agnes_mcp.calls.processes import confinement, frames
 
 if TYPE_CHECKING:
     from agnes_mcp.workbench.admission import Parser

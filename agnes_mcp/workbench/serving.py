@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import duckdb
 import pyarrow as pa
 
+from agnes_mcp.calls.processes import confinement, frames
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import columns, confinement, engine, failures, frames
+from agnes_mcp.workbench import columns, engine, failures
 from agnes_mcp.workbench.admission import Parser
 from agnes_mcp.workbench.views import View
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.calls import Call, timed_out
+from agnes_mcp.calls.call import Call, timed_out
+from agnes_mcp.calls.processes import frames
+from agnes_mcp.calls.processes.pool import Pool
+from agnes_mcp.calls.processes.watch import Watch
+from agnes_mcp.calls.processes.worker import CHILD, Answer, UnreadyError, Worker
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import failures, frames
+from agnes_mcp.workbench import failures
 from agnes_mcp.workbench.admission import check_text
-from agnes_mcp.workbench.pool import Pool
 from agnes_mcp.workbench.views import View
-from agnes_mcp.workbench.watch import Watch
-from agnes_mcp.workbench.worker import CHILD, Answer, UnreadyError, Worker
 
 if TYPE_CHECKING:
     import pyarrow as pa

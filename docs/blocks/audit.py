@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agnes_mcp.audit import KEEP_FILES, ROTATE_AT_BYTES, AuditLine
+from agnes_mcp.calls.audit import KEEP_FILES, ROTATE_AT_BYTES, AuditLine
 
 from .markdown import code, table
 from .shapes import spell_type

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agnes_mcp.models import Dialect
-from agnes_mcp.predicate import RULES, limits
+from agnes_mcp.sql.predicate import RULES, limits
 
 from .markdown import table, words
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from agnes_mcp.querying import MAX_ANSWER_BYTES
+from agnes_mcp.operations.query import MAX_ANSWER_BYTES
 from agnes_mcp.workbench import admission, functions, series
 
 from .markdown import code, table, words

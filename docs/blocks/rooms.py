@@ -15,7 +15,9 @@ _WITHOUT = ("__version__", "__main__")
 def rooms() -> str:
     """The floors as the architecture test has them, top first."""
     floors = reversed(_floors())
-    return table(("room", "what it is"), [(code(name), _sentence(name)) for floor in floors for name in floor])
+    return table(
+        ("room", "what it is"), [(code(name), _sentence(name)) for floor in floors for name in floor if _path(name)]
+    )
 
 
 def _floors() -> list[list[str]]:
@@ -27,8 +29,12 @@ def _floors() -> list[list[str]]:
     return [[name for name in floor if name not in _WITHOUT] for floor in ast.literal_eval(value)]
 
 
-def _sentence(room: str) -> str:
+def _path(room: str) -> Path | None:
     places = (ROOT / "agnes_mcp" / f"{room}.py", ROOT / "agnes_mcp" / room / "__init__.py", ROOT / room / "__init__.py")
-    path = next(place for place in places if place.exists())
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return next((place for place in places if place.exists()), None)
+
+
+def _sentence(room: str) -> str:
+    path = _path(room)
+    docstring = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) if path else None) or ""
     return docstring.split("\n\n", 1)[0].replace("\n", " ")

@@ -11,9 +11,9 @@ import anyio
 from mcp import Client
 from mcp.types import Prompt, Resource, ResourceTemplate, Tool
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
 
 from .markdown import code, table
 from .shapes import Schema, references, spell_default, spell_type

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from agnes_mcp.config import schema_of_settings
-from agnes_mcp.instance import OTHER_VARIABLES
+from agnes_mcp.config.loading import OTHER_VARIABLES
+from agnes_mcp.config.settings import schema_of_settings
 
 from .markdown import code, literal, table
 from .shapes import Schema, spell_type

@@ -8,11 +8,11 @@ from typing import Any
 
 import anyio
 
-from agnes_mcp.access import os_user
-from agnes_mcp.config import Settings
+from agnes_mcp.access.grants import os_user
+from agnes_mcp.answers.values import column_to_json
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Column
-from agnes_mcp.values import column_to_json
 
 from .markdown import code, literal, table
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support.metadata_server import MetadataServer
 
-from agnes_mcp.config import BigQuerySettings
-from agnes_mcp.demo.bigquery import Partition, StandIn
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.sources.bigquery.source import BigQuerySource
-from agnes_mcp.warehouse import Warehouse
+from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.stand_in import Partition, StandIn
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def no_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the pauses between two tries."""
-    monkeypatch.setattr("agnes_mcp.sources.bigquery.attempts.FIRST_PAUSE_S", 0.025)
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.requests.FIRST_PAUSE_S", 0.025)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from support.bigquery import call, read_all, statement, table
 
-from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.bigquery.price import MIB

@@ -21,15 +21,15 @@ import pytest
 from support.bigquery import call
 from support.metadata_server import MetadataServer
 
-from agnes_mcp.calls import Call
-from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
-from agnes_mcp.sources.bigquery.attach import Database, Extension, ExtensionMissing, ExtensionRows
-from agnes_mcp.sources.bigquery.auth import TokenSource
+from agnes_mcp.sources.bigquery.extension import Database, Extension, ExtensionMissing, ExtensionRows
 from agnes_mcp.sources.bigquery.extension_sql import QUERY_TIMEOUT_MS, literal, quoted
-from agnes_mcp.sources.bigquery.identifiers import TablePath
-from agnes_mcp.warehouse import Warehouse
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.tokens import TokenSource
+from agnes_mcp.sources.warehouse import Warehouse
 
 ORDERS = TablePath("my-project", "my_dataset", "orders")
 COLUMNS = [Column(name="id", type="INT64"), Column(name="at", type="TIMESTAMP")]

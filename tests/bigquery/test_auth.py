@@ -19,8 +19,8 @@ from google.auth.transport.requests import AuthorizedSession
 from support.metadata_server import MetadataServer, Reply, closed_port, json_reply
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.auth import TokenSource
-from agnes_mcp.sources.bigquery.redact import redact, remember
+from agnes_mcp.sources.bigquery.tokens import TokenSource
+from agnes_mcp.untrusted import redact, remember
 
 TOKEN_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 

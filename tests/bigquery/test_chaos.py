@@ -12,9 +12,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
-from agnes_mcp.demo.bigquery import Fault, StandIn
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, StandIn
 
 ROWS = 60_000
 BIG = table("big")

@@ -22,12 +22,12 @@ from google.auth import exceptions as auth
 from support.bigquery import ORDERS, call, read_all, statement
 from support.metadata_server import MetadataServer, closed_port
 
-from agnes_mcp.calls import cancelled
-from agnes_mcp.demo.bigquery import Fault, StandIn
+from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import KINDS, AgnesError
 from agnes_mcp.sources.bigquery.complaints import FOREIGN, Complaint, read_complaint
 from agnes_mcp.sources.bigquery.errors import as_error, translate
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, StandIn
 
 FILTERED = statement(ORDERS, ["id"], "WHERE country = 'CZ'")
 PLAIN = statement(ORDERS, ["id"])
@@ -327,7 +327,7 @@ def test_a_server_that_says_nothing_is_bounded_by_the_deadline(open_source: Call
 def test_a_server_that_says_nothing_is_unreachable_in_the_end(
     open_source: Callable[..., BigQuerySource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agnes_mcp.sources.bigquery.attempts.REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.requests.REQUEST_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error = schema_error(open_source(api_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
     assert error.kind == "bq_unreachable"

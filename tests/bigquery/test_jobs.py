@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 from support.bigquery import ORDERS, call, read_all, statement
 
-from agnes_mcp.calls import Call, cancelled, timed_out
-from agnes_mcp.demo.bigquery import Fault, StandIn
+from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Progress
 from agnes_mcp.sources.bigquery.jobs import labels_of
 from agnes_mcp.sources.bigquery.price import MIB
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, StandIn
 
 CZ = statement(ORDERS, ["id", "amount"], "WHERE country = 'CZ' ORDER BY id DESC")
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from support.bigquery import ORDERS, call, table
 
-from agnes_mcp.demo.bigquery import Fault, Partition, StandIn
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.metadata import entity_type, partition_of
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, Partition, StandIn
 
 
 def test_a_schema_is_one_free_call(source: BigQuerySource, bq: StandIn) -> None:

@@ -9,10 +9,10 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
-from agnes_mcp.demo.bigquery import Fault, Partition, StandIn
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.price import MIB, processed_bytes, reserve_bytes
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, Partition, StandIn
 
 
 def test_the_price_is_a_dry_run_of_the_statement_itself(source: BigQuerySource, bq: StandIn) -> None:

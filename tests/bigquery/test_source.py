@@ -8,7 +8,7 @@ import sys
 from support.bigquery import ORDERS, call
 from support.metadata_server import MetadataServer
 
-from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 
 HEAVY = ("google.auth", "google.cloud", "duckdb", "pyarrow", "grpc", "sqlglot", "requests")

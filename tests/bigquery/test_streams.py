@@ -11,18 +11,18 @@ import pytest
 from support.bigquery import ORDERS, call, read_all, statement, table
 from support.metadata_server import closed_port
 
-from agnes_mcp.calls import cancelled
-from agnes_mcp.config import BigQuerySettings
-from agnes_mcp.demo.bigquery import Fault, StandIn
-from agnes_mcp.demo.bigquery.framing import serialize
+from agnes_mcp.calls.call import cancelled
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Price, Table
-from agnes_mcp.sources.bigquery.attempts import Attempts
 from agnes_mcp.sources.bigquery.clients import Clients
-from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.requests import Attempts
 from agnes_mcp.sources.bigquery.rows import StorageReads, TableRows
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.sources.bigquery.watchdog import Watchdog
+from agnes_mcp.stand_in import Fault, StandIn
+from agnes_mcp.stand_in.wire.framing import serialize
 
 ROWS = 400_000
 BIG = table("big")
@@ -131,7 +131,7 @@ def test_a_record_batch_that_does_not_decode_is_an_error(
     source: BigQuerySource, big: StandIn, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "agnes_mcp.demo.bigquery.storage.serialize", lambda batch, options: damage(serialize(batch, options))
+        "agnes_mcp.stand_in.wire.grpc.serialize", lambda batch, options: damage(serialize(batch, options))
     )
     with pytest.raises(AgnesError) as caught:
         read_big(source)
@@ -142,7 +142,7 @@ def test_a_record_batch_with_other_rows_than_announced_is_an_error(
     source: BigQuerySource, big: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "agnes_mcp.demo.bigquery.storage.serialize", lambda batch, options: serialize(batch.slice(1), options)
+        "agnes_mcp.stand_in.wire.grpc.serialize", lambda batch, options: serialize(batch.slice(1), options)
     )
     with pytest.raises(AgnesError) as caught:
         read_big(source)

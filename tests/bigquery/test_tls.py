@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from support.metadata_server import MetadataServer
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 READER = """
 import json, logging, sys
 from pathlib import Path
-from agnes_mcp.config import BigQuerySettings
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.sources.bigquery.source import BigQuerySource
-from agnes_mcp.warehouse import Warehouse
+from agnes_mcp.sources.warehouse import Warehouse
 from support.bigquery import call, read_all, statement, table
 
 rest, storage, folder = sys.argv[1:]

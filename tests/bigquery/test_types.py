@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 from support.bigquery import call, read_all, statement, table
 
-from agnes_mcp.demo.bigquery import Fault, StandIn
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.fields import arrow_schema, decoder
 from agnes_mcp.sources.bigquery.sizes import logical_bytes
 from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.stand_in import Fault, StandIn
 
 SCHEMA = """
     n INT64 NOT NULL, f FLOAT64, flag BOOL, text STRING, raw BYTES, money NUMERIC, big BIGNUMERIC,

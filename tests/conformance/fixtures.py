@@ -26,7 +26,7 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 
 def register(server: AgnesServer) -> None:

@@ -18,7 +18,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
-from agnes_mcp.server import AgnesServer
+from agnes_mcp.serving.server import AgnesServer
 
 
 class Name(BaseModel):

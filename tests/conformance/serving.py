@@ -8,12 +8,12 @@ from pathlib import Path
 import anyio
 from conformance import fixtures
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.http.identity import request_principal
-from agnes_mcp.http.serving import serve_http
 from agnes_mcp.logs import log_to_stderr
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.http.identity import request_principal
+from agnes_mcp.serving.http.run import serve_http
+from agnes_mcp.serving.server import build_server
 
 
 async def main(data_dir: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from support.instances import table, write
 
-from agnes_mcp.config import Settings
-from agnes_mcp.demo.bigquery import Partition, StandIn
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.stand_in import Partition, StandIn
 
 MIB = 2**20
 SESSIONS = """

@@ -13,7 +13,7 @@ import pytest
 from support.bigquery_backend import EMULATOR_VARIABLE, Backend, StandInBackend, open_backend
 from support.instances import ME
 
-from agnes_mcp.config import Settings
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest

@@ -10,13 +10,13 @@ import anyio
 import pytest
 from support.instances import ME
 
-from agnes_mcp.access import Principal
-from agnes_mcp.config import UserSettings
-from agnes_mcp.demo.bigquery import Fault, Partition, StandIn
+from agnes_mcp.access.grants import Principal
+from agnes_mcp.config.settings import UserSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Progress, ScanRequest
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.stand_in import Fault, Partition, StandIn
 
 pytestmark = pytest.mark.anyio
 MIB = 2**20

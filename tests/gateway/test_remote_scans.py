@@ -14,10 +14,10 @@ import anyio
 import pytest
 from support.instances import ME
 
-from agnes_mcp.demo.bigquery import Fault, StandIn
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.stand_in import Fault, StandIn
 
 pytestmark = pytest.mark.anyio
 MIB = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.models import Column, Snapshot, SnapshotFacts, SnapshotRefresh
 from agnes_mcp.snapshots import SnapshotStore
 

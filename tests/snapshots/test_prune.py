@@ -29,7 +29,7 @@ from agnes_mcp.models import Snapshot
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.folder import Folder
 from agnes_mcp.snapshots.names import folder_name
-from agnes_mcp.snapshots.pruning import PruneFilter, prune_folder
+from agnes_mcp.snapshots.removal import PruneFilter, prune_folder
 
 DAY = timedelta(days=1)
 

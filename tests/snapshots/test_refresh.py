@@ -25,7 +25,7 @@ from snapshots.shelves import (
     stored_rows,
 )
 
-from agnes_mcp.calls import cancelled
+from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.snapshots import compare_columns

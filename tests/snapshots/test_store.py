@@ -25,7 +25,7 @@ from snapshots.shelves import (
 )
 from snapshots.test_names import HOSTILE
 
-from agnes_mcp.calls import cancelled
+from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.names import folder_name

@@ -27,7 +27,7 @@ from snapshots.shelves import (
     stored_rows,
 )
 
-from agnes_mcp.calls import Call, cancelled
+from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt, SnapshotFacts
 from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup

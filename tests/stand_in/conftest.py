@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.bigquery_backend import Backend, Client, StorageClient, open_backend, rest_client, storage_client
 
-from agnes_mcp.demo.bigquery import Partition, StandIn
+from agnes_mcp.stand_in import Partition, StandIn
 
 DAYS = 10
 ROWS = 1000  # 100 a day

@@ -11,7 +11,7 @@ from google.api_core import exceptions, retry
 from google.cloud import bigquery
 from support.bigquery_backend import Client, StorageClient, open_session, read_stream, read_table
 
-from agnes_mcp.demo.bigquery import Fault, StandIn
+from agnes_mcp.stand_in import Fault, StandIn
 
 NEVER = retry.Retry(predicate=lambda error: False)
 

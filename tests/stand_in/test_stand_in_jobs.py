@@ -12,7 +12,7 @@ from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError,
 from google.cloud import bigquery
 from support.bigquery_backend import Client, rest_client
 
-from agnes_mcp.demo.bigquery import Fault, StandIn
+from agnes_mcp.stand_in import Fault, StandIn
 
 SLOW = "SELECT SUM(a.id * b.id * c.id) AS n FROM my_dataset.many AS a, my_dataset.many AS b, my_dataset.many AS c"
 

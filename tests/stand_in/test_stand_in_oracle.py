@@ -12,9 +12,9 @@ import pytest
 from support.bigquery_backend import Client, rest_client
 from support.predicates import BIGQUERY_SCHEMA, accepted
 
-from agnes_mcp.demo.bigquery import Field, Partition, StandIn
-from agnes_mcp.demo.bigquery.fields import read_schema
 from agnes_mcp.models import Column
+from agnes_mcp.stand_in import Field, Partition, StandIn
+from agnes_mcp.stand_in.fields import read_schema
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

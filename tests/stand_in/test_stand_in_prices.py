@@ -11,7 +11,7 @@ from google.api_core.exceptions import BadRequest, InternalServerError
 from google.cloud import bigquery
 from support.bigquery_backend import Client
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 MIB = 1024 * 1024
 DRY = {"dry_run": True, "use_query_cache": False}

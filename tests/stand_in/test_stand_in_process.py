@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The process and the line it wrote when it was ready."""
-    command = [sys.executable, "-m", "agnes_mcp.demo.bigquery", *arguments]
+    command = [sys.executable, "-m", "agnes_mcp.stand_in", *arguments]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -134,7 +134,7 @@ def test_tokens_and_latency_from_the_command_line(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["datasets: []", "tables: {}", "- 1"])
 def test_a_description_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bigquery.yaml").write_text(text)
-    command = [sys.executable, "-m", "agnes_mcp.demo.bigquery", "--demo", str(tmp_path)]
+    command = [sys.executable, "-m", "agnes_mcp.stand_in", "--demo", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert "bigquery.yaml must be a mapping with a key 'datasets'" in done.stderr

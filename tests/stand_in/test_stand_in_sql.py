@@ -12,7 +12,7 @@ from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from support.bigquery_backend import Client, rest_client
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 UTC = dt.UTC
 MOMENT = dt.datetime(2024, 3, 15, 10, 20, 30, 123456, tzinfo=UTC)

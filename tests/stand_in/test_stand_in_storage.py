@@ -12,8 +12,8 @@ from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 from support.bigquery_backend import Client, StorageClient, open_session, read_stream, read_table, session_schema
 
-from agnes_mcp.demo.bigquery import StandIn
-from agnes_mcp.demo.bigquery.reading import batches
+from agnes_mcp.stand_in import StandIn
+from agnes_mcp.stand_in.wire.rows import batches
 
 ROWS = 200_000
 

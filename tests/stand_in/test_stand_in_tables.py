@@ -11,7 +11,7 @@ from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import bigquery
 from support.bigquery_backend import Client
 
-from agnes_mcp.demo.bigquery import Partition, StandIn
+from agnes_mcp.stand_in import Partition, StandIn
 
 UTC = dt.UTC
 

@@ -11,7 +11,7 @@ from google.auth.credentials import Credentials
 from google.cloud.bigquery_storage_v1 import types
 from support.bigquery_backend import Client, StorageClient, open_session, rest_client, storage_client
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 
 class Issued(Credentials):

@@ -20,7 +20,7 @@ from support.bigquery_backend import (
     storage_client,
 )
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 UTC = dt.UTC
 BIG = "12345678901234567890123456789012345678.12345678901234567890123456789012345678"

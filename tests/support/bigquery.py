@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.models import Price, Progress, Receipt, Statement, Table
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 

@@ -15,8 +15,8 @@ from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
-from agnes_mcp.demo.bigquery import StandIn
-from agnes_mcp.demo.bigquery.fields import read_schema
+from agnes_mcp.stand_in import StandIn
+from agnes_mcp.stand_in.fields import read_schema
 
 # Google annotates its clients in part: to tests they are untyped
 Client: TypeAlias = Any

@@ -11,10 +11,10 @@ import anyio.to_thread
 import duckdb
 from mcp import Client
 
-from agnes_mcp.access import Principal
-from agnes_mcp.config import Settings
+from agnes_mcp.access.grants import Principal
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
 
 ME = Principal("me", local=True)
 ERAS: tuple[Literal["auto", "legacy"], ...] = ("auto", "legacy")

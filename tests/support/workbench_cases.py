@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.workbench import Result, View, Workbench
 from agnes_mcp.workbench.views import Option
 

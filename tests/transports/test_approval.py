@@ -12,12 +12,12 @@ import pytest
 from mcp import Client
 from transports.served import ERAS, Era, body_of
 
-from agnes_mcp.calls import Call
-from agnes_mcp.config import Settings
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Price, Statement, Table, TableSchema
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
+from agnes_mcp.stand_in import StandIn
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]
 COSTLY = {"table_id": "remote", "select": ["pad"], "limit": 2}
@@ -238,6 +238,6 @@ async def test_what_the_agent_wrote_cannot_reword_the_question(gateway: Gateway,
 
 
 def _me() -> Any:
-    from agnes_mcp.access import os_user
+    from agnes_mcp.access.grants import os_user
 
     return os_user()

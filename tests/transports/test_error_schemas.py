@@ -12,7 +12,7 @@ from support.instances import settings_of
 from transports.served import ERAS, Era
 
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
 
 jsonschema = importlib.import_module("jsonschema")
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from transports.served import ACCEPT, INITIALIZE, Served, bearer, rpc, token_of
 
-from agnes_mcp.http.guards import is_allowed
+from agnes_mcp.serving.http.guards import is_allowed
 
 ANA, BOB = token_of("ana"), token_of("bob")
 JSON = {"Content-Type": "application/json", **ACCEPT}

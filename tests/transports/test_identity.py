@@ -26,12 +26,12 @@ from transports.served import (
     write_instance,
 )
 
-from agnes_mcp.access import Access, digest_token, generate_token
-from agnes_mcp.config import Settings, UserSettings
+from agnes_mcp.access.grants import Access, digest_token, generate_token
+from agnes_mcp.access.users_file import AccessFile
+from agnes_mcp.config.settings import Settings, UserSettings
 from agnes_mcp.errors import ConfigError
-from agnes_mcp.http.app import check_exposure
-from agnes_mcp.http.serving import listen
-from agnes_mcp.reloading import AccessFile
+from agnes_mcp.serving.http.app import check_exposure
+from agnes_mcp.serving.http.run import listen
 
 JSON = {"Content-Type": "application/json", **ACCEPT}
 ANA = token_of("ana")

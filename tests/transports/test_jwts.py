@@ -13,9 +13,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from transports.jwks import AUDIENCE, Provider, serving_keys
 
-from agnes_mcp.config import OidcSettings
-from agnes_mcp.http import jwts
-from agnes_mcp.http.jwts import Identity, JwtVerifier
+from agnes_mcp.config.settings import OidcSettings
+from agnes_mcp.serving.http import jwts
+from agnes_mcp.serving.http.jwts import Identity, JwtVerifier
 
 pytestmark = pytest.mark.anyio
 ANA = "ana@example.com"

@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from transports.served import MATRIX, Era, Served, Transport, body_of, connect, serve, token_of, user, write_instance
 
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.stand_in import StandIn
 
 pytestmark = pytest.mark.anyio
 ANA = token_of("ana")

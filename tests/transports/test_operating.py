@@ -29,8 +29,8 @@ from transports.served import (
     write_instance,
 )
 
-from agnes_mcp.access import digest_token
-from agnes_mcp.demo.bigquery import StandIn
+from agnes_mcp.access.grants import digest_token
+from agnes_mcp.stand_in import StandIn
 
 ANA, SCRAPER = token_of("ana"), "scraper-token-of-the-metrics"
 JSON = {"Content-Type": "application/json", **ACCEPT}

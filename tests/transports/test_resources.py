@@ -15,9 +15,9 @@ from mcp import Client, MCPError
 from support.instances import settings_of
 from transports.served import ERAS, Era, body_of, user
 
-from agnes_mcp.access import Principal
+from agnes_mcp.access.grants import Principal
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.server import INSTRUCTIONS, build_server
+from agnes_mcp.serving.server import INSTRUCTIONS, build_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]
 SCHEMA = t.ResourceTemplateReference(type="ref/resource", uri="agnes://tables/{table_id}/schema")

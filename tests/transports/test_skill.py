@@ -20,7 +20,7 @@ from transports.served import ERAS, Era
 
 from agnes_mcp.errors import KINDS
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.server import build_server
+from agnes_mcp.serving.server import build_server
 
 SKILL = Path(__file__).parents[2] / "skills" / "agnes-data-querying"
 FILES = sorted(path for path in SKILL.rglob("*.md"))

@@ -12,9 +12,10 @@ import psutil
 import pytest
 from support.workbench_cases import Dataset, cases, rows, run
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes import worker
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import Workbench, admission, engine, worker
+from agnes_mcp.workbench import Workbench, admission, engine
 
 MEMORY_BYTES = 192 * 2**20
 TIMEOUT_S = 0.8

@@ -14,16 +14,17 @@ import psutil
 import pytest
 from support.workbench_cases import Dataset, rows, run, wait_until
 
+from agnes_mcp.calls.processes import frames
+from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import Workbench, frames
-from agnes_mcp.workbench.watch import Watch
+from agnes_mcp.workbench import Workbench
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
 
 SERVER = """
 import sys, threading
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.workbench import Workbench
 bench = Workbench(pool_size=2, timeout_s=60)
 run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))

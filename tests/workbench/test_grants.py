@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from support.workbench_cases import Dataset, rows, run
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import View, Workbench
 

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from support.workbench_cases import Dataset, rows, run, wait_until
 
-from agnes_mcp.calls import Call, cancelled
+from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import View, Workbench, child
-from agnes_mcp.workbench.watch import Watch
 from agnes_mcp.workbench.workbench import _explain_death
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from support.workbench_cases import Dataset, rows, run
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import Workbench
 from agnes_mcp.workbench.columns import unique_names

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from agnes_mcp import __version__
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.sources.bigquery.auth import Mode, TokenSource
+from agnes_mcp.sources.bigquery.tokens import Mode, TokenSource
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
     from google.cloud.bigquery_storage_v1.services.big_query_read import BigQueryReadClient
 
-    from agnes_mcp.config import BigQuerySettings
+    from agnes_mcp.config.settings import BigQuerySettings
 
 USER_AGENT = f"agnes-mcp/{__version__}"
 #: Kept open; one worker thread has one request under way.

@@ -8,7 +8,7 @@ from typing import Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.complaints import Complaint, read_complaint
-from agnes_mcp.sources.bigquery.redact import redact
+from agnes_mcp.untrusted import redact
 
 #: BigQuery's `reason` → our kind; a reason says more than a status. https://cloud.google.com/bigquery/docs/error-messages
 KIND_OF_REASON = {

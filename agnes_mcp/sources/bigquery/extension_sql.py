@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agnes_mcp.sources.bigquery.clients import storage_address
-from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.names import TablePath
 
 if TYPE_CHECKING:
-    from agnes_mcp.config import BigQuerySettings
+    from agnes_mcp.config.settings import BigQuerySettings
 
 QUERY_TIMEOUT_MS = 600_000
 

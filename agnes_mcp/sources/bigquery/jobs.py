@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt
-from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts, wait
 from agnes_mcp.sources.bigquery.complaints import read_job_error
 from agnes_mcp.sources.bigquery.errors import as_error
-from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, wait
 
 if TYPE_CHECKING:
     from google.cloud import bigquery

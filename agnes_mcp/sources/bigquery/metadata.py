@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from agnes_mcp.models import Column, Partition, Table, TableSchema
-from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
 from agnes_mcp.sources.bigquery.fields import arrow_schema, columns_of, table_of_rows
-from agnes_mcp.sources.bigquery.identifiers import DATASET, TABLE, TablePath
+from agnes_mcp.sources.bigquery.names import DATASET, TABLE, TablePath
+from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 
 if TYPE_CHECKING:
     from google.cloud import bigquery

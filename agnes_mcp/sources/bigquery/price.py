@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price, Statement, TableSchema
-from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
+from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 
 if TYPE_CHECKING:
     from google.cloud import bigquery

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Receipt, Statement
-from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts
 from agnes_mcp.sources.bigquery.fields import columns_of
-from agnes_mcp.sources.bigquery.identifiers import TablePath
 from agnes_mcp.sources.bigquery.jobs import QueryJob
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 from agnes_mcp.sources.bigquery.rows import Rows, StorageReads, TableRows
 from agnes_mcp.sources.bigquery.sizes import logical_bytes
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
-from agnes_mcp.sources.bigquery.attempts import Attempts
 from agnes_mcp.sources.bigquery.complaints import Complaint
 from agnes_mcp.sources.bigquery.fields import arrow_schema
-from agnes_mcp.sources.bigquery.identifiers import TablePath
 from agnes_mcp.sources.bigquery.metadata import row_pages
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.requests import Attempts
 from agnes_mcp.sources.bigquery.streams import ReadSession
 
 if TYPE_CHECKING:

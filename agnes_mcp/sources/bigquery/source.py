@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.calls import Call
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price, Statement, Table, TableSchema
 from agnes_mcp.sources import Reading
@@ -15,14 +15,14 @@ from agnes_mcp.sources import Reading
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.config import BigQuerySettings
-    from agnes_mcp.sources.bigquery.attach import Extension
-    from agnes_mcp.sources.bigquery.attempts import Attempts
+    from agnes_mcp.config.settings import BigQuerySettings
     from agnes_mcp.sources.bigquery.clients import Clients
-    from agnes_mcp.sources.bigquery.identifiers import TablePath
+    from agnes_mcp.sources.bigquery.extension import Extension
+    from agnes_mcp.sources.bigquery.names import TablePath
     from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading
+    from agnes_mcp.sources.bigquery.requests import Attempts
     from agnes_mcp.sources.bigquery.rows import StorageReads
-    from agnes_mcp.warehouse import Warehouse
+    from agnes_mcp.sources.warehouse import Warehouse
 
 
 class BigQuerySource:
@@ -108,8 +108,8 @@ class BigQuerySource:
     @contextmanager
     def _asking(self, table: Table | None, call: Call) -> Iterator[tuple[_Parts, TablePath, Attempts]]:
         """What a question needs; notes the kind of the error it ends with."""
-        from agnes_mcp.sources.bigquery.attempts import Attempts
-        from agnes_mcp.sources.bigquery.identifiers import TablePath, table_path
+        from agnes_mcp.sources.bigquery.names import TablePath, table_path
+        from agnes_mcp.sources.bigquery.requests import Attempts
 
         try:
             parts = self._open()
@@ -148,7 +148,7 @@ class BigQuerySource:
         columns = direct_columns(statement, schema.columns)
         rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
         if parts.extension is not None and parts.extension.serves(columns):
-            from agnes_mcp.sources.bigquery.attach import ExtensionRows
+            from agnes_mcp.sources.bigquery.extension import ExtensionRows
 
             rows = ExtensionRows(parts.extension, path, columns, attempts.call, rows)
         return DirectReading(rows, columns, price.reserve_bytes)
@@ -170,7 +170,7 @@ class _Parts:
         clients = Clients(settings)
         extension = None
         if warehouse is not None:
-            from agnes_mcp.sources.bigquery.attach import Extension
+            from agnes_mcp.sources.bigquery.extension import Extension
 
             extension = Extension(settings, clients.tokens, warehouse)
         return cls(clients, StorageReads(clients), extension)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from google.api_core import exceptions as api
 
-from agnes_mcp.sources.bigquery.attempts import NO_RETRY, Attempts, pause_before_next
 from agnes_mcp.sources.bigquery.complaints import FOREIGN, Complaint, read_complaint
-from agnes_mcp.sources.bigquery.identifiers import TablePath
+from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, pause_before_next
 from agnes_mcp.sources.bigquery.watchdog import Watchdog
 
 if TYPE_CHECKING:

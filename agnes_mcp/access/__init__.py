@@ -1,0 +1,1 @@
+"""Who calls, what they may read, and how often."""

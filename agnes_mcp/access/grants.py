@@ -1,0 +1,129 @@
+"""Who may read which table. Nothing is granted unless it is written down."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import Literal
+
+from agnes_mcp.catalog.registry import Registry
+from agnes_mcp.config.settings import UserSettings
+from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.models import Table
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, as a transport proved it. Grants are looked up by name on every call, never carried along."""
+
+    name: str
+    local: bool = False  # the OS user over stdio
+
+
+@dataclass(frozen=True)
+class Grants:
+    """What a principal may read and spend. None for a limit: the instance's own."""
+
+    tables: frozenset[str] | Literal["*"] = field(default_factory=frozenset)
+    max_daily_bytes: int | None = None
+    max_concurrent: int | None = None
+
+    def covers(self, table_id: str) -> bool:
+        return self.tables == "*" or table_id in self.tables
+
+
+NOTHING = Grants()
+EVERYTHING = Grants(tables="*")
+
+
+def os_user() -> Principal:
+    """The principal of stdio: whoever started the process, who can read its files anyway."""
+    try:
+        return Principal(getpass.getuser(), local=True)
+    except (KeyError, OSError, ImportError):  # a container's uid without a name
+        return Principal("local", local=True)
+
+
+def generate_token() -> str:
+    """A new bearer token: 256 random bits, with a prefix by which scanners for leaked secrets can know it."""
+    return f"agnes_{secrets.token_urlsafe(32)}"
+
+
+def digest_token(token: str) -> str:
+    """What is kept of a token. A random token of this length needs no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Access:
+    """The grants of this instance; replaced whole when the instance's file changes."""
+
+    def __init__(self, users: list[UserSettings]) -> None:
+        self._grants: dict[str, Grants] = {}
+        self._by_token: dict[str, str] = {}
+        self.replace(users)
+
+    def replace(self, users: list[UserSettings]) -> None:
+        grants = {
+            user.name: Grants(
+                tables="*" if user.tables == "*" else frozenset(user.tables),
+                max_daily_bytes=user.max_daily_bytes,
+                max_concurrent=user.max_concurrent,
+            )
+            for user in users
+        }
+        self._grants, self._by_token = grants, {u.token_sha256: u.name for u in users if u.token_sha256}
+
+    @property
+    def has_users(self) -> bool:
+        return bool(self._grants)
+
+    def knows(self, name: str) -> bool:
+        return name in self._grants
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._grants)
+
+    def grants(self, principal: Principal) -> Grants:
+        return EVERYTHING if principal.local else self._grants.get(principal.name, NOTHING)
+
+    def may_read(self, principal: Principal, table_id: str) -> bool:
+        return self.grants(principal).covers(table_id)
+
+    def by_token(self, token: str) -> Principal | None:
+        """The user whose token this is. Tokens are compared by digest, each of them, in constant time."""
+        import hmac
+
+        presented = digest_token(token)
+        found: Principal | None = None
+        for digest, name in self._by_token.items():
+            if hmac.compare_digest(digest, presented):
+                found = Principal(name)
+        return found
+
+
+def find_table(registry: Registry, access: Access, principal: Principal, table_id: str) -> Table:
+    """The table, if it exists and the principal may read it.
+
+    Otherwise `table_not_found`, with the same words in both cases and suggestions only from what the principal may see.
+    """
+    table = registry.find(table_id)
+    granted = access.may_read(principal, table_id)
+    if table is not None and granted:
+        return table
+    visible = visible_tables(registry, access, principal)
+    close = nearest(table_id, [t.id for t in visible])
+    raise AgnesError(
+        "table_not_found",
+        f"There is no table {table_id[:80]!r} that you can read.",
+        f"Did you mean {' or '.join(close)}?" if close else "Call `catalog` for the tables there are.",
+        {"table_id": table_id[:80], "nearest": close},
+    )
+
+
+def visible_tables(registry: Registry, access: Access, principal: Principal) -> list[Table]:
+    """The tables that the principal may read, by id."""
+    grants = access.grants(principal)
+    return [table for table in registry.tables() if grants.covers(table.id)]

@@ -1,0 +1,134 @@
+"""Rows made to fit an answer: as many whole rows as the budget holds, and what was cut is said.
+
+Sizes are characters of compact JSON, which is what a client hands to its model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agnes_mcp.answers.values import column_to_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: A cell longer than this is cut, so that one long text does not push every other row out.
+MAX_CELL_CHARS = 4_000
+#: SQL and types beside rows are for orientation; of very long ones the beginning does.
+MAX_SQL_CHARS = 2_000
+MAX_TYPE_CHARS = 200
+_CUT = "… [cut: {:,} characters in all]"
+#: Room below which the words of `_CUT` would be longer than what is left of the cell.
+_ROOM_FOR_WORDS = 80
+#: What a short cell takes, for judging how many columns can be shown.
+_SHORT_CELL_CHARS = 30
+_HEADING_SHARE = 0.6
+#: How many rows are turned into JSON at a time; a wide batch must not be converted whole to use its first rows.
+_SLICE_ROWS = 256
+
+
+def compact(value: Any) -> str:
+    """JSON as short as it gets; the one form in which an answer is measured and sent."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def clip(text: str, max_chars: int) -> str:
+    """The text, or its beginning and how long it is in all."""
+    return text if len(text) <= max_chars else text[:max_chars] + _CUT.format(len(text))
+
+
+@dataclass
+class Frame:
+    """The columns of which an answer shows rows, and the characters that their cells may take together."""
+
+    columns: list[str]
+    types: list[str]
+    columns_cut: int
+    cell_chars: int
+
+
+def frame_columns(names: list[str], kinds: list[str], budget_chars: int) -> Frame:
+    """As many columns, from the first, as leave room for a short cell in each; at least one."""
+    types = [clip(kind, MAX_TYPE_CHARS) for kind in kinds]
+    sizes = [len(compact(name)) + len(compact(kind)) + 2 for name, kind in zip(names, types, strict=True)]
+    shown, used = 0, 0
+    while shown < len(names) and (
+        not shown or used + sizes[shown] + _SHORT_CELL_CHARS <= budget_chars * _HEADING_SHARE
+    ):
+        used += sizes[shown] + _SHORT_CELL_CHARS
+        shown += 1
+    return Frame(names[:shown], types[:shown], len(names) - shown, budget_chars - sum(sizes[:shown]))
+
+
+class RowShaper:
+    """Collects rows until the budget or `max_rows` is reached; then `full`, and `truncated_by` says why.
+
+    Of wider batches it takes the first `columns`.
+    """
+
+    def __init__(self, columns: int, budget_chars: int, max_rows: int | None = None) -> None:
+        self._columns = max(1, columns)
+        self._left = budget_chars - 2
+        self._max_rows = max_rows
+        self.rows: list[list[Any]] = []
+        self.cut_cells = 0
+        self.truncated_by: str | None = None
+
+    @property
+    def full(self) -> bool:
+        return self.truncated_by is not None
+
+    def add(self, batch: pa.RecordBatch) -> int:
+        """Take rows off the front of `batch`; how many fitted."""
+        taken = 0
+        while taken < batch.num_rows and not self.full:
+            piece = batch.slice(taken, _SLICE_ROWS)
+            columns = [column_to_json(column) for column in piece.columns[: self._columns]]
+            for row in zip(*columns, strict=True) if columns else ():
+                if not self._take(row):
+                    return taken
+                taken += 1
+            if not columns:
+                break
+        return taken
+
+    def _take(self, row: tuple[Any, ...]) -> bool:
+        if self._max_rows is not None and len(self.rows) >= self._max_rows:
+            self.truncated_by = "limit"
+            return False
+        fitted, size, cut = _fit_cells(row, MAX_CELL_CHARS)
+        if size > self._left and not self.rows:
+            # the first row alone is too long: better every cell's beginning than nothing
+            fitted, size, cut = _fit_cells(row, max(3, (self._left - 3) // len(row) - 1))
+        if size > self._left:
+            self.truncated_by = "answer_size"
+            return False
+        self._left -= size
+        self.cut_cells += cut
+        self.rows.append(fitted)
+        return True
+
+
+def _fit_cells(row: tuple[Any, ...], room: int) -> tuple[list[Any], int, int]:
+    """The row with no cell longer than `room` characters of JSON; its own length, and how many cells were cut."""
+    fitted: list[Any] = []
+    size, cut = 3, 0
+    for value in row:
+        text = compact(value)
+        if len(text) > room:
+            value = _cut_cell(value if isinstance(value, str) else text, room)
+            text = compact(value)
+            cut += 1
+        fitted.append(value)
+        size += len(text) + 1
+    return fitted, size, cut
+
+
+def _cut_cell(whole: str, room: int) -> str:
+    said = _CUT.format(len(whole)) if room >= _ROOM_FOR_WORDS else "…"
+    keep = max(0, room - len(said) - 2)
+    while keep and len(compact(whole[:keep] + said)) > room:  # escapes take more room than what they stand for
+        keep = keep * room // (len(compact(whole[:keep] + said)) + 1)
+    return whole[:keep] + said

@@ -1,0 +1,182 @@
+"""A fixed number of worker processes, waited for in order of arrival."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.worker import Worker
+from agnes_mcp.errors import AgnesError
+
+#: How often idle processes are looked at.
+_LOOK_S = 0.5
+
+
+class Pool:
+    """`start` makes one process. All are started by one thread that lives as long as the pool: on Linux a child is
+    told to die with the thread that started it, and a thread of a call would take it along."""
+
+    def __init__(self, size: int, start: Callable[[], Worker]) -> None:
+        self.size = size
+        self.started = 0
+        self._start = start
+        self._changed = threading.Condition()
+        self._idle: deque[Worker] = deque()
+        self._busy: set[Worker] = set()
+        self._waiting: deque[object] = deque()
+        self._starting = 0
+        self._start_error: OSError | None = None
+        self._closed = False
+        self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._starter: threading.Thread | None = None
+
+    def warm(self) -> None:
+        """Order the missing processes and return at once."""
+        with self._changed:
+            self._fill()
+
+    def acquire(self, call: Call, deadline: float) -> Worker:
+        """Wait for a free worker, at most until `deadline` (monotonic). Raises AgnesError: `cancelled`, `timeout`."""
+        ticket = object()
+        with self._changed:
+            self._waiting.append(ticket)
+        try:
+            with call.interruptible(self._wake):
+                return self._wait_turn(ticket, call, deadline)
+        finally:
+            with self._changed:
+                self._waiting.remove(ticket)
+                self._changed.notify_all()
+
+    def release(self, worker: Worker, reusable: bool) -> None:
+        """Take a worker back; one that is not reusable, or not done, ends, and another takes its place."""
+        reusable = reusable and worker.settled
+        if not reusable:
+            worker.reap()
+        with self._changed:
+            self._busy.discard(worker)
+            if reusable and not self._closed:
+                self._idle.append(worker)
+            elif reusable:
+                worker.reap()
+            self._fill()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every process and everyone who waits for one. Returns when none is left."""
+        with self._changed:
+            self._closed = True
+            workers = [*self._idle, *self._busy]
+            self._idle.clear()
+            self._changed.notify_all()
+        self._orders.put(False)
+        for worker in workers:
+            worker.reap()
+        if self._starter is not None:
+            self._starter.join()
+
+    def check_open(self) -> None:
+        """Raise `cancelled` once the pool is closed."""
+        if self._closed:
+            raise AgnesError("cancelled", "The server is shutting down.", "Call again when it is back.")
+
+    def workers(self) -> list[Worker]:
+        with self._changed:
+            return [*self._idle, *self._busy]
+
+    def _wait_turn(self, ticket: object, call: Call, deadline: float) -> Worker:
+        with self._changed:
+            while True:
+                call.check()
+                self.check_open()
+                self._raise_start_error()
+                worker = self._take() if self._waiting[0] is ticket else None
+                self._fill()
+                if worker is not None:
+                    return worker
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise _all_busy(self.size)
+                self._changed.wait(left_s)
+
+    def _take(self) -> Worker | None:
+        """The longest idle process that still lives; call with the lock held."""
+        while self._idle:
+            worker = self._idle.popleft()
+            if worker.alive:
+                self._busy.add(worker)
+                return worker
+            worker.reap()
+        return None
+
+    def _raise_start_error(self) -> None:
+        if self._start_error is not None:
+            error, self._start_error = self._start_error, None
+            raise AgnesError(
+                "internal_error", "A query worker could not be started.", "Run `agnes-mcp doctor`."
+            ) from error
+
+    def _fill(self) -> None:
+        """Order what is missing; call with the lock held."""
+        if self._closed:
+            return
+        if self._starter is None:
+            self._starter = threading.Thread(target=self._start_on_order, name="workbench-starter", daemon=True)
+            self._starter.start()
+        for _ in range(self.size - len(self._idle) - len(self._busy) - self._starting):
+            self._starting += 1
+            self._orders.put(True)
+
+    def _start_on_order(self) -> None:
+        while not self._closed:
+            try:
+                wanted = self._orders.get(timeout=_LOOK_S)
+            except queue.Empty:
+                self._replace_ended()
+                continue
+            if not wanted:
+                return
+            try:
+                worker = self._start()
+            except OSError as error:
+                self._arrived(None, error)
+            else:
+                self._arrived(worker, None)
+
+    def _replace_ended(self) -> None:
+        """A process that ended while idle, as one does after many queries, is replaced before somebody needs it."""
+        with self._changed:
+            ended = [worker for worker in self._idle if not worker.alive]
+            for worker in ended:
+                self._idle.remove(worker)
+                worker.reap()
+            if ended:
+                self._fill()
+
+    def _arrived(self, worker: Worker | None, error: OSError | None) -> None:
+        with self._changed:
+            self._starting -= 1
+            self._start_error = error
+            if worker is not None:
+                self.started += 1
+                self._idle.append(worker)
+                if self._closed:
+                    self._idle.remove(worker)
+                    worker.reap()
+            self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _all_busy(size: int) -> AgnesError:
+    return AgnesError(
+        "timeout",
+        f"All {size} query workers were busy until the deadline.",
+        "Call again in a moment; nothing was run.",
+    )

@@ -1,0 +1,74 @@
+"""What the catalog learns of remote tables while nobody waits: one thread, each question once at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from agnes_mcp.calls.call import Call
+from agnes_mcp.engine import Engine
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Table, TableSchema
+
+logger = logging.getLogger(__name__)
+
+#: One question may take so long; a table that failed is not asked about again for a while.
+QUESTION_TIMEOUT_S = 30.0
+RETRY_AFTER_S = 30.0
+
+
+class Behind:
+    """Thread-safe. Starts its thread with the first question; it ends with the process or with `Engine.aclose`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._asked: dict[str, float] = {}
+        self._executor: ThreadPoolExecutor | None = None
+
+    def learn(self, table: Table, remember: Callable[[Table, TableSchema], None]) -> None:
+        """Ask for the table's schema; `remember` is called with it, from the thread."""
+
+        def work() -> None:
+            call = Call("catalog", "", QUESTION_TIMEOUT_S)
+            remember(table, self._engine.source(table).schema(table, call))
+
+        self._ask(table.id, work)
+
+    def discover(self, *, again: bool) -> bool:
+        """List the configured datasets; True while the first listing has not come back."""
+        bigquery = self._engine.settings.data_source.bigquery
+        if bigquery is None or not bigquery.datasets:
+            return False
+        if again or not self._engine.listed:
+            self._ask("datasets:", self._list)
+        return not self._engine.listed
+
+    def _list(self) -> None:
+        self._engine.discover(Call("catalog", "", QUESTION_TIMEOUT_S))
+
+    def _ask(self, key: str, work: Callable[[], None]) -> None:
+        with self._lock:
+            if time.monotonic() - self._asked.get(key, -RETRY_AFTER_S) < RETRY_AFTER_S:
+                return
+            self._asked[key] = time.monotonic()
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, "agnes-behind")
+                self._engine.at_close(self._end)
+        self._executor.submit(self._answer, key, work)
+
+    def _end(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _answer(self, key: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except AgnesError as error:
+            logger.warning("metadata of %s not read: %s", key, error.kind)
+            return
+        with self._lock:
+            self._asked.pop(key, None)

@@ -1,0 +1,79 @@
+"""The tables this instance serves: configured ones, and those that a BigQuery dataset turned out to hold."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable
+
+from agnes_mcp.config.settings import Settings, TableSettings
+from agnes_mcp.models import Table
+
+
+class Registry:
+    """Thread-safe. `revision` goes up whenever the set of tables changes, so that caches know."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._lock = threading.Lock()
+        self._configured = {table.id: table for table in tables}
+        self._discovered: dict[str, Table] = {}
+        self.revision = 0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Registry:
+        return cls(_configured(entry) for entry in settings.tables)
+
+    def find(self, table_id: str) -> Table | None:
+        return self._configured.get(table_id) or self._discovered.get(table_id)
+
+    def tables(self) -> list[Table]:
+        """Every table, by id."""
+        with self._lock:
+            merged = {**self._discovered, **self._configured}
+        return [merged[key] for key in sorted(merged)]
+
+    def replace_discovered(self, tables: Iterable[Table]) -> None:
+        """What the datasets hold now. A configured table keeps its id and hides a discovered one of the same place."""
+        places = {_place(table) for table in self._configured.values()}
+        found: dict[str, Table] = {}
+        for table in tables:
+            if _place(table) in places:
+                continue
+            free = _free_id(table, self._configured.keys() | found.keys())
+            found[free] = table.model_copy(update={"id": free})
+        with self._lock:
+            if found != self._discovered:
+                self._discovered = found
+                self.revision += 1
+
+
+def table_id_of(name: str) -> str:
+    """A table id made of a source's own name: lower case, anything else than letters and digits as `_`."""
+    return re.sub(r"[^a-z0-9_]", "_", name.strip().lower())[:64] or "_"
+
+
+def _place(table: Table) -> tuple[str, str, str]:
+    return (table.project, table.bucket, table.source_table) if table.source_type == "bigquery" else ("", "", table.id)
+
+
+def _free_id(table: Table, taken: set[str]) -> str:
+    plain = table_id_of(table.source_table)
+    qualified = table_id_of(f"{table.bucket}_{table.source_table}")
+    candidates = [plain, qualified, *(f"{qualified[:60]}_{n}" for n in range(2, len(taken) + 3))]
+    return next(candidate for candidate in candidates if candidate not in taken)
+
+
+def _configured(entry: TableSettings) -> Table:
+    remote = entry.source_type == "bigquery"
+    return Table(
+        id=entry.id,
+        name=entry.name or entry.id,
+        description=entry.description,
+        source_type=entry.source_type,
+        query_mode=entry.query_mode or ("remote" if remote else "local"),
+        bucket=entry.bucket,
+        source_table=entry.source_table or (entry.id if remote else ""),
+        project=entry.project or "",
+        path=entry.path,
+        primary_key=entry.primary_key,
+    )

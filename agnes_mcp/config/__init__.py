@@ -1,0 +1,1 @@
+"""What an instance is told: `instance.yaml`, the environment, their defaults and their mistakes."""

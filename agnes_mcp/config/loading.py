@@ -1,0 +1,155 @@
+"""Which `instance.yaml` is served, and the one line that says why it cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from glob import has_magic, iglob
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from agnes_mcp.config.settings import AccessSettings, Settings
+from agnes_mcp.errors import ConfigError, nearest
+
+#: Variables beside those of the settings; any other that begins with AGNES_ is taken for a misspelt setting.
+OTHER_VARIABLES = ("AGNES_CONFIG", "AGNES_BIGQUERY_EXTENSION")
+TEST_VARIABLES = "AGNES_TEST_"
+FIX = "Correct the file or the environment, then start again; docs/reference/configuration.md lists every key."
+
+
+def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The instance file to serve; None: the demo. One that was named and is not there is an error."""
+    named = explicit or environ.get("AGNES_CONFIG")
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            source = "--config" if explicit else "AGNES_CONFIG"
+            raise ConfigError(f"{source}: there is no file {named!r}.", "Name an instance.yaml that exists.", source)
+        return path.absolute()
+    places = (Path("instance.yaml"), Path("~/.agnes/instance.yaml").expanduser())
+    return next((place.absolute() for place in places if place.is_file()), None)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Settings from that file (None: from the environment alone) with the environment on top.
+
+    Raises `ConfigError`, one line that names the key.
+    """
+    _refuse_unknown_variables(os.environ)
+    content = _read(path) if path else {}
+    if path:
+        content = _anchor_paths(content, path.parent)
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        raise _describe(error) from None
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}.", FIX, "environment") from None
+    _require_files(settings)
+    return settings
+
+
+def load_access(path: Path) -> AccessSettings:
+    """The `access` section of that file alone, with the environment on top: nothing else in it needs to be servable.
+
+    Raises `ConfigError`.
+    """
+    try:
+        return Settings(**{key: value for key, value in _read(path).items() if key == "access"}).access
+    except ValidationError as error:
+        raise _describe(error) from None
+    except SettingsError as error:
+        raise ConfigError(f"environment: {error}.", FIX, "environment") from None
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """A setting that is spelt wrongly in the environment would otherwise be a limit that nobody keeps."""
+    known = {f"AGNES_{key.upper()}" for key in Settings.model_fields}
+    for name in sorted(environ):
+        spelt = name.upper()
+        if not spelt.startswith("AGNES_") or spelt.startswith(TEST_VARIABLES) or spelt in OTHER_VARIABLES:
+            continue
+        if spelt.split("__", 1)[0] not in known:
+            problem = f"{name}: is not a setting; the parts of a key are joined by two underscores"
+            raise ConfigError(f"{problem}, as in AGNES_API__SCAN__MAX_LIMIT.", FIX, name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from agnes_mcp.config.strict_yaml import read_mapping  # without a file there is nothing to load it for
+
+    return read_mapping(path, FIX)
+
+
+def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths in the file are relative to the file."""
+    anchored = dict(content)
+    if isinstance(content.get("data_dir"), str):
+        anchored["data_dir"] = _anchor(content["data_dir"], folder)
+    if isinstance(content.get("tables"), list):
+        anchored["tables"] = [
+            {**table, "path": _anchor(table["path"], folder)}
+            if isinstance(table, dict) and isinstance(table.get("path"), str) and table["path"]
+            else table
+            for table in content["tables"]
+        ]
+    return anchored
+
+
+def _anchor(path: str, folder: Path) -> str:
+    return os.path.abspath(folder / Path(path).expanduser())
+
+
+def _require_files(settings: Settings) -> None:
+    for index, table in enumerate(settings.tables):
+        if table.path and not _matches_something(table.path):
+            key = f"tables[{index}].path"
+            raise ConfigError(f"{key}: {table.path!r} of the table {table.id!r} matches no file.", FIX, key)
+
+
+def _matches_something(path: str) -> bool:
+    if has_magic(path):
+        return next(iglob(path, recursive=True), None) is not None
+    return os.path.exists(os.path.expanduser(path))
+
+
+def _describe(error: ValidationError) -> ConfigError:
+    """The first complaint as one line; how many more there are."""
+    complaints = error.errors(include_url=False, include_input=False, include_context=False)
+    first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
+    key = _spell(first["loc"])
+    problem = "is not a key" + _suggest(first["loc"]) if first["type"] == "extra_forbidden" else _problem(first["msg"])
+    more = f" ({len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    return ConfigError(f"{key or 'instance.yaml'}: {problem}.{more}", FIX, key)
+
+
+def _problem(message: str) -> str:
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ").replace("\n", " ").rstrip(".")
+
+
+def _spell(location: tuple[int | str, ...]) -> str:
+    spelled = ""
+    for part in location:
+        spelled += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return spelled.lstrip(".")
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    known = _keys_beside(location)
+    close = nearest(str(location[-1]), known, 1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (there are {', '.join(known)})" if known else ""
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The names a model knows at the place where an unknown one was written."""
+    schema = Settings.model_json_schema()
+    here: Any = schema
+    for part in location[:-1]:
+        here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
+        reference = here.get("$ref") or next((o["$ref"] for o in here.get("anyOf", []) if "$ref" in o), None)
+        here = schema["$defs"][reference.rsplit("/", 1)[1]] if reference else here
+    return sorted(here.get("properties", {}))

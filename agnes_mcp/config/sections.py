@@ -1,0 +1,185 @@
+"""The sections of `instance.yaml` that are keys and defaults only. Each key says what it means; see `config`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agnes_mcp.config.types import (
+    GIB,
+    AnswerChars,
+    Bytes,
+    Count,
+    DatasetId,
+    EngineBytes,
+    HttpUrl,
+    Number,
+    Port,
+    PositiveCount,
+    PositiveSeconds,
+    ProjectId,
+    Seconds,
+    Sha256,
+    ShortText,
+    WorkerBytes,
+)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class BigQuerySettings(Section):
+    """Where BigQuery's tables are, who pays, and how this server proves who it is."""
+
+    project: ProjectId = Field(description="Project that holds the tables.")
+    billing_project: ProjectId | None = Field(
+        default=None, description="Project in which jobs run and which pays; not given: `project`."
+    )
+    location: str = Field(default="US", description="Location of the datasets, as in `EU`; jobs run there.")
+    auth: Literal["auto", "metadata", "adc"] = Field(
+        default="auto",
+        description="Where access tokens come from: the GCE metadata server (`metadata`), Application Default "
+        "Credentials (`adc`), or the first and then the second (`auto`).",
+    )
+    api_endpoint: str | None = Field(
+        default=None,
+        description="Another address of BigQuery's REST API: a private endpoint, or a stand-in. Plain http only to "
+        "this machine; then `auto` looks for no credential unless `GCE_METADATA_HOST` is set.",
+    )
+    storage_endpoint: str | None = Field(
+        default=None,
+        description="Another `host:port` of the Storage Read API; `grpc://` is plaintext, to this machine only.",
+    )
+    legacy_wrap_views: bool = Field(
+        default=False,
+        description="Accepted and without effect: it is about extracts, which this server does not write yet.",
+    )
+    datasets: list[DatasetId] = Field(
+        default_factory=list, description="Datasets of `project` of which every table is served, beside `tables`."
+    )
+
+    @property
+    def billed_project(self) -> str:
+        return self.billing_project or self.project
+
+
+class DataSources(Section):
+    bigquery: BigQuerySettings | None = None
+
+
+class ScanSettings(Section):
+    """What one call, and one caller a day, may read and bill."""
+
+    max_limit: Count = Field(
+        default=10_000_000, description="Most rows that a call's `limit` may ask for; 0 refuses any."
+    )
+    max_result_bytes: Bytes = Field(
+        default=2 * GIB, description="Most bytes of rows that one call reads back; a `fetch` beyond it keeps nothing."
+    )
+    max_scan_bytes: Bytes = Field(
+        default=50 * GIB, description="Most bytes that one statement may scan; 0 leaves only what scans nothing."
+    )
+    confirm_above_bytes: Bytes = Field(
+        default=5 * GIB,
+        description="Above this a person is asked first, where the client can ask; 0 asks before any bill.",
+    )
+    max_concurrent_per_user: Count = Field(
+        default=5, description="Scans of one caller at once; 0 allows no scan, free or not."
+    )
+    max_daily_bytes_per_user: Bytes = Field(
+        default=50 * GIB,
+        description="Bytes that one caller may be billed from 00:00 UTC on; 0 leaves only what is free.",
+    )
+    bq_cost_per_tb_usd: Number = Field(
+        default=6.25,
+        description="Price per TiB in the answers; the default is BigQuery's on-demand list price in the US "
+        "multi-region. Set what your contract says. It is shown only: caps count bytes.",
+    )
+    request_timeout_seconds: Seconds = Field(
+        default=300, description="How long a call that reads rows may take; 0 stops each of them at once."
+    )
+
+
+class ApiSettings(Section):
+    max_result_chars: AnswerChars = Field(
+        default=40_000, description="Most characters of one answer, about four to a token; at least 1,000."
+    )
+    catalog_cache_ttl_seconds: Seconds = Field(
+        default=300, description="How long the catalog's metadata is used before it is read again; 0: not at all."
+    )
+    schema_cache_ttl_seconds: Seconds = Field(default=3600, description="How long a schema is kept; 0: not at all.")
+    sample_cache_ttl_seconds: Seconds = Field(default=3600, description="How long a sample is kept; 0: not at all.")
+    scan: ScanSettings = Field(default_factory=ScanSettings)
+
+
+class SnapshotSettings(Section):
+    quota_gb: Number = Field(
+        default=10,
+        description="GiB meant for one caller's snapshots. Beyond it a write warns and goes on; 0 always warns.",
+    )
+    stale_warn_days: Number = Field(
+        default=7, description="Age in days from which a snapshot is called stale; 0: always."
+    )
+    min_free_gb: Number = Field(
+        default=1, description="GiB of the disk that stay free: no snapshot is written below it; 0 asks for none."
+    )
+
+
+class EngineSettings(Section):
+    """The shared DuckDB connection, the worker threads around it, and the processes of `query`."""
+
+    memory_limit_bytes: EngineBytes = Field(
+        default=2 * GIB,
+        description="Memory of the shared DuckDB connection; it spills to disk beyond. At least 64 MiB.",
+    )
+    threads: PositiveCount = Field(
+        default=2, description="DuckDB's threads, in the shared connection and in each query."
+    )
+    workers: PositiveCount = Field(
+        default=8, description="Blocking calls that run at once; others wait for their turn."
+    )
+    query_workers: PositiveCount = Field(default=2, description="Processes for `query`: so many queries run at once.")
+    query_memory_bytes: WorkerBytes = Field(
+        default=GIB, description="Memory that one query may use in its process; nothing spills. At least 128 MiB."
+    )
+    query_timeout_seconds: Seconds = Field(
+        default=60,
+        description="How long one query may take, waiting included; then its process is killed. 0 stops each.",
+    )
+
+
+class ServerSettings(Section):
+    """Serving over HTTP. Hosts and origins are those of loopback and of `public_url`, and what is listed here."""
+
+    host: ShortText = Field(
+        default="127.0.0.1",
+        description="Address to listen on. Beyond loopback it needs users, and `public_url` or hosts.",
+    )
+    port: Port = Field(default=8787, description="Port to listen on; 0 is any free one.")
+    public_url: HttpUrl | None = Field(
+        default=None, description="How clients reach this server, without `/mcp`; not given: host and port."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="Further Host headers that are answered, as `name` or `name:*`."
+    )
+    allowed_origins: list[str] = Field(
+        default_factory=list, description="Further origins whose pages may call, as in `https://app.example.com`."
+    )
+    max_body_bytes: PositiveCount = Field(default=2**20, description="Most bytes of one request's body.")
+    body_timeout_seconds: PositiveSeconds = Field(
+        default=10, description="How long a request's body may take to arrive."
+    )
+    max_sessions: PositiveCount = Field(default=1000, description="Open sessions, on each of the two transports.")
+    session_idle_seconds: PositiveSeconds = Field(
+        default=1800, description="A streamable HTTP session that nothing was heard of for so long is ended."
+    )
+    max_calls_per_minute_per_user: Count | None = Field(
+        default=600,
+        description="Calls of one caller in a minute; null: any number; 0: none. The OS user is not limited.",
+    )
+    metrics_token_sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the token that reads `/metrics` where users are configured; not given: nobody.",
+    )

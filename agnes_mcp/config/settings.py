@@ -1,0 +1,216 @@
+"""`instance.yaml` and the environment, made into `Settings`.
+
+The file is found through `--config`, `AGNES_CONFIG`, `./instance.yaml`, `~/.agnes/instance.yaml`; with none of them the
+demo instance is served. Every key can also be set in the environment: `AGNES_` and the path with `__` between its
+parts, so that `AGNES_API__SCAN__MAX_LIMIT=1000` is `api.scan.max_limit`. The environment wins.
+`0` is zero, never a default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from agnes_mcp.config.sections import (
+    ApiSettings,
+    BigQuerySettings,
+    DataSources,
+    EngineSettings,
+    ScanSettings,
+    Section,
+    ServerSettings,
+    SnapshotSettings,
+)
+from agnes_mcp.config.types import (
+    GIB,
+    BigQueryTableId,
+    Bytes,
+    Count,
+    DatasetId,
+    HttpsUrl,
+    LongText,
+    Names,
+    ProjectId,
+    Sha256,
+    ShortText,
+    TableId,
+    is_loopback,
+)
+from agnes_mcp.models import QueryMode, SourceType
+
+__all__ = [
+    "GIB",
+    "AccessSettings",
+    "ApiSettings",
+    "BigQuerySettings",
+    "DataSources",
+    "EngineSettings",
+    "OidcSettings",
+    "ScanSettings",
+    "ServerSettings",
+    "Settings",
+    "SnapshotSettings",
+    "TableSettings",
+    "UserSettings",
+    "is_loopback",
+    "schema_of_settings",
+]
+
+
+class TableSettings(Section):
+    """One table that is served."""
+
+    id: TableId = Field(description="The name by which agents call it: lower-case letters, digits and `_`, at most 64.")
+    name: str = Field(default="", description="A title for people; not given: the id.")
+    description: str = Field(
+        default="", description="What one row is, for agents; not given: BigQuery's own description."
+    )
+    source_type: SourceType = Field(default="local", description="Files of this machine, or BigQuery.")
+    query_mode: QueryMode | None = Field(
+        default=None, description="`remote` for BigQuery, `local` for files; may be left out."
+    )
+    project: ProjectId | None = Field(
+        default=None, description="BigQuery: the table's project, where it is not `data_source.bigquery.project`."
+    )
+    bucket: DatasetId | Literal[""] = Field(default="", description="BigQuery: the dataset. Needed.")
+    source_table: BigQueryTableId | Literal[""] = Field(
+        default="", description="The table's name in the dataset, or inside the DuckDB file; not given: the id."
+    )
+    path: str = Field(
+        default="",
+        description="Local: a Parquet or CSV file, a glob, a folder (also hive-partitioned), or a DuckDB file; "
+        "relative to instance.yaml. Needed.",
+    )
+    primary_key: Names = Field(
+        default_factory=list, description="Columns that identify a row; one may be written without brackets."
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> TableSettings:
+        if self.source_type == "bigquery":
+            self._check_bigquery()
+        elif not self.path:
+            raise ValueError("a local table needs `path`: a Parquet or CSV file, glob or folder, or a DuckDB file")
+        elif self.query_mode == "remote":
+            raise ValueError("query_mode `remote` needs source_type `bigquery`")
+        return self
+
+    def _check_bigquery(self) -> None:
+        if self.path:
+            raise ValueError("`path` belongs to local tables; a BigQuery table has `bucket` and `source_table`")
+        if not self.bucket:
+            raise ValueError("a BigQuery table needs `bucket`: its dataset")
+        if self.query_mode == "local":
+            raise ValueError("query_mode `local` needs source_type `local`")
+
+
+class UserSettings(Section):
+    """Who may call over HTTP, and what they may read and spend."""
+
+    name: ShortText = Field(description="The caller: as the audit, quotas and the JWT's claim name it.")
+    token_sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 of the bearer token (`agnes-mcp token new`); not given: only a JWT identifies it.",
+    )
+    tables: list[TableId] | Literal["*"] = Field(
+        default_factory=list, description='Tables it may read, by id, or "*" for every one; not given: none.'
+    )
+    max_daily_bytes: Bytes | None = Field(
+        default=None, description="Instead of `api.scan.max_daily_bytes_per_user`; 0 leaves only what is free."
+    )
+    max_concurrent: Count | None = Field(
+        default=None, description="Instead of `api.scan.max_concurrent_per_user`; 0 allows no scan."
+    )
+
+
+class OidcSettings(Section):
+    """Whose JWTs are accepted. Their `principal_claim` must also be the name of one of `access.users`."""
+
+    issuer: HttpsUrl = Field(description="The `iss` of the tokens, exactly.")
+    audience: LongText = Field(description="The `aud` that names this server; a token for another one is refused.")
+    jwks_uri: HttpsUrl = Field(description="Where the provider publishes its public keys.")
+    principal_claim: ShortText = Field(
+        default="email", description="The claim that names the caller; an `email` that is not verified is refused."
+    )
+
+
+class AccessSettings(Section):
+    users: list[UserSettings] = Field(default_factory=list)
+    oidc: OidcSettings | None = None
+
+    @field_validator("users")
+    @classmethod
+    def _names_differ(cls, users: list[UserSettings]) -> list[UserSettings]:
+        twice = _first_repeated([user.name for user in users])
+        if twice:
+            raise ValueError(f"the user {twice!r} is listed twice")
+        if _first_repeated([user.token_sha256 for user in users if user.token_sha256]):
+            raise ValueError("two users have the same token_sha256")
+        return users
+
+
+class Settings(BaseSettings):
+    """Everything an instance can be told. See `docs/reference/configuration.md`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGNES_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        validate_default=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(
+        default=Path("~/.agnes"), description="Snapshots, the audit and the demo's tables; relative to instance.yaml."
+    )
+    data_source: DataSources = Field(default_factory=DataSources)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    tables: list[TableSettings] = Field(default_factory=list)
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, folder: Path) -> Path:
+        return Path(os.path.abspath(folder.expanduser()))
+
+    @field_validator("tables")
+    @classmethod
+    def _ids_differ(cls, tables: list[TableSettings]) -> list[TableSettings]:
+        twice = _first_repeated([table.id for table in tables])
+        if twice:
+            raise ValueError(f"the id {twice!r} is used twice")
+        return tables
+
+    @model_validator(mode="after")
+    def _sources_are_there(self) -> Settings:
+        if self.data_source.bigquery is None and any(t.source_type == "bigquery" for t in self.tables):
+            raise ValueError("a table has source_type `bigquery`, but data_source.bigquery.project is not set")
+        return self
+
+
+def _first_repeated(names: list[str]) -> str | None:
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+
+
+def schema_of_settings() -> dict[str, Any]:
+    """The JSON schema of `instance.yaml`, for editors and for the documentation."""
+    return Settings.model_json_schema()

@@ -1,0 +1,1 @@
+"""What each tool does: one module per group of tools, named as in `tools/`."""

@@ -1,0 +1,157 @@
+"""One Starlette app: `/mcp` (streamable HTTP), `/sse` with `/messages/`, `/healthz`, `/readyz`, `/metrics`.
+
+From the outside in: path, Host and Origin; who calls; a body in bounds; then the SDK's transports. Nothing
+compresses or buffers a response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
+from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from agnes_mcp.access.users_file import AccessFile
+from agnes_mcp.config.settings import ServerSettings, Settings, is_loopback
+from agnes_mcp.errors import ConfigError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, transport_security
+from agnes_mcp.serving.http.identity import Callers, request_principal
+from agnes_mcp.serving.http.jwts import JwtVerifier
+from agnes_mcp.serving.http.lag import watch_loop
+from agnes_mcp.serving.http.metrics import Metrics
+from agnes_mcp.serving.http.probes import figures, healthz, readiness
+from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
+from agnes_mcp.serving.server import AgnesServer, build_server
+
+#: An issuer is compared letter by letter, so that no slash may be put at its end.
+_AS_WRITTEN = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where the server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{name}:{self.port}"
+
+
+def check_exposure(settings: Settings, host: str) -> None:
+    """Raises `ConfigError` where strangers could call: beyond this machine only with users and named hosts."""
+    server, access = settings.server, settings.access
+    if access.oidc is not None and not access.users:
+        raise ConfigError(
+            "access.oidc is set, but access.users is empty, so that nobody may call.",
+            "List each caller under access.users, by the value of access.oidc.principal_claim.",
+            "access.users",
+        )
+    if is_loopback(host):
+        return
+    if not access.users:
+        raise ConfigError(
+            f"{host} can be reached from other machines, but no user is configured.",
+            "Configure access.users (`agnes-mcp token new` makes a token), or serve on 127.0.0.1.",
+            "access.users",
+        )
+    if not server.public_url and not server.allowed_hosts:
+        raise ConfigError(
+            f"{host} can be reached from other machines, but the names of this server are not configured.",
+            "Set server.public_url, or list its Host headers in server.allowed_hosts.",
+            "server.allowed_hosts",
+        )
+
+
+def build_app(
+    gateway: Gateway, binding: Binding, config_path: Path | None = None, server: AgnesServer | None = None
+) -> Starlette:
+    """The whole app around one gateway. Raises `ConfigError` where it would let strangers in.
+
+    `server` has to identify its callers with `request_principal`; None: one is built.
+    """
+    settings, engine = gateway.settings, gateway.engine
+    check_exposure(settings, binding.host)
+    server = server or build_server(gateway, request_principal)
+    file = AccessFile(config_path, engine.access)
+    verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
+    callers = Callers(engine.access, file, verifier, anonymous=is_loopback(binding.host))
+    security = transport_security(settings.server, binding.host)
+    metrics = Metrics(engine, server.tool_names)
+    manager = StreamableHTTPSessionManager(
+        app=server.lowlevel,
+        security_settings=security,
+        session_idle_timeout=settings.server.session_idle_seconds,
+        max_sessions=settings.server.max_sessions,
+        max_request_body_size=settings.server.max_body_bytes,
+    )
+
+    @asynccontextmanager
+    async def run_sessions(app: Starlette) -> AsyncIterator[None]:
+        async with manager.run(), anyio.create_task_group() as group:
+            group.start_soon(watch_loop, metrics.loop_lag.observe)
+            yield
+            group.cancel_scope.cancel()
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readiness(engine, file, verifier)),
+            Route("/metrics", figures(metrics, callers, settings.server.metrics_token_sha256)),
+            *_transports(server, manager, settings, binding),
+        ],
+        middleware=[
+            Middleware(RequestGuard, security=security),
+            Middleware(AuthenticationMiddleware, backend=callers),
+            Middleware(AuthContextMiddleware),
+        ],
+        lifespan=run_sessions,
+    )
+    app.router.redirect_slashes = False
+    app.state.end_streams = server.end_streams
+    return app
+
+
+def _transports(
+    server: AgnesServer, manager: StreamableHTTPSessionManager, settings: Settings, binding: Binding
+) -> list[BaseRoute]:
+    limits = settings.server
+    base = limits.public_url or binding.url
+    sse = SseEndpoint(server, transport_security(limits, binding.host), limits.max_body_bytes, limits.max_sessions)
+    routes: list[BaseRoute] = []
+    for path, app, methods in (("/mcp", StreamableHTTPASGIApp(manager), None), ("/sse", sse.stream, ["GET"])):
+        metadata = _resource_metadata(settings, AnyHttpUrl(base + path))
+        routes += metadata
+        url = build_resource_metadata_url(AnyHttpUrl(base + path)) if metadata else None
+        routes.append(Route(path, RequireAuthMiddleware(_bounded(app, limits), [], url), methods=methods))
+    routes.append(Mount(MESSAGES_PATH, RequireAuthMiddleware(_bounded(sse.messages, limits), [])))
+    return routes
+
+
+def _bounded(app: ASGIApp, limits: ServerSettings) -> ASGIApp:
+    return BoundedBody(app, limits.max_body_bytes, limits.body_timeout_seconds)
+
+
+def _resource_metadata(settings: Settings, resource: AnyHttpUrl) -> list[Route]:
+    """Where a client learns which provider's tokens are taken (RFC 9728); nothing without a provider."""
+    oidc = settings.access.oidc
+    if oidc is None:
+        return []
+    return create_protected_resource_routes(
+        resource_url=resource, authorization_servers=[_AS_WRITTEN.validate_python(oidc.issuer)], resource_name="Agnes"
+    )

@@ -1,0 +1,82 @@
+"""Who sends a request: a user by bearer token or JWT, or on loopback, where no user is configured, the OS user.
+
+Every request is authenticated, also those of an open session; grants are looked up on every call. The token itself
+goes no further than this module.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.authentication import AuthCredentials, AuthenticationBackend
+from starlette.requests import HTTPConnection
+
+from agnes_mcp.access.grants import Access, Principal, os_user
+from agnes_mcp.access.users_file import AccessFile
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.serving.http.jwts import JwtVerifier
+
+logger = logging.getLogger(__name__)
+
+MAX_TOKEN_CHARS = 8_192
+_LOCAL = "local"
+
+
+class Callers(AuthenticationBackend):
+    """Authenticates each request against the users of now.
+
+    `anonymous` lets a request without a token act as the OS user; it ends for good once a user is configured.
+    """
+
+    def __init__(self, access: Access, file: AccessFile, verifier: JwtVerifier | None, *, anonymous: bool) -> None:
+        self._access = access
+        self._file = file
+        self._verifier = verifier
+        self._anonymous = anonymous and verifier is None and not access.has_users
+
+    @property
+    def anonymous(self) -> bool:
+        if self._access.has_users:
+            self._anonymous = False
+        return self._anonymous
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        anonymous = self.anonymous  # looked at before the file is read again: users that are gone leave no open door
+        await self._file.refresh()
+        presented = conn.headers.getlist("authorization")
+        if not presented and anonymous and self.anonymous:
+            return _authenticated(os_user().name, _LOCAL)
+        scheme, _, token = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
+        if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARS:
+            return None
+        return await self._recognise(token.strip())
+
+    async def _recognise(self, token: str) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        user = self._access.by_token(token)
+        if user is not None:
+            return _authenticated(user.name, f"token:{user.name}")
+        if self._verifier is None:
+            return None
+        identity = await self._verifier.verify(token)
+        if identity is None or not self._access.knows(identity.name):
+            return None
+        return _authenticated(identity.name, f"jwt:{identity.name}", identity.issuer)
+
+
+def _authenticated(name: str, client_id: str, issuer: str = "") -> tuple[AuthCredentials, AuthenticatedUser]:
+    """What the SDK binds a session to: client, subject and issuer. The token is left out on purpose."""
+    token = AccessToken(token="", client_id=client_id, scopes=[], subject=name, claims={"iss": issuer})
+    return AuthCredentials([]), AuthenticatedUser(token)
+
+
+def request_principal() -> Principal:
+    """The principal of the request that is being handled. Raises `unauthenticated` outside of one."""
+    token = get_access_token()
+    if token is None or not token.subject:
+        raise AgnesError(
+            "unauthenticated", "The caller is not known.", "Send `Authorization: Bearer` and a token of this instance."
+        )
+    return Principal(token.subject, local=token.client_id == _LOCAL)

@@ -1,0 +1,81 @@
+"""Figures for Prometheus: requests, bytes billed, latency, running scans, the age of BigQuery's token.
+
+A label is one of our own names or a configured user's; what a caller may invent is never a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from agnes_mcp.access.grants import Principal, os_user
+from agnes_mcp.calls.audit import AuditLine
+from agnes_mcp.engine import Engine
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+#: From a cached catalog to a scan at its time limit, in seconds.
+_LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class Metrics:
+    def __init__(self, engine: Engine, tools: Collection[str]) -> None:
+        self._registry = CollectorRegistry()
+        self._tools = frozenset(tools)
+        self._requests = Counter(
+            "agnes_requests", "Calls, by how they ended.", ["tool", "status", "principal"], registry=self._registry
+        )
+        self._bytes = Counter(
+            "agnes_bytes_billed", "Bytes that BigQuery billed.", ["principal"], registry=self._registry
+        )
+        self._latency = Histogram(
+            "agnes_request_seconds", "How long calls took.", ["tool"], registry=self._registry, buckets=_LATENCY_BUCKETS
+        )
+        self.loop_lag = Histogram(
+            "agnes_event_loop_lag_seconds",
+            "How late the event loop ran.",
+            registry=self._registry,
+            buckets=_LAG_BUCKETS,
+        )
+        self._registry.register(_Standing(engine))
+        engine.observers.append(self.record)
+
+    def record(self, line: AuditLine) -> None:
+        tool = line.tool if line.tool in self._tools else "other"
+        self._requests.labels(tool, line.status, line.principal).inc()
+        self._latency.labels(tool).observe((line.latency_ms or 0) / 1000)
+        if line.bytes_billed:
+            self._bytes.labels(line.principal).inc(line.bytes_billed)
+
+    def render(self) -> bytes:
+        """The figures in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Standing(Collector):
+    """Figures that are read when they are asked for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterable[Metric]:
+        running = GaugeMetricFamily("agnes_running_scans", "Scans that hold a slot.", labels=["principal"])
+        for principal in self._principals():
+            left = self._engine.quota.left(principal.name, self._engine.limits(principal))
+            running.add_metric([principal.name], left.running_scans)
+        yield running
+        age = self._engine.bigquery_health().get("token", {}).get("token_age_s")
+        if age is not None:
+            yield GaugeMetricFamily("agnes_token_age_seconds", "Age of the BigQuery token in use.", value=age)
+        yield GaugeMetricFamily(
+            "agnes_audit_failures", "Audit lines that could not be written.", value=self._engine.audit.failures
+        )
+
+    def _principals(self) -> list[Principal]:
+        names = self._engine.access.names
+        return [Principal(name) for name in names] or [os_user()]

@@ -1,0 +1,1 @@
+"""Tables in files of this machine."""

@@ -1,0 +1,126 @@
+"""Bytes into money, rows and advice. Formulas only; nothing here reads a table."""
+
+from __future__ import annotations
+
+import re
+
+from agnes_mcp.config.settings import ScanSettings
+from agnes_mcp.models import Column, Price, QuotaLeft, ScanRequest, Statement, TableSchema, Verdict
+
+#: BigQuery bills by the TiB; its price list says "per TiB".
+BYTES_PER_PRICED_UNIT = 2**40
+#: Bytes that a value of a type takes, for guessing rows from bytes. Fixed widths are BigQuery's documented sizes; text
+#: and bytes are typical lengths.
+_TYPE_BYTES = {
+    "INT64": 8, "FLOAT64": 8, "DATE": 8, "TIMESTAMP": 8, "DATETIME": 8, "TIME": 8,
+    "BIGINT": 8, "DOUBLE": 8, "INTEGER": 8, "STRING": 32, "VARCHAR": 32, "BYTES": 64, "BLOB": 64,
+    "BOOL": 1, "BOOLEAN": 1,
+}  # fmt: skip
+_OTHER_TYPE_BYTES = 16
+# A literal of either dialect, or a quoted name: backticks in BigQuery, double quotes in DuckDB.
+_LITERAL_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.|'')*'|[`"](?P<name>[^`"]+)[`"]""", re.DOTALL)
+_COSTLY_SHARE = 0.2
+_COSTLY_COLUMNS = 3
+
+
+def cost_usd(scan_bytes: int | None, usd_per_tb: float) -> float | None:
+    """bytes / 2^40 × price, to a hundredth of a cent; None stays None."""
+    return None if scan_bytes is None else round(scan_bytes / BYTES_PER_PRICED_UNIT * usd_per_tb, 4)
+
+
+def row_bytes(columns: list[Column]) -> int:
+    """A guess of one row's bytes, at least 1."""
+    return max(1, sum(_column_bytes(column) for column in columns))
+
+
+def _column_bytes(column: Column) -> int:
+    if column.fields:
+        return row_bytes(column.fields)
+    return _TYPE_BYTES.get(column.type.upper().split("(", 1)[0], _OTHER_TYPE_BYTES)
+
+
+def guess_result(
+    request: ScanRequest, statement: Statement, schema: TableSchema, price: Price
+) -> tuple[int | None, int | None]:
+    """Rows and bytes of the answer, capped by the limit. A predicate's selectivity is not guessed at."""
+    if request.aggregates is not None or request.group_by is not None:
+        return (1, None) if not request.group_by else (None, None)
+    selected = [column for column in schema.columns if column.name in statement.source_columns]
+    width = row_bytes(selected)
+    rows = schema.rows if price.path == "local" else None if price.scan_bytes is None else price.scan_bytes // width
+    if rows is None:
+        return request.limit, None if request.limit is None else request.limit * width
+    rows = rows if request.limit is None else min(rows, request.limit)
+    return rows, rows * width
+
+
+def judge(price: Price, scan: ScanSettings, left: QuotaLeft) -> Verdict:
+    """Whether a scan at this price would run, and if not, what stands in its way."""
+    needed = price.reserve_bytes or 0
+    if (price.scan_bytes or 0) > scan.max_scan_bytes:
+        return "over_scan_cap"
+    if needed > left.daily_bytes_left:
+        return "over_daily_quota"
+    return "needs_approval" if (price.scan_bytes or 0) > scan.confirm_above_bytes else "ok"
+
+
+def advise(
+    request: ScanRequest, statement: Statement, schema: TableSchema, price: Price, verdict: Verdict
+) -> list[str]:
+    """What would make this scan cheaper or its answer shorter, most useful first."""
+    advice = [
+        *_advise_verdict(verdict),
+        *_advise_partition(statement, schema),
+        *_advise_columns(request, schema, price),
+    ]
+    if price.path != "local":
+        advice += _advise_clustering(statement, schema)
+    if request.where == "" and request.limit is None and request.aggregates is None and request.group_by is None:
+        advice.append("Neither where nor limit is given: this reads the whole table.")
+    if request.limit is not None and price.scan_bytes:
+        advice.append("limit shortens the answer; it does not lower the price.")
+    return advice
+
+
+def _advise_verdict(verdict: Verdict) -> list[str]:
+    said = {
+        "over_scan_cap": "One statement may not scan this much here: narrow it before calling scan or fetch.",
+        "over_daily_quota": "This is more than what is left of today's bytes.",
+        "needs_approval": "A person is asked before this runs.",
+    }
+    return [said[verdict]] if verdict in said else []
+
+
+def _advise_partition(statement: Statement, schema: TableSchema) -> list[str]:
+    if schema.partition is None or schema.partition.type == "HIVE":
+        return []
+    column = schema.partition.column or "_PARTITIONTIME"
+    if _names_in(statement) & {column.casefold(), *(() if schema.partition.column else ("_partitiondate",))}:
+        return []
+    must = "requires a filter" if schema.partition.filter_required else "is partitioned by it: filter"
+    return [f"No condition on {column}: the table {must} on {column} so that only some partitions are read."]
+
+
+def _names_in(statement: Statement) -> set[str]:
+    """The columns that a rendered predicate names: all of them are quoted, and text in literals is none of them."""
+    pieces = _LITERAL_OR_NAME.finditer(statement.predicate_sql)
+    return {piece["name"].casefold() for piece in pieces if piece["name"] is not None}
+
+
+def _advise_columns(request: ScanRequest, schema: TableSchema, price: Price) -> list[str]:
+    if request.select is not None or request.aggregates is not None or request.group_by is not None:
+        return []
+    if price.path == "local" or len(schema.columns) < 2:
+        return ["select is not given: every column is in the answer."] if len(schema.columns) > 10 else []
+    total = row_bytes(schema.columns)
+    dearest = sorted(schema.columns, key=_column_bytes, reverse=True)[:_COSTLY_COLUMNS]
+    costly = [c.name for c in dearest if _column_bytes(c) / total >= _COSTLY_SHARE] or [dearest[0].name]
+    return [f"select is not given: every column is billed. The dearest are probably {', '.join(costly)}."]
+
+
+def _advise_clustering(statement: Statement, schema: TableSchema) -> list[str]:
+    if not schema.clustered_by or not statement.predicate_sql:
+        return []
+    if _names_in(statement) & {column.casefold() for column in schema.clustered_by}:
+        return ["The condition uses a clustering column: the bill may be lower than this estimate."]
+    return [f"A condition on {schema.clustered_by[0]}, by which the table is clustered, would lower the bill."]

@@ -1,0 +1,46 @@
+"""Step 1: which characters a predicate may hold, and how many."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from agnes_mcp.sql.predicate.limits import MAX_CHARS
+from agnes_mcp.sql.predicate.refusals import refuse
+
+_LAYOUT = "\t\r\n"
+#: Control, format (bidi overrides, zero-width), surrogate, private use, unassigned, line and paragraph separators.
+#: DuckDB cuts a text at NUL; the others let a reader of a log see another predicate than the engine does.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def is_unseen(character: str) -> bool:
+    return character not in _LAYOUT and unicodedata.category(character) in _UNSEEN
+
+
+def check_characters(text: object) -> str:
+    """`text` itself, if it is a string of printable characters and layout. Raises `parse_error`, `too_complex`."""
+    if not isinstance(text, str):
+        raise refuse(
+            "parse_error", f"A predicate is text, not {type(text).__name__}.", "Send the WHERE condition as a string."
+        )
+    if len(text) > MAX_CHARS:
+        raise refuse(
+            "too_complex",
+            f"The predicate has {len(text):,} characters; at most {MAX_CHARS:,} are read.",
+            "Narrow it: use BETWEEN instead of a long IN list, or several smaller calls.",
+            text,
+            characters=len(text),
+        )
+    if not text.strip(" " + _LAYOUT):
+        raise refuse("parse_error", "The predicate is empty.", "Leave `where` out to read without a condition.", text)
+    for position, character in enumerate(text):
+        if is_unseen(character):
+            raise refuse(
+                "parse_error",
+                f"U+{ord(character):04X} at {position} is not a printable character.",
+                "Remove control characters and invisible ones, in strings too.",
+                text,
+                position,
+                position + 1,
+            )
+    return text

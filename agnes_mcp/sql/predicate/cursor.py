@@ -1,0 +1,139 @@
+"""The lexemes as a reader meets them: what comes next, what has to come, and what was wrong on the way."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlglot import exp
+
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.sql.predicate.columns import Columns, UnresolvedError
+from agnes_mcp.sql.predicate.hints import OPERATOR_HINTS
+from agnes_mcp.sql.predicate.kinds import Kind
+from agnes_mcp.sql.predicate.lexemes import Lexeme
+from agnes_mcp.sql.predicate.refusals import Fault, near, refuse
+from agnes_mcp.sql.predicate.rules import Rules
+
+QUERY_WORDS = frozenset({"SELECT", "WITH", "FROM", "TABLE", "VALUES", "EXISTS"})
+_STATEMENTS = """
+    INSERT UPDATE DELETE DROP TRUNCATE ALTER CREATE COPY MERGE GRANT REVOKE CALL EXECUTE EXPORT LOAD ATTACH DETACH
+    INSTALL PRAGMA SET REPLACE VACUUM EXPLAIN DECLARE BEGIN COMMIT ROLLBACK USE
+"""
+_CLAUSES = """
+    UNION INTERSECT EXCEPT LIMIT OFFSET ORDER GROUP HAVING QUALIFY WINDOW TABLESAMPLE FETCH JOIN LEFT RIGHT FULL INNER
+    CROSS NATURAL WHERE ON USING AS OVER FILTER WITHIN RESPECT IGNORE FOR SAMPLE PIVOT UNPIVOT INTO RETURNING LATERAL
+    COLLATE AT ANY ALL SOME ESCAPE SIMILAR GLOB OVERLAPS
+"""
+STATEMENT_WORDS = frozenset(_STATEMENTS.split())
+OPERATOR_WORDS = frozenset({"AND", "OR", "NOT", "IS", "IN", "BETWEEN", "LIKE", "ILIKE", "=", "!=", "<>", "<", ">"})
+_CLAUSE_WORDS = frozenset(_CLAUSES.split())
+
+
+class Read(NamedTuple):
+    """One expression: its node, its kind, where it starts, and whether it is a literal."""
+
+    node: exp.Expr
+    kind: Kind
+    start: int
+    literal: bool = False
+
+
+class Cursor:
+    """Failures of structure are raised at once; those of meaning are gathered in `faults`, to be told in order."""
+
+    def __init__(self, text: str, lexemes: list[Lexeme], columns: Columns, rules: Rules) -> None:
+        self.text, self.columns, self.rules = text, columns, rules
+        self.faults: list[Fault] = []
+        self.growing: set[int] = set()  # by id: what a longer text is put in place of
+        self._lexemes, self._index = lexemes, 0
+
+    @property
+    def next(self) -> Lexeme:
+        return self._lexemes[self._index]
+
+    @property
+    def after_next(self) -> Lexeme:
+        return self._lexemes[min(self._index + 1, len(self._lexemes) - 1)]
+
+    def advance(self) -> Lexeme:
+        lexeme = self.next
+        self._index = min(self._index + 1, len(self._lexemes) - 1)
+        return lexeme
+
+    def at_word(self, *words: str) -> bool:
+        return self.next.kind == "word" and self.next.value in words
+
+    def at_symbol(self, *symbols: str) -> bool:
+        return self.next.kind == "symbol" and self.next.value in symbols
+
+    def take_word(self, *words: str) -> Lexeme | None:
+        return self.advance() if self.at_word(*words) else None
+
+    def take_symbol(self, *symbols: str) -> Lexeme | None:
+        return self.advance() if self.at_symbol(*symbols) else None
+
+    def expect_word(self, word: str, purpose: str) -> None:
+        if not self.take_word(word):
+            raise self.unexpected(f"{word} {purpose}")
+
+    def expect_symbol(self, symbol: str, purpose: str) -> None:
+        if not self.take_symbol(symbol):
+            raise self.unexpected(f"{symbol} {purpose}")
+
+    def source(self, lexeme: Lexeme) -> str:
+        return self.text[lexeme.start : lexeme.end]
+
+    def refuse(self, kind: str, message: str, hint: str, lexeme: Lexeme, **details: object) -> PredicateError:
+        return refuse(kind, message, hint, self.text, lexeme.start, lexeme.end, **details)
+
+    def note(self, unresolved: UnresolvedError, segment: Lexeme) -> None:
+        self.faults.append(Fault(unresolved.kind, segment.start, lambda: self._unresolved(unresolved, segment)))
+
+    def _unresolved(self, unresolved: UnresolvedError, segment: Lexeme) -> PredicateError:
+        name = segment.value if segment.kind == "name" else self.source(segment)
+        close = near(name, unresolved.known)
+        hint = unresolved.hint(close)
+        if segment.kind == "name" and self.rules.dialect == "duckdb":
+            hint = f"{hint} Strings take single quotes: 'text'."
+        details = {"column": name[:80], "nearest": close}
+        return self.refuse(unresolved.kind, unresolved.message, hint, segment, **details)
+
+    def unexpected(self, wanted: str) -> PredicateError:
+        """The next lexeme does not continue the condition: say of what kind of SQL it is a part."""
+        lexeme = self.next
+        if lexeme.kind == "end":
+            return self.refuse("parse_error", f"The predicate ends where {wanted} is needed.", "Complete it.", lexeme)
+        shown = self.source(lexeme)[:40]
+        if lexeme.kind == "word":
+            return self._unexpected_word(lexeme, shown, wanted)
+        star = lexeme.value == "." and self.after_next.value == "*"
+        if lexeme.kind == "symbol" and (lexeme.value in ("*", ",") or star):
+            message = f"{shown} at {lexeme.start} is not part of a condition."
+            return self.refuse("disallowed_node", message, "Write one condition over columns of this table.", lexeme)
+        message = f"{shown} stands where {wanted} is needed."
+        return self.refuse("parse_error", message, "Correct the condition there.", lexeme)
+
+    def _unexpected_word(self, lexeme: Lexeme, shown: str, wanted: str) -> PredicateError:
+        word = lexeme.value
+        if word in QUERY_WORDS:
+            hint = "Write values instead of a query; fetch the other table on its own, then use `query`."
+            return self.refuse("nested_select", f"{shown} begins a query inside the predicate.", hint, lexeme)
+        if word in STATEMENT_WORDS:
+            hint = "Write only a condition; this server reads."
+            return self.refuse("ddl_or_dml", f"{shown} begins a statement.", hint, lexeme)
+        hint = OPERATOR_HINTS[self.rules.dialect].get(word, "")
+        if word in _CLAUSE_WORDS:
+            hint = hint or "Use the tool's own arguments for limit, order and grouping."
+            return self.refuse("disallowed_node", f"{shown} is not part of a condition.", hint, lexeme)
+        if word == "NOT":
+            hint = "Put brackets around NOT and its condition."
+        hint = hint or self._quoting_hint(word) or "Join conditions with AND or OR; put strings in single quotes."
+        return self.refuse("parse_error", f"{shown} stands where {wanted} is needed.", hint, lexeme)
+
+    def reserved(self, lexeme: Lexeme) -> PredicateError:
+        hint = self._quoting_hint(lexeme.value)
+        return self.refuse("parse_error", f"{lexeme.value} is a word of SQL; as a column it is quoted.", hint, lexeme)
+
+    def _quoting_hint(self, word: str) -> str:
+        quote = "`" if self.rules.dialect == "bigquery" else '"'
+        return f"{word} is a reserved word: write {quote}{word.lower()}{quote}." if word in self.rules.reserved else ""

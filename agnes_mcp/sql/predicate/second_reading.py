@@ -1,0 +1,186 @@
+"""Steps 3, 4 and 6: the rendered predicate read again by sqlglot, walked node by node, and compared.
+
+The tree was built by our own reader. Its text is now parsed by another parser, which knows nothing of the first; the
+two trees must be equal and render to the same text. What is left standing is a tree of classes on a list, each with no
+other arguments than those on the list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.parsers.bigquery import BigQueryParser
+from sqlglot.parsers.duckdb import DuckDBParser
+
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.models import Dialect
+from agnes_mcp.sql.predicate import nodes
+from agnes_mcp.sql.predicate.characters import check_characters
+from agnes_mcp.sql.predicate.lexemes import cut
+from agnes_mcp.sql.predicate.limits import MAX_NODES
+from agnes_mcp.sql.predicate.refusals import refuse
+from agnes_mcp.sql.predicate.rules import Rules
+from agnes_mcp.sql.predicate.shape import check_shape
+
+# sqlglot logs the text that it cannot parse; a caller could write lines of its own into the log that way.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+_CALLS = frozenset({"CAST", "SAFE_CAST", "TRY_CAST", "EXTRACT"})
+_CASE = frozenset({"CASE"})
+
+
+def _only(parsers: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: parser for name, parser in parsers.items() if name in names}
+
+
+class _PlainBigQueryParser(BigQueryParser):
+    """BigQuery as sqlglot parses it, but calls stay as they are written instead of becoming another dialect's idea of
+    them: DATE_DIFF stays DATE_DIFF, and its arguments stay in order."""
+
+    FUNCTIONS: ClassVar[dict[str, Any]] = {}
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(BigQueryParser.FUNCTION_PARSERS, _CALLS)
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(BigQueryParser.NO_PAREN_FUNCTION_PARSERS, _CASE)
+
+
+class _PlainDuckDBParser(DuckDBParser):
+    """DuckDB likewise."""
+
+    FUNCTIONS: ClassVar[dict[str, Any]] = {}
+    NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(DuckDBParser.FUNCTION_PARSERS, _CALLS)
+    NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(DuckDBParser.NO_PAREN_FUNCTION_PARSERS, _CASE)
+
+
+class _PlainBigQuery(BigQuery):
+    Parser = _PlainBigQueryParser
+
+
+class _PlainDuckDB(DuckDB):
+    Parser = _PlainDuckDBParser
+
+
+_PLAIN: dict[Dialect, type[sqlglot.Dialect]] = {"bigquery": _PlainBigQuery, "duckdb": _PlainDuckDB}
+
+_PAIR = frozenset({"this", "expression"})
+#: Every class of node that a predicate may hold, with the arguments it may have.
+NODES: dict[type[exp.Expr], frozenset[str]] = {
+    **dict.fromkeys((exp.And, exp.Or, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE), _PAIR),
+    **dict.fromkeys((exp.NullSafeEQ, exp.NullSafeNEQ, exp.Is, exp.Add, exp.Sub, exp.Mul), _PAIR),
+    **dict.fromkeys((exp.BitwiseAnd, exp.BitwiseOr, exp.Dot, exp.Extract), _PAIR),
+    **dict.fromkeys((exp.Not, exp.Neg, exp.Paren, exp.Var, exp.Boolean), frozenset({"this"})),
+    exp.Div: _PAIR | {"typed", "safe"},
+    exp.DPipe: _PAIR | {"safe"},
+    exp.Like: _PAIR | {"negate"},
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Case: frozenset({"this", "ifs", "default"}),
+    exp.If: frozenset({"this", "true"}),
+    exp.Cast: frozenset({"this", "to"}),
+    exp.TryCast: frozenset({"this", "to", "safe"}),
+    exp.DataType: frozenset({"this", "expressions", "nested"}),
+    exp.DataTypeParam: frozenset({"this"}),
+    exp.Interval: frozenset({"this", "unit"}),
+    exp.Anonymous: frozenset({"this", "expressions"}),
+    exp.Column: frozenset({"this", "table", "db", "catalog"}),
+    exp.Identifier: frozenset({"this", "quoted"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Null: frozenset(),
+    exp.Array: frozenset({"expressions", "value_constructor", "struct_name_inheritance"}),
+}
+_OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
+    "bigquery": {
+        exp.In: frozenset({"this", "expressions", "unnest"}),
+        exp.Unnest: frozenset({"expressions", "offset"}),
+        exp.Bracket: frozenset({"this", "expressions", "offset", "safe"}),
+    },
+    "duckdb": {
+        exp.In: frozenset({"this", "expressions"}),
+        exp.Bracket: frozenset({"this", "expressions"}),
+        exp.ILike: _PAIR | {"negate"},
+        exp.Escape: _PAIR,
+        exp.IntDiv: _PAIR,
+        exp.Mod: _PAIR,
+    },
+}
+
+
+def render(tree: exp.Expr, dialect: Dialect) -> str:
+    """The text of a tree, without comments."""
+    return tree.sql(dialect=dialect, comments=False)
+
+
+def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
+    """Raise `disallowed_node` unless sqlglot reads the rendered `tree` as the same tree, of listed nodes only; and
+    `too_complex` where the rendered text, which is longer, passes a limit."""
+    try:
+        rendered = render(tree, rules.dialect)
+        check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
+        again = parse(rendered, rules.dialect)
+        confirmed = again == tree and render(again, rules.dialect) == rendered
+    except PredicateError as error:
+        raise _too_large(error, text) from error
+    except RecursionError:
+        raise
+    except Exception as error:  # a foreign parser: whatever it raises on this text is a refusal, never a crash
+        raise _unconfirmed(text) from error
+    if not confirmed:
+        raise _unconfirmed(text)
+    walk(tree, rules, text)
+
+
+def parse(text: str, dialect: Dialect) -> exp.Expr:
+    """A rendered predicate as a tree. Parsed as a condition: never inside a SELECT, which would keep what trails it."""
+    tree = sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
+    return tree.transform(_as_built, copy=False)
+
+
+def _as_built(node: exp.Expr) -> exp.Expr:
+    """Two spellings that sqlglot's parser does not keep: an unquoted name here is a date part, an interval's count is
+    a number."""
+    if type(node) is exp.Column and not node.this.args.get("quoted") and len(node.args) == 1:
+        return exp.Var(this=node.name)
+    if type(node) is exp.Interval and type(node.this) is exp.Literal:
+        return nodes.interval(node.this.name, node.text("unit"))
+    return node
+
+
+def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
+    """Raise `disallowed_node`, `unknown_function` for a node, an argument, or a call that is not on the lists."""
+    for node in tree.walk():
+        permitted = NODES.get(type(node)) or _OF_DIALECT[rules.dialect].get(type(node))
+        if permitted is None and type(node) not in NODES:
+            raise _unlisted(type(node).__name__, text)
+        extra = {key for key, value in node.args.items() if value not in (None, False, [])} - (permitted or frozenset())
+        if extra:
+            raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
+        if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
+            raise _unlisted("A call behind a dot", text)
+        if type(node) is exp.Anonymous and not _listed_call(node, rules):
+            raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
+
+
+def _listed_call(node: exp.Anonymous, rules: Rules) -> bool:
+    weeks = node.name == "WEEK" and bool(rules.week_starts)
+    return isinstance(node.this, str) and (node.this in rules.functions or weeks)
+
+
+def _unlisted(what: str, text: str) -> PredicateError:
+    return refuse("disallowed_node", f"{what} is not part of a predicate.", "Write it with simpler operators.", text)
+
+
+def _too_large(error: PredicateError, text: str) -> PredicateError:
+    if error.kind != "too_complex":
+        return _unconfirmed(text)
+    message = "Written out with quoted names and casts, the predicate is too large."
+    return refuse("too_complex", f"{message} {error.message}", "Shorten or flatten it.", text)
+
+
+def _unconfirmed(text: str) -> PredicateError:
+    message = "The predicate is read in two ways, so it is not run."
+    return refuse("disallowed_node", message, "Add brackets around each comparison, or write it more simply.", text)

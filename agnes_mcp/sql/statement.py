@@ -1,0 +1,296 @@
+"""A `ScanRequest` and a `TableSchema` made into one SELECT in the table's dialect.
+
+Every name is looked up in the schema and quoted by sqlglot's generator; the predicate comes from `predicate` as an AST.
+No text of the caller is ever spliced into the SQL, and the finished statement is compared with what was meant before it
+is handed out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from sqlglot import exp
+
+from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.models import Aggregate, Column, Dialect, ScanRequest, Statement, TableSchema
+
+_ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_DIRECTED = re.compile(r"(?P<name>.+)\s(?P<direction>ASC|DESC)\s*", re.IGNORECASE | re.DOTALL)
+_NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
+
+
+class Relation(NamedTuple):
+    """Where a table stands in its engine: catalog and schema may be empty."""
+
+    catalog: str
+    schema: str
+    name: str
+    alias: str = ""
+
+    def apart_from(self, schema: TableSchema) -> Relation:
+        """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
+        table's `id` and not as the field of its column `orders`."""
+        taken = {column.name.casefold() for column in schema.columns}
+        if self.name.casefold() not in taken:
+            return self
+        free = next(alias for alias in (f"t{n}" for n in range(len(taken) + 1)) if alias not in taken)
+        return self._replace(alias=free)
+
+
+class _Output(NamedTuple):
+    name: str
+    expression: exp.Expression
+    source: str | None
+
+
+def build_statement(
+    request: ScanRequest,
+    schema: TableSchema,
+    relation: Relation,
+    dialect: Dialect,
+    max_limit: int,
+    one_more: bool = False,
+) -> Statement:
+    """The one statement that answers `request`; with `one_more` its LIMIT asks for one row beyond, to know if there are
+    more. Raises `unknown_column`, `invalid_argument`, `limit_too_large`, and what `validate_predicate` raises."""
+    _check_limit(request.limit, max_limit)
+    grouped = request.group_by is not None or request.aggregates is not None
+    outputs = _grouped(request, schema) if grouped else _projection(request, schema)
+    _refuse_repeated([output.name for output in outputs])
+    predicate_sql = _predicate(request.where, schema, dialect) if request.where else ""
+    orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
+    limit = None if request.limit is None else request.limit + int(one_more)
+    sql = _render(
+        outputs, relation.apart_from(schema), predicate_sql, len(request.group_by or []), orders, limit, dialect
+    )
+    sources = [output.source for output in outputs if output.source]
+    return Statement(
+        sql=sql,
+        dialect=dialect,
+        columns=[output.name for output in outputs],
+        source_columns=list(dict.fromkeys(sources)),
+        predicate_sql=predicate_sql,
+        plain=not grouped and not predicate_sql and not orders and request.limit is None and not _nested(outputs),
+        limit=limit,
+    )
+
+
+def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> str:
+    from agnes_mcp.sql.predicate import render_predicate, validate_predicate
+
+    return render_predicate(validate_predicate(where, schema, dialect), dialect)
+
+
+def _check_limit(limit: int | None, max_limit: int) -> None:
+    if limit is None:
+        return
+    if limit < 1:
+        raise AgnesError("invalid_argument", f"limit is {limit}; it starts at 1.", "Give a limit of 1 or more.")
+    if limit > max_limit:
+        raise AgnesError(
+            "limit_too_large",
+            f"limit {limit:,} exceeds the most this instance gives, {max_limit:,} rows.",
+            f"Give a limit of at most {max_limit}, or ask for an aggregate.",
+            {"limit": limit, "max_limit": max_limit},
+        )
+
+
+def _projection(request: ScanRequest, schema: TableSchema) -> list[_Output]:
+    if request.select is None:
+        names = [column.name for column in schema.columns]
+        return [_Output(name, identifier_path([name]), name) for name in names]
+    if not request.select:
+        raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
+    return [_column_output(name, schema) for name in request.select]
+
+
+def _grouped(request: ScanRequest, schema: TableSchema) -> list[_Output]:
+    keys = [_column_output(name, schema) for name in request.group_by or []]
+    aggregates = [_aggregate_output(entry, schema) for entry in request.aggregates or []]
+    extra = {n.casefold() for n in request.select or []} - {n.casefold() for n in request.group_by or []}
+    if extra:
+        raise AgnesError(
+            "invalid_argument",
+            f"select names {', '.join(sorted(extra))}, which group_by does not.",
+            "With group_by or aggregates leave select out: the answer has the group_by columns and the aggregates.",
+        )
+    if not keys and not aggregates:
+        raise AgnesError("invalid_argument", "group_by and aggregates are both empty.", "Name at least one of them.")
+    return keys + aggregates
+
+
+def _column_output(name: str, schema: TableSchema) -> _Output:
+    path, column = resolve(name, schema)
+    if len(path) > 1 and column.mode == "REPEATED" and column.fields:
+        raise AgnesError("invalid_argument", f"{name} is a list of records.", "Fetch it whole: name its column.")
+    return _Output("_".join(path), identifier_path(path), path[0])
+
+
+def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
+    """A column by name, or a field of a STRUCT by dotted path, in the schema's own spelling.
+
+    Raises `unknown_column`, naming the nearest, and `invalid_argument` for a path through a list.
+    """
+    whole = schema.column(name) or next(
+        (c for c in schema.pseudo_columns if c.name.casefold() == name.casefold()), None
+    )
+    if whole is not None:
+        return [whole.name], whole
+    path: list[str] = []
+    fields = schema.columns
+    column: Column | None = None
+    for part in name.split("."):
+        if column is not None and column.mode == "REPEATED":
+            raise AgnesError(
+                "invalid_argument", f"{'.'.join(path)} is a list; {name!r} looks inside it.", f"Select {path[0]} whole."
+            )
+        column = next((f for f in fields if f.name.casefold() == part.casefold()), None)
+        if column is None:
+            raise _unknown_column(name, schema)
+        path.append(column.name)
+        fields = column.fields
+    assert column is not None  # noqa: S101 - split() gives at least one part
+    return path, column
+
+
+def _unknown_column(name: str, schema: TableSchema) -> AgnesError:
+    known = [path for path, _ in schema.walk()]
+    close = nearest(name, known)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Call `schema` for the columns of this table."
+    if name.strip() == "*":
+        hint = "Leave select out for all columns; better, name the few you need."
+    return AgnesError(
+        "unknown_column",
+        f"The table {schema.table_id!r} has no column {name[:80]!r}.",
+        hint,
+        {"column": name[:80], "nearest": close},
+    )
+
+
+def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
+    if entry.column is None:
+        if entry.function != "count":
+            raise AgnesError("invalid_argument", f"{entry.function} needs a column.", "Add `column` to that aggregate.")
+        return _Output(_alias(entry.alias or "count"), exp.Count(this=exp.Star()), None)
+    path, column = resolve(entry.column, schema)
+    if entry.function in ("sum", "avg") and not _is_numeric(column):
+        raise AgnesError(
+            "invalid_argument",
+            f"{entry.function} needs a number; {entry.column} is {column.type}.",
+            "Use count, count_distinct, min or max, or choose a numeric column.",
+        )
+    alias = _alias(entry.alias or f"{entry.function}_{re.sub(r'[^A-Za-z0-9_]', '_', '_'.join(path))}"[:128])
+    return _Output(alias, _aggregate(entry.function, identifier_path(path)), path[0])
+
+
+def _is_numeric(column: Column) -> bool:
+    kind = column.type.upper()
+    return (
+        column.mode != "REPEATED" and any(word in kind for word in _NUMERIC) and not kind.startswith(("STRUCT", "MAP"))
+    )
+
+
+def _aggregate(function: str, column: exp.Expression) -> exp.Expression:
+    plain: dict[str, type[exp.Expression]] = {
+        "count": exp.Count, "sum": exp.Sum, "avg": exp.Avg, "min": exp.Min, "max": exp.Max,
+        "approx_count_distinct": exp.ApproxDistinct,
+    }  # fmt: skip
+    if function == "count_distinct":
+        return exp.Count(this=exp.Distinct(expressions=[column]))
+    return plain[function](this=column)
+
+
+def _alias(alias: str) -> str:
+    if not _ALIAS.fullmatch(alias):
+        raise AgnesError(
+            "invalid_argument",
+            f"The alias {alias[:80]!r} is not a plain name.",
+            "Use letters, digits and _, at most 128.",
+        )
+    return alias
+
+
+def _split_order(entry: str, known: set[str]) -> tuple[str, bool]:
+    """A column, and whether it descends. A column that is really called `x desc` is taken for itself."""
+    directed = _DIRECTED.fullmatch(entry)
+    name, descending = (directed["name"], directed["direction"].upper() == "DESC") if directed else (entry, False)
+    spellings = [(entry, False), (name, descending), (name.strip(), descending)]
+    return next((spelling for spelling in spellings if spelling[0].casefold() in known), spellings[-1])
+
+
+def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: bool) -> exp.Expression:
+    known = {o.name.casefold() for o in outputs} | {column.name.casefold() for column in schema.columns}
+    name, descending = _split_order(entry, known)
+    output = next((o for o in outputs if o.name.casefold() == name.casefold()), None)
+    if output is not None:
+        ordered: exp.Expression = identifier_path([output.name])
+    elif grouped:
+        raise AgnesError(
+            "unknown_column",
+            f"order_by names {name[:80]!r}, which is not in the answer.",
+            f"Order by one of {', '.join(o.name for o in outputs)}.",
+            {"column": name[:80], "nearest": nearest(name, [o.name for o in outputs])},
+        )
+    else:
+        ordered = identifier_path(resolve(name, schema)[0])
+    return exp.Ordered(this=ordered, desc=descending)
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() in seen:
+            raise AgnesError("invalid_argument", f"{name!r} is in the answer twice.", "Name it once, or give an alias.")
+        seen.add(name.casefold())
+
+
+def _nested(outputs: list[_Output]) -> bool:
+    return any(output.name != output.source for output in outputs)
+
+
+def identifier_path(path: list[str]) -> exp.Expression:
+    """A column, or a field inside one, quoted whatever its name is."""
+    first = exp.column(exp.to_identifier(path[0], quoted=True))
+    return exp.Dot.build([first, *(exp.to_identifier(p, quoted=True) for p in path[1:])]) if path[1:] else first
+
+
+def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
+    """SELECT these expressions FROM that one table."""
+    table = exp.table_(
+        relation.name,
+        db=relation.schema or None,
+        catalog=relation.catalog or None,
+        quoted=True,
+        alias=exp.to_identifier(relation.alias, quoted=True) if relation.alias else None,
+    )
+    return exp.select(*outputs).from_(table)
+
+
+def _render(
+    outputs: list[_Output],
+    relation: Relation,
+    predicate_sql: str,
+    group_keys: int,
+    orders: list[exp.Expression],
+    limit: int | None,
+    dialect: Dialect,
+) -> str:
+    projections: list[Any] = [exp.alias_(o.expression, o.name, quoted=True) for o in outputs]
+    prefix = select_from(projections, relation).sql(dialect=dialect, comments=False)
+    clauses: list[str] = []
+    if group_keys:
+        keys = [o.expression for o in outputs[:group_keys]]
+        clauses.append(exp.Group(expressions=[key.copy() for key in keys]).sql(dialect=dialect).strip())
+    if orders:
+        clauses.append(exp.Order(expressions=orders).sql(dialect=dialect).strip())
+    if limit is not None:
+        clauses.append(f"LIMIT {limit:d}")
+    suffix = "\n".join(clauses)
+    if not predicate_sql:
+        return "\n".join([prefix, *clauses])
+    from agnes_mcp.sql.predicate import confirm_skeleton
+
+    sql = "\n".join([prefix, f"WHERE (\n{predicate_sql}\n)", *clauses])
+    confirm_skeleton(sql, dialect=dialect, prefix_sql=prefix, predicate_sql=predicate_sql, suffix_sql=suffix)
+    return sql

@@ -1,0 +1,1 @@
+"""The stand-in's query jobs: queued, priced, run, billed."""

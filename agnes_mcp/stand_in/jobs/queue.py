@@ -1,0 +1,145 @@
+"""The query jobs of a stand-in: made, priced, cached, found again, cancelled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+from typing import Any
+
+from agnes_mcp.stand_in.catalog import Catalog
+from agnes_mcp.stand_in.jobs.job import Job, new_job_id
+from agnes_mcp.stand_in.sql.analysis import Analysis, analyse
+from agnes_mcp.stand_in.sql.parameters import parameters_of
+from agnes_mcp.stand_in.sql.statement import Names
+from agnes_mcp.stand_in.store import Store
+from agnes_mcp.stand_in.tables import Dataset, Table
+from agnes_mcp.stand_in.wire.faults import Faults
+from agnes_mcp.stand_in.wire.replies import ApiError, invalid, not_found
+
+
+class Jobs:
+    """`latency_s` is how long every job stays RUNNING at least; `bills_cancelled` bills a cancelled one in full."""
+
+    def __init__(self, catalog: Catalog, store: Store, faults: Faults) -> None:
+        self.latency_s = 0.0
+        self.bills_cancelled = False
+        self._catalog = catalog
+        self._store = store
+        self._faults = faults
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._cache: dict[str, Table] = {}
+        self._lock = threading.Lock()
+
+    def dry_run(self, project: str, configuration: dict[str, Any], location: str | None) -> dict[str, Any]:
+        """The Job resource of a dry run: priced and typed, with no job id, DONE at once."""
+        analysis = self._analyse(project, configuration, location)
+        processed = str(analysis.bytes_estimated)
+        query = {
+            "statementType": "SELECT",
+            "totalBytesProcessed": processed,
+            "totalBytesBilled": "0",
+            "cacheHit": False,
+            "totalBytesProcessedAccuracy": analysis.accuracy,
+            "referencedTables": [table.reference for table in analysis.referenced],
+            "schema": {"fields": [field.rest() for field in analysis.fields]},
+        }
+        where = self._location(analysis, location)
+        return {
+            "kind": "bigquery#job",
+            "id": f"{project}:{where}.",
+            "user_email": "analyst@my-project.example",
+            "configuration": configuration,
+            "jobReference": {"projectId": project, "location": where},
+            "statistics": {"creationTime": "0", "totalBytesProcessed": processed, "query": query},
+            "status": {"state": "DONE"},
+        }
+
+    def insert(
+        self, project: str, configuration: dict[str, Any], location: str | None, job_id: str | None = None
+    ) -> Job:
+        """Make a job and start it. A refused statement makes a job too: DONE, with its error."""
+        job = Job(project, job_id or new_job_id(), location or self._catalog.location, configuration)
+        with self._lock:
+            if (project, job.id) in self._jobs:
+                raise ApiError(409, "duplicate", f"Already Exists: Job {project}:{job.location}.{job.id}")
+            self._jobs[(project, job.id)] = job
+        try:
+            job.analysis = self._analyse(project, configuration, location)
+        except ApiError as error:
+            job.finish(error)
+            return job
+        job.location = self._location(job.analysis, location)
+        self._start(job, job.analysis)
+        return job
+
+    def _start(self, job: Job, analysis: Analysis) -> None:
+        key = self._cache_key(job, analysis)
+        found = self._cache.get(key) if job.query.get("useQueryCache", True) else None
+        if found is not None and not found.expired:
+            job.cache_hit, job.result = True, found
+            job.query["destinationTable"] = found.reference
+        else:
+            job.query["destinationTable"] = self._destination(job)
+        job.latency_s, job.bills_cancelled = self.latency_s, self.bills_cancelled
+        fault = self._faults.take("job", job.id)
+        threading.Thread(target=self._run, args=(job, fault, key), name=f"job {job.id}", daemon=True).start()
+
+    def _run(self, job: Job, fault: Any, key: str) -> None:
+        job.run(self._store, fault)
+        if job.result is not None and job.error is None:
+            self._catalog.dataset(job.result.project, job.result.dataset).tables[job.result.name] = job.result
+            if job.analysis is not None and job.analysis.deterministic:
+                self._cache[key] = job.result
+
+    def _destination(self, job: Job) -> dict[str, str]:
+        if job.query.get("destinationTable"):
+            raise invalid("The stand-in writes results to anonymous tables only")
+        hidden = "_" + hashlib.sha256(f"{job.project}/{job.location}".encode()).hexdigest()[:40]
+        self._catalog.add_dataset(Dataset(job.project, hidden, job.location, hidden=True))
+        return {"projectId": job.project, "datasetId": hidden, "tableId": f"anon{secrets.token_hex(20)}"}
+
+    def _cache_key(self, job: Job, analysis: Analysis) -> str:
+        """The statement with its parameters and the state of every table it reads."""
+        state = sorted(
+            (table.dotted, table.modified_ms, id(table)) for table in [*analysis.referenced, *analysis.opened]
+        )
+        given = job.query.get("queryParameters")
+        return json.dumps([job.project, analysis.sql, given, job.query.get("defaultDataset"), state])
+
+    def _analyse(self, project: str, configuration: dict[str, Any], location: str | None) -> Analysis:
+        query = configuration.get("query") or {}
+        if not isinstance(query.get("query"), str) or not query["query"].strip():
+            raise invalid("Required parameter is missing: query")
+        if query.get("useLegacySql", True):
+            raise invalid("The stand-in speaks GoogleSQL only: set useLegacySql to false")
+        default = query.get("defaultDataset") or {}
+        names = Names(default.get("projectId") or project, default.get("datasetId"))
+        bound = parameters_of(query.get("queryParameters"), query.get("parameterMode"))
+        return analyse(query["query"], self._catalog, self._store, names, location, bound)
+
+    def _location(self, analysis: Analysis, asked: str | None) -> str:
+        if asked:
+            return asked
+        return analysis.referenced[0].location if analysis.referenced else self._catalog.location
+
+    def get(self, project: str, job_id: str, location: str | None = None) -> Job:
+        job = self._jobs.get((project, job_id))
+        if job is None or (location and location.lower() != job.location.lower()):
+            raise not_found("Job", f"{project}:{location + '.' if location else ''}{job_id}")
+        return job
+
+    def listed(self, project: str) -> list[Job]:
+        """Newest first."""
+        with self._lock:
+            found = [job for (owner, _), job in self._jobs.items() if owner == project]
+        return found[::-1]
+
+    def cancel_all(self) -> None:
+        with self._lock:
+            running = list(self._jobs.values())
+        for job in running:
+            job.cancel()
+        for job in running:
+            job.done.wait(5)
