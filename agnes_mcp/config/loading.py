@@ -6,13 +6,16 @@ import os
 from collections.abc import Mapping
 from glob import has_magic, iglob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from agnes_mcp.config.settings import AccessSettings, Settings
 from agnes_mcp.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    import yaml
 
 #: Variables beside those of the settings; any other that begins with AGNES_ is taken for a misspelt setting.
 OTHER_VARIABLES = ("AGNES_CONFIG", "AGNES_BIGQUERY_EXTENSION")
@@ -78,9 +81,50 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from agnes_mcp.config.strict_yaml import read_mapping  # without a file there is nothing to load it for
+    """The file's mapping; an empty file is an empty one. Raises `ConfigError` with the place."""
+    import yaml
 
-    return read_mapping(path, FIX)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_strict_loader())  # noqa: S506 - derives from SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{path.name}: {_describe_yaml(error)}.", "Correct the YAML at that place.", path.name
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", FIX, path.name) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path.name}: should be a mapping of keys, not a {type(content).__name__}.", FIX, path.name)
+    return content
+
+
+def _strict_loader() -> type[yaml.SafeLoader]:
+    import yaml  # without a file there is nothing to load it for
+
+    class StrictLoader(yaml.SafeLoader):
+        """YAML in which a key that is written twice is an error, not a silent override."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, str):
+                    problem = f"the key {key!r} is not text"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                if key in seen:
+                    problem = f"the key {key!r} is written twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                seen.add(key)
+            return super().construct_mapping(node, deep)
+
+    return StrictLoader
+
+
+def _describe_yaml(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "not YAML"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
 
 
 def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

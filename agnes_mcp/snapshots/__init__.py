@@ -11,9 +11,9 @@ with store.reading("ana@example.com", "sessions_de") as (snapshot, path):
 from __future__ import annotations
 
 from .claim import Claim
-from .drift import Drift, TypeChange, compare_columns
+from .comparison import Drift, TypeChange, compare_columns
 from .names import NAME_PATTERN, SCAN_KEPT_HOURS, SCAN_PREFIX, check_name, default_name, scan_name
-from .store import Event, Listener, SnapshotStore
+from .store import SnapshotStore
 
 __all__ = [
     "NAME_PATTERN",
@@ -21,8 +21,6 @@ __all__ = [
     "SCAN_PREFIX",
     "Claim",
     "Drift",
-    "Event",
-    "Listener",
     "SnapshotStore",
     "TypeChange",
     "check_name",

@@ -14,14 +14,13 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Receipt, Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
 
 from .amounts import format_bytes
+from .comparison import compare_columns
 from .content import Engine
-from .drift import compare_columns
 from .files import discard, disk_errors, remove, sync_folder, write_new
-from .folder import Folder, new_token, token_of
+from .folder import Folder, new_token, token_of, used_bytes
 from .reading import Stored, Verifier, computed, load, not_found, reading
 from .sidecar import Sidecar, render
 from .sweeping import current_token, sweep_name
-from .usage import used_bytes
 from .writing import Staged, stage
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ class Claim:
 
     def __init__(self, folder: Folder, principal: str, name: str, rules: Rules, call: Call) -> None:
         self.name = name
-        self.changed = False  # whether a version was committed
         self._folder = folder
         self._principal = principal
         self._rules = rules
@@ -164,7 +162,6 @@ class Claim:
         self._call.check()
         with disk_errors("put the snapshot in place"):
             os.replace(self._folder.trace(self.name, token), self._folder.sidecar(self.name))
-        self.changed = True
         try:
             sync_folder(self._folder.path)
         except OSError:

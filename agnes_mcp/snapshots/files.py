@@ -1,4 +1,5 @@
-"""Files as a store needs them: created once, synced before they are named, never reached through a symbolic link.
+"""Files as a store needs them: created once, synced before they are named, never reached through a symbolic link;
+and the lock that lets one writer at a time have a name.
 
 Every failure of the file system leaves as `AgnesError` without a path in it.
 """
@@ -8,11 +9,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Both are absent on Windows, where opening a reparse point is caught by `lstat` instead.
@@ -163,4 +170,47 @@ def _lock(descriptor: int, *, exclusive: bool) -> bool:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+_POLL_S = 0.02
+
+
+@contextmanager
+def exclusive(path: Path, name: str, wait_s: float, call: Call | None = None) -> Iterator[None]:
+    """Hold the lock of `name`, or raise `snapshot_busy` after `wait_s`; a stopped call stops waiting."""
+    from filelock import FileLock
+
+    # Another thread may close what this one opened; and every use has a lock of its own, so threads exclude each other.
+    lock = FileLock(path, mode=0o600, thread_local=False)
+    deadline = time.monotonic() + wait_s
+    while not _acquire(lock):
+        if call is not None:
+            call.check()
+        if time.monotonic() >= deadline:
+            raise busy(name)
+        time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def busy(name: str) -> AgnesError:
+    return AgnesError(
+        "snapshot_busy",
+        f"Snapshot {name!r} is being written or dropped by another call.",
+        "Wait for that call, or use another name.",
+        {"name": name},
+    )
+
+
+def _acquire(lock: BaseFileLock) -> bool:
+    from filelock import Timeout
+
+    with disk_errors("lock the snapshot"):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # an OSError too, but no failure of the disk
+            return False
     return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
@@ -27,23 +27,16 @@ from agnes_mcp.models import (
 from .claim import Claim, Rules
 from .comparison import newest_covering
 from .content import Engine
-from .dropping import drop_if
-from .files import disk_errors
-from .folder import Folder
-from .locks import exclusive
+from .files import disk_errors, exclusive
+from .folder import Folder, display_path, free_bytes, nearest_existing, used_bytes
 from .names import check_name, folder_name, is_name
 from .reading import Stored, Verifier, computed, load, load_all, not_found, reading
-from .removal import PruneFilter, plan_prune, prune_filter, prune_folder
+from .removal import PruneFilter, drop_if, plan_prune, prune_filter, prune_folder
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
-from .usage import display_path, free_bytes, nearest_existing, used_bytes
 from .writing import require_space
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Event = Literal["written", "refreshed", "dropped"]
-#: principal, name, what happened; called in the thread that did it, after it is done. Must be quick and not raise.
-Listener = Callable[[str, str, Event], None]
 
 GB = 1024**3
 DEFAULT_MIN_FREE_BYTES = GB // 2
@@ -69,7 +62,6 @@ class SnapshotStore:
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self.root = root
-        self.listeners: list[Listener] = []
         self._lock_wait_s = lock_wait_s
         self._rules = Rules(
             quota_bytes=quota_bytes,
@@ -152,14 +144,10 @@ class SnapshotStore:
             folder.create()
         with exclusive(folder.lock(name), name, self._lock_wait_s, call):
             self._require_absent(folder, name, force)
-            existed = load(folder, name) is not None
-            claimed = Claim(folder, principal, name, self._rules, call)
             try:
-                yield claimed
+                yield Claim(folder, principal, name, self._rules, call)
             finally:
                 forget_lock(folder, name)
-        if claimed.changed:
-            self._tell(principal, name, "refreshed" if existed else "written")
 
     def write(
         self,
@@ -188,7 +176,6 @@ class SnapshotStore:
         dropped = drop_if(self._folder(principal), name, lambda _: True, self._lock_wait_s, call)
         if dropped is None:
             raise not_found(name)
-        self._tell(principal, name, "dropped")
         return dropped
 
     def prune(
@@ -204,7 +191,7 @@ class SnapshotStore:
         folder, now = self._folder(principal), self._rules.now()
         if dry_run:
             return plan_prune(folder, wanted, now)
-        return prune_folder(folder, wanted, now, lambda dropped: self._tell(principal, dropped.name, "dropped"))
+        return prune_folder(folder, wanted, now)
 
     def sweep(self) -> int:
         """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.
@@ -228,12 +215,7 @@ class SnapshotStore:
         with disk_errors("remove leftovers"):
             folder.create()
             removed = sweep_folder(folder)
-            pruned = prune_folder(
-                folder,
-                PruneFilter(expired=True),
-                self._rules.now(),
-                lambda dropped: self._tell(dropped.principal, dropped.name, "dropped"),
-            )
+            pruned = prune_folder(folder, PruneFilter(expired=True), self._rules.now())
         return removed + len(pruned.dropped)
 
     def _folder(self, principal: str) -> Folder:
@@ -264,7 +246,3 @@ class SnapshotStore:
                 "Query it, refresh it with snapshot_refresh, choose another name, or replace it with force=true.",
                 {"name": name},
             )
-
-    def _tell(self, principal: str, name: str, event: Event) -> None:
-        for listener in list(self.listeners):
-            listener(principal, name, event)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from agnes_mcp.errors import AgnesError
 
-from .files import discard, disk_errors, remove, sync_folder
+from .files import discard, disk_errors, exclusive, remove, sync_folder
 from .folder import Folder, token_of
-from .locks import exclusive
 from .reading import load
 
 _FOLDER = re.compile(r"u[0-9a-f]{32}")

@@ -24,8 +24,7 @@ from support.metadata_server import MetadataServer, closed_port
 
 from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import KINDS, AgnesError
-from agnes_mcp.sources.bigquery.complaints import FOREIGN, Complaint, read_complaint
-from agnes_mcp.sources.bigquery.errors import as_error, translate
+from agnes_mcp.sources.bigquery.errors import FOREIGN, Complaint, as_error, read_complaint, translate
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
 

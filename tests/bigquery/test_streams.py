@@ -20,7 +20,7 @@ from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import Attempts
 from agnes_mcp.sources.bigquery.rows import StorageReads, TableRows
 from agnes_mcp.sources.bigquery.source import BigQuerySource
-from agnes_mcp.sources.bigquery.watchdog import Watchdog
+from agnes_mcp.sources.bigquery.streams import Watchdog
 from agnes_mcp.stand_in import Fault, StandIn
 from agnes_mcp.stand_in.wire.framing import serialize
 

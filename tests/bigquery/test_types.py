@@ -13,7 +13,7 @@ from support.bigquery import call, read_all, statement, table
 
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.fields import arrow_schema, decoder
-from agnes_mcp.sources.bigquery.sizes import logical_bytes
+from agnes_mcp.sources.bigquery.readings import logical_bytes
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
 

@@ -29,7 +29,7 @@ from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.snapshots import compare_columns
-from agnes_mcp.snapshots.drift import TypeChange
+from agnes_mcp.snapshots.comparison import TypeChange
 
 DAY = timedelta(days=1)
 

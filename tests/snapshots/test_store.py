@@ -231,18 +231,6 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path.name
 
 
-def test_listeners_hear_what_appears_and_disappears(tmp_path: Path) -> None:
-    heard: list[tuple[str, str, str]] = []
-    store = new_store(tmp_path)
-    store.listeners.append(lambda principal, name, event: heard.append((principal, name, event)))
-    put(store, "s", sessions(3))
-    put(store, "s", sessions(4), force=True)
-    store.drop(ANA, "s")
-    with store.claim(ANA, "s", new_call()):
-        pass
-    assert heard == [(ANA, "s", "written"), (ANA, "s", "refreshed"), (ANA, "s", "dropped")]
-
-
 @pytest.mark.parametrize("inside", ["", ".staging", ".locks"])
 def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path: Path, inside: str) -> None:
     elsewhere = tmp_path / "elsewhere"

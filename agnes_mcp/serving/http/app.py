@@ -30,8 +30,7 @@ from agnes_mcp.gateway import Gateway
 from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, transport_security
 from agnes_mcp.serving.http.identity import Callers, request_principal
 from agnes_mcp.serving.http.jwts import JwtVerifier
-from agnes_mcp.serving.http.lag import watch_loop
-from agnes_mcp.serving.http.metrics import Metrics
+from agnes_mcp.serving.http.metrics import Metrics, watch_loop
 from agnes_mcp.serving.http.probes import figures, healthz, readiness
 from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
 from agnes_mcp.serving.server import AgnesServer, build_server

@@ -5,8 +5,10 @@ A label is one of our own names or a configured user's; what a caller may invent
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 
+import anyio
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -20,6 +22,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 #: From a cached catalog to a scan at its time limit, in seconds.
 _LATENCY_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+#: How often the lag of the event loop is taken.
+_LAG_EVERY_S = 0.05
 _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -79,3 +83,14 @@ class _Standing(Collector):
     def _principals(self) -> list[Principal]:
         names = self._engine.access.names
         return [Principal(name) for name in names] or [os_user()]
+
+
+async def watch_loop(record: Callable[[float], None]) -> None:
+    """Report how late the event loop runs, in seconds, until cancelled: the time by which a short sleep is overslept.
+
+    Blocking work on the loop shows here.
+    """
+    while True:
+        before = time.monotonic()
+        await anyio.sleep(_LAG_EVERY_S)
+        record(max(0.0, time.monotonic() - before - _LAG_EVERY_S))

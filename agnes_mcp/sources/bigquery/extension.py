@@ -23,8 +23,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery import extension_sql
 from agnes_mcp.sources.bigquery.clients import storage_address
-from agnes_mcp.sources.bigquery.complaints import Complaint
-from agnes_mcp.sources.bigquery.errors import as_error
+from agnes_mcp.sources.bigquery.errors import Complaint, as_error
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.tokens import TokenSource

@@ -12,8 +12,7 @@ from google.api_core import exceptions as api
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt
-from agnes_mcp.sources.bigquery.complaints import read_job_error
-from agnes_mcp.sources.bigquery.errors import as_error
+from agnes_mcp.sources.bigquery.errors import as_error, read_job_error
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, wait
 

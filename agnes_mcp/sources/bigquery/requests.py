@@ -11,8 +11,7 @@ from google.api_core import exceptions as api
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.complaints import FOREIGN, Complaint, read_complaint
-from agnes_mcp.sources.bigquery.errors import as_error
+from agnes_mcp.sources.bigquery.errors import FOREIGN, Complaint, as_error, read_complaint
 from agnes_mcp.sources.bigquery.tokens import TokenSource
 
 T = TypeVar("T")

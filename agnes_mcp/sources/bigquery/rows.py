@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
-from agnes_mcp.sources.bigquery.complaints import Complaint
+from agnes_mcp.sources.bigquery.errors import Complaint
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.metadata import row_pages
 from agnes_mcp.sources.bigquery.names import TablePath

@@ -6,21 +6,75 @@ flow-control window. So memory holds a few batches, whatever the size of the res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from google.api_core import exceptions as api
 
-from agnes_mcp.sources.bigquery.complaints import FOREIGN, Complaint, read_complaint
+from agnes_mcp.sources.bigquery.errors import FOREIGN, Complaint, read_complaint
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, pause_before_next
-from agnes_mcp.sources.bigquery.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from google.cloud.bigquery_storage_v1 import types
 
     from agnes_mcp.sources.bigquery.clients import Clients
+
+
+class Watchdog:
+    """One thread that runs `bite` when a watched wait has lasted too long. Use it as a context manager."""
+
+    def __init__(self, bite: Callable[[], None]) -> None:
+        self._bite = bite
+        self._changed = threading.Condition()
+        self._due: float | None = None
+        self._closed = False
+        self.bitten = False
+        self._thread = threading.Thread(target=self._watch, name="bigquery-watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(5)
+
+    @contextmanager
+    def watching(self, timeout_s: float) -> Iterator[None]:
+        """While inside, `bite` runs after `timeout_s`."""
+        self.bitten = False
+        self._set(time.monotonic() + timeout_s)
+        try:
+            yield
+        finally:
+            self._set(None)
+
+    def _set(self, due: float | None) -> None:
+        # Not notified: a later due moment is seen when the earlier one passes, and the first one below.
+        with self._changed:
+            sleeping = self._due is None
+            self._due = due
+            if sleeping and due is not None:
+                self._changed.notify()
+
+    def _watch(self) -> None:
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                if self._due is not None and now >= self._due:
+                    self._due = None
+                    self.bitten = True
+                    self._bite()
+                left = None if self._due is None else self._due - now
+                self._changed.wait(left)
+
 
 #: What pyarrow raises for bytes that are not what they should be.
 UNDECODABLE = (pa.lib.ArrowException, OSError, EOFError, ValueError)
