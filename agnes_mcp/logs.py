@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from agnes_mcp.serving.repeats import Repeats
+
 
 class Level(StrEnum):
     DEBUG = "debug"
@@ -39,6 +41,7 @@ def log_to_stderr(level: Level = Level.WARNING) -> None:
     """Set up logging for this process. Standard output belongs to the protocol."""
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setFormatter(JsonLines())
+    stderr.addFilter(Repeats())
     logging.basicConfig(level=level.upper(), handlers=[stderr], force=True)
     for library in _TALKATIVE:
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))

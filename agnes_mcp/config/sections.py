@@ -171,7 +171,19 @@ class ServerSettings(Section):
     body_timeout_seconds: PositiveSeconds = Field(
         default=10, description="How long a request's body may take to arrive."
     )
-    max_sessions: PositiveCount = Field(default=1000, description="Open sessions, on each of the two transports.")
+    head_timeout_seconds: PositiveSeconds = Field(
+        default=10, description="How long the head of a request may take to arrive; then its connection is closed."
+    )
+    max_connections: PositiveCount = Field(
+        default=2000,
+        description="Open connections; fewer where the system allows fewer files. At most half of them may be without "
+        "a complete request.",
+    )
+    max_sessions: PositiveCount = Field(
+        default=1000,
+        description="Open sessions, on each of the two transports. Where all are taken, a caller with less than an "
+        "equal share gets one of the caller who holds most.",
+    )
     session_idle_seconds: PositiveSeconds = Field(
         default=1800, description="A streamable HTTP session that nothing was heard of for so long is ended."
     )

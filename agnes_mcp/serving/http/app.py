@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import anyio
@@ -32,6 +33,8 @@ from agnes_mcp.serving.http.identity import Callers, request_principal
 from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
 from agnes_mcp.serving.http.probes import figures, healthz, readiness
+from agnes_mcp.serving.http.request_ids import DistinctIds
+from agnes_mcp.serving.http.sessions import Sessions, SharedSessions
 from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
 from agnes_mcp.serving.server import AgnesServer, build_server
 
@@ -96,7 +99,7 @@ def build_app(
         app=server.lowlevel,
         security_settings=security,
         session_idle_timeout=settings.server.session_idle_seconds,
-        max_sessions=settings.server.max_sessions,
+        max_sessions=None,  # `Sessions` counts them, by caller
         max_request_body_size=settings.server.max_body_bytes,
     )
 
@@ -131,9 +134,12 @@ def _transports(
 ) -> list[BaseRoute]:
     limits = settings.server
     base = limits.public_url or binding.url
-    sse = SseEndpoint(server, transport_security(limits, binding.host), limits.max_body_bytes, limits.max_sessions)
+    streams = Sessions(limits.max_sessions, idle_s=inf)  # they are pinged, never idle
+    sse = SseEndpoint(server, transport_security(limits, binding.host), limits.max_body_bytes, streams)
+    sessions = Sessions(limits.max_sessions, limits.session_idle_seconds)
+    mcp = SharedSessions(DistinctIds(StreamableHTTPASGIApp(manager)), sessions)
     routes: list[BaseRoute] = []
-    for path, app, methods in (("/mcp", StreamableHTTPASGIApp(manager), None), ("/sse", sse.stream, ["GET"])):
+    for path, app, methods in (("/mcp", mcp, None), ("/sse", sse.stream, ["GET"])):
         metadata = _resource_metadata(settings, AnyHttpUrl(base + path))
         routes += metadata
         url = build_resource_metadata_url(AnyHttpUrl(base + path)) if metadata else None

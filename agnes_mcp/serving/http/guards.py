@@ -37,7 +37,14 @@ def transport_security(server: ServerSettings, bound_to: str) -> TransportSecuri
         parts = urlsplit(server.public_url)
         hosts.append(parts.netloc)
         origins.append(f"{parts.scheme}://{parts.netloc}")
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+    return TransportSecuritySettings(
+        allowed_hosts=[host.lower() for host in hosts], allowed_origins=[origin.lower() for origin in origins]
+    )
+
+
+def _folded(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Names of hosts have no case; whoever looks at them after us compares letter by letter."""
+    return (name, value.lower()) if name in (b"host", b"origin") else (name, value)
 
 
 def _any_port(names: Iterable[str]) -> list[str]:
@@ -66,6 +73,7 @@ class RequestGuard:
         path = _SPELLINGS.get(scope["path"])
         if path is not None:
             scope = {**scope, "path": path, "raw_path": path.encode("ascii")}
+        scope = {**scope, "headers": [_folded(name, value) for name, value in scope["headers"]]}
         refusal = self._refuse(Headers(scope=scope), scope["path"])
         await (refusal or self._app)(scope, receive, send)
 

@@ -95,6 +95,12 @@ class JwtVerifier:
         name = claims.get(self._oidc.principal_claim)
         if not isinstance(name, str) or not name:
             return None
-        if self._oidc.principal_claim == "email" and claims.get("email_verified") is False:
+        if self._oidc.principal_claim == "email" and not _is_verified(claims):
             return None
         return Identity(name, self._oidc.issuer)
+
+
+def _is_verified(claims: dict[str, Any]) -> bool:
+    """Providers write the claim as a Boolean or as its word, or leave it out; anything else vouches for nothing."""
+    said = claims.get("email_verified", True)
+    return said is True or said == "true"

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from sse_starlette.sse import AppStatus
 
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.serving.http.app import Binding, build_app, check_exposure
+from agnes_mcp.serving.http.connections import BoundedHttp, Connections, most_connections
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -42,11 +44,14 @@ async def serve_http(
     listener = listen(host, port)
     binding = Binding(host, listener.getsockname()[1])
     app = build_app(gateway, binding, config_path, server)
+    limits = gateway.settings.server
+    connections = Connections(most_connections(limits.max_connections), limits.head_timeout_seconds)
     web = _Server(
         gateway,
         app,
         uvicorn.Config(
             app,
+            http=partial(BoundedHttp, connections),  # type: ignore[arg-type] # a class with its first argument given
             log_config=None,
             proxy_headers=False,
             access_log=False,  # a URL may hold what somebody mistook for a parameter
