@@ -61,7 +61,8 @@ BROAD = {"agnes_mcp/calls/workers.py": 1, "agnes_mcp/sql/predicate/second_readin
 BANNED = {"manager", "helper", "helpers", "util", "utils", "handler", "processor", "data", "info"}
 #: Named by the project's owner, by the libraries, or by what a file of a snapshot is called beside its sidecar.
 NAMED_BY_OTHERS = {
-    "agnes_mcp/demo/tables.py", "DataSources", "_data_dir", "disk_info", "_data_type", "data", "staged_data",
+    "agnes_mcp/demo/tables.py", "DataSources", "_data_dir", "disk_info", "_data_type", "data", "data_received",
+    "staged_data",
 }  # fmt: skip
 
 
