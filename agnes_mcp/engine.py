@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from agnes_mcp.access.grants import Access, Principal, find_table
+from agnes_mcp.access.grants import Access, find_table
 from agnes_mcp.calls.audit import Audit, AuditLine, Status
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.workers import INTERRUPT_EVERY_S, Workers
@@ -22,15 +22,14 @@ from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError, QuotaError
-from agnes_mcp.models import Price, Progress, ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.models import Consent, Principal, Progress, Relation, Table, TableSchema
 from agnes_mcp.parts import open_bigquery, open_snapshots, open_warehouse, open_workbench
 from agnes_mcp.spending.quota import Limits, Quota, utc_now
 
 if TYPE_CHECKING:
     from agnes_mcp.answers.models import SampleAnswer
+    from agnes_mcp.models import Consent
     from agnes_mcp.sources import Source
-    from agnes_mcp.spending.consent import Consent
-    from agnes_mcp.sql.statement import Relation
     from agnes_mcp.workbench import Workbench
 
 MAX_SCHEMAS = 512
@@ -50,17 +49,6 @@ class Admitted:
     line: AuditLine
     consent: Consent | None = None  # what a person allowed; None: there is nobody to ask
     ended: anyio.Event = field(default_factory=anyio.Event)
-
-
-@dataclass
-class Priced:
-    """A request that has been checked and priced, ready to run."""
-
-    table: Table
-    schema: TableSchema
-    request: ScanRequest
-    statement: Statement
-    price: Price
 
 
 class Engine:
@@ -109,7 +97,6 @@ class Engine:
 
     def relation(self, table: Table) -> Relation:
         """How a statement names this table."""
-        from agnes_mcp.sql.statement import Relation
 
         bigquery = self.settings.data_source.bigquery
         if table.source_type != "bigquery" or bigquery is None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from agnes_mcp import __version__
-from agnes_mcp.access.grants import Principal, visible_tables
+from agnes_mcp.access.grants import visible_tables
 from agnes_mcp.answers.models import (
     CatalogAnswer,
     DescribeAnswer,
@@ -33,7 +33,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.engine import Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import DiskUsage, Progress, ScanRequest, SnapshotPrune, SourceType
+from agnes_mcp.models import Consent, Principal, Progress, ScanRequest, SourceType
 from agnes_mcp.operations.catalog import Discovery
 from agnes_mcp.operations.describe import Describing
 from agnes_mcp.operations.fetch import Fetching
@@ -41,7 +41,7 @@ from agnes_mcp.operations.names import Naming
 from agnes_mcp.operations.query import Querying
 from agnes_mcp.operations.quotes import Quoting
 from agnes_mcp.operations.scan import Scanning
-from agnes_mcp.spending.consent import Consent
+from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
 from agnes_mcp.spending.quota import utc_now
 
 if TYPE_CHECKING:

@@ -5,11 +5,13 @@ Sizes are bytes, times are RFC 3339 UTC, money is USD. `None` is "not known", `0
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Dialect = Literal["bigquery", "duckdb"]
 Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
@@ -167,117 +169,53 @@ class Receipt(Model):
     cache_hit: bool = False
 
 
-class Rows(Model):
-    """Rows for an agent: columns once, then arrays."""
-
-    columns: list[str]
-    rows: list[list[Any]]
-
-
-class SnapshotFacts(Model):
-    """What was asked, of which table, and what it cost: what the gateway knows of a snapshot before its rows arrive.
-
-    `where` is the agent's text, `where_sql` the predicate as it was rendered for the engine (the one that is compared).
-    `columns` of the source at the time of the fetch stay in `source_columns`, so that drift can be named later.
-    """
-
-    table_id: str
-    select: list[str] | None = None
-    where: str = ""
-    where_sql: str = ""
-    group_by: list[str] | None = None
-    aggregates: list[Aggregate] | None = None
-    order_by: list[str] | None = None
-    limit: int | None = None
-    entity_type: str = ""
-    source_columns: list[Column] = Field(default_factory=list)
-    effective_as_of: AwareDatetime | None = None  # when the source evaluated the request; None: when it was fetched
-    expires_at: AwareDatetime | None = None
-    estimated_scan_bytes_at_fetch: int | None = None
-    bytes_billed: int | None = None
-    job_id: str | None = None
-    sql: str = ""
-
-    def request(self) -> ScanRequest:
-        """The request that made it, to be run again."""
-        asked = {name: getattr(self, name) for name in ScanRequest.model_fields}
-        return ScanRequest.model_validate(asked)
-
-    def again(self) -> SnapshotFacts:
-        """The facts of a refresh, to be filled: without what only the earlier run knew (time, job, bill)."""
-        kept = {name: getattr(self, name) for name in SnapshotFacts.model_fields}
-        return SnapshotFacts.model_validate({**kept, "effective_as_of": None, "bytes_billed": None, "job_id": None})
-
-
-class Snapshot(SnapshotFacts):
-    """One Parquet file of a principal, and what is known of it. Holds no path.
-
-    `columns` have the types that DuckDB gives them; `damaged` says why its rows cannot be served, None: they can.
-    """
-
-    table_id: str = ""  # not known of some damaged ones
-    name: str
-    principal: str = ""
-    fetched_at: AwareDatetime | None = None
-    rows: int | None = None
-    bytes_local: int = 0
-    columns: list[Column] = Field(default_factory=list)
-    content_hash: str = ""
-    file_sha256: str = ""
-    format_version: int = 1
-    damaged: str | None = None
-    expired: bool = False
-    stale: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether it holds every row that matched: no limit was given, or the limit was not reached."""
-        return self.rows is not None and (self.limit is None or self.rows < self.limit)
-
-
-class SnapshotWrite(Model):
-    """A snapshot that was written, and what its owner should know (`warnings`: over quota, …)."""
-
-    snapshot: Snapshot
-    warnings: list[str] = Field(default_factory=list)
-
-
-class SnapshotRefresh(Model):
-    """What a refresh changed. `identical`: the same rows again, so the file was kept and only the times moved on."""
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, as a transport proved it. Grants are looked up by name on every call, never carried along."""
 
     name: str
-    identical: bool
-    rows_old: int | None
-    rows_new: int
-    bytes_local_old: int
-    bytes_local_new: int
-    effective_as_of_old: AwareDatetime | None
-    effective_as_of_new: AwareDatetime
-    snapshot: Snapshot
-    warnings: list[str] = Field(default_factory=list)
+    local: bool = False  # the OS user over stdio
 
 
-class PrunedSnapshot(Model):
+class Relation(NamedTuple):
+    """Where a table stands in its engine: catalog and schema may be empty."""
+
+    catalog: str
+    schema: str
     name: str
-    bytes_local: int
-    fetched_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    alias: str = ""
+
+    def apart_from(self, schema: TableSchema) -> Relation:
+        """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
+        table's `id` and not as the field of its column `orders`."""
+        taken = {column.name.casefold() for column in schema.columns}
+        if self.name.casefold() not in taken:
+            return self
+        free = next(alias for alias in (f"t{n}" for n in range(len(taken) + 1)) if alias not in taken)
+        return self._replace(alias=free)
 
 
-class SnapshotPrune(Model):
-    """What was dropped, or with `dry_run` would be; `busy` matched too, but were being written."""
+@dataclass
+class Priced:
+    """A request that has been checked and priced, ready to run."""
 
-    dropped: list[PrunedSnapshot] = Field(default_factory=list)
-    busy: list[str] = Field(default_factory=list)
-    freed_bytes: int = 0
-    dry_run: bool = False
+    table: Table
+    schema: TableSchema
+    request: ScanRequest
+    statement: Statement
+    price: Price
 
 
-class DiskUsage(Model):
-    """Where snapshots are and what they take. `used_bytes` counts every file below the folder."""
+@dataclass(frozen=True)
+class Consent:
+    """Bytes that a person allowed, by the digest of the statement that will bill them. Empty: none was asked for."""
 
-    snapshots_dir: str
-    used_bytes: int
-    snapshot_count: int
-    free_bytes: int
-    quota_gb: float
+    allowed: Mapping[str, int] = field(default_factory=dict)
+
+    def covers(self, priced: Priced) -> bool:
+        return (priced.price.scan_bytes or 0) <= self.allowed.get(digest_of(priced.statement), -1)
+
+
+def digest_of(statement: Statement) -> str:
+    """What stands for a statement in a question and in the consent to it."""
+    return hashlib.sha256(statement.sql.encode()).hexdigest()[:16]

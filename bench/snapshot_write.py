@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.models import SnapshotFacts
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import SnapshotFacts
 
 TURNS = 5
 BATCH_ROWS = 10_000  # about what a BigQuery read stream sends at once

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from support.instances import settings_of, tables_of
 
-from agnes_mcp.access.grants import Access, Principal
+from agnes_mcp.access.grants import Access
 from agnes_mcp.config.settings import Settings, UserSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.models import Aggregate, Principal, ScanRequest
 
 ANA, BEN, EVE = Principal("ana"), Principal("ben"), Principal("eve")
 

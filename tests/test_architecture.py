@@ -39,7 +39,6 @@ DEBT: frozenset[tuple[str, str]] = frozenset(
         ("access.grants", "catalog"),
         ("calls.processes.watch", "workbench"),
         ("calls.processes.worker", "workbench"),
-        ("sql.profile", "answers"),
     }
 )
 #: Who may import a library; everything else in the project may not.

@@ -8,9 +8,19 @@ from typing import Any
 import pytest
 
 from agnes_mcp.config.settings import ScanSettings
-from agnes_mcp.models import Aggregate, Column, Partition, Price, QuotaLeft, ScanRequest, Statement, TableSchema
+from agnes_mcp.models import (
+    Aggregate,
+    Column,
+    Partition,
+    Price,
+    QuotaLeft,
+    Relation,
+    ScanRequest,
+    Statement,
+    TableSchema,
+)
 from agnes_mcp.spending.prices import advise, cost_usd, guess_result, judge, row_bytes
-from agnes_mcp.sql.statement import Relation, build_statement
+from agnes_mcp.sql.statement import build_statement
 
 TIB = 2**40
 SCHEMA = TableSchema(

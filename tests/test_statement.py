@@ -14,8 +14,8 @@ from support.instances import ME, settings_of, table, write
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Aggregate, Column, Dialect, ScanRequest, Statement, TableSchema
-from agnes_mcp.sql.statement import Relation, build_statement
+from agnes_mcp.models import Aggregate, Column, Dialect, Relation, ScanRequest, Statement, TableSchema
+from agnes_mcp.sql.statement import build_statement
 
 NASTY = [
     "dash-ed", "with space", "ünïcode", "日本", "🎉", "select", "order", "GROUP", "timestamp", "a.b", "1st", "x" * 300,

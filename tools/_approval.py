@@ -13,12 +13,11 @@ from mcp.server.elicitation import AcceptedElicitation, CancelledElicitation, El
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from pydantic import BaseModel, Field
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.models import Aggregate, Consent, Principal, ScanRequest
 from agnes_mcp.operations.quotes import Quoting
 from agnes_mcp.serving.server import Serving
-from agnes_mcp.spending.consent import Consent, Quote
+from agnes_mcp.spending.consent import Quote
 
 
 class Approval(BaseModel):

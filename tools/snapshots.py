@@ -9,8 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
-from agnes_mcp.models import DiskUsage, SnapshotPrune
 from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import DROPS, FREE, WRITES, answer

@@ -11,15 +11,7 @@ from typing import Literal
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import UserSettings
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.models import Table
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who asks, as a transport proved it. Grants are looked up by name on every call, never carried along."""
-
-    name: str
-    local: bool = False  # the OS user over stdio
+from agnes_mcp.models import Principal, Table
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 
 
 @dataclass

@@ -6,8 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from agnes_mcp.answers.fitting import compact
-from agnes_mcp.answers.models import AnsweredColumn, ProfileAnswer, SampleAnswer, SchemaAnswer
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.answers.models import AnsweredColumn, SampleAnswer, SchemaAnswer
 from agnes_mcp.models import Column, Table, TableSchema
 from agnes_mcp.sql.dialects import DIALECT_HINTS
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 MAX_COLUMN_DESCRIPTION_CHARS = 1_000
 _SAMPLE_OVERHEAD_CHARS = 500
-_PROFILE_OVERHEAD_CHARS = 150
 
 
 def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> SchemaAnswer:
@@ -58,17 +56,6 @@ def _fit_columns(answer: SchemaAnswer, columns: list[AnsweredColumn], left: int)
         answer.columns.append(column)
 
 
-def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
-    """Top-level columns by the schema's own spelling. Raises `unknown_column` and `invalid_argument`."""
-    if select is None:
-        return [column.name for column in schema.columns]
-    if not select:
-        raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
-    from agnes_mcp.sql.statement import resolve
-
-    return list(dict.fromkeys(resolve(name, schema)[0][0] for name in select))
-
-
 def sample_answer(table: Table, rows: pa.Table, budget_chars: int) -> SampleAnswer:
     """Rows within the budget: whole rows, and of a very wide table its first columns."""
     from agnes_mcp.answers.fitting import RowShaper, frame_columns
@@ -94,22 +81,6 @@ def sample_answer(table: Table, rows: pa.Table, budget_chars: int) -> SampleAnsw
 def note_cut_columns(cut: int) -> str | None:
     """What to say of columns that an answer had no room for."""
     return f"{cut} columns are left out. Name the ones you want in select." if cut else None
-
-
-def fit_profile(profile: ProfileAnswer, budget_chars: int) -> None:
-    """Make a profile fit: of a wide table the most frequent values go first, then columns from the end."""
-    if len(compact(profile.model_dump(mode="json"))) > budget_chars:
-        for column in profile.columns:
-            column.top_values = []
-    left = budget_chars - _PROFILE_OVERHEAD_CHARS
-    shown = 0
-    for column in profile.columns:
-        left -= len(compact(column.model_dump(mode="json"))) + 1
-        if left < 0:
-            break
-        shown += 1
-    profile.columns_cut += len(profile.columns) - shown
-    profile.columns = profile.columns[:shown]
 
 
 def _answered(column: Column) -> AnsweredColumn:

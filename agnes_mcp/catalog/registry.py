@@ -11,13 +11,12 @@ from agnes_mcp.models import Table
 
 
 class Registry:
-    """Thread-safe. `revision` goes up whenever the set of tables changes, so that caches know."""
+    """Thread-safe."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self._lock = threading.Lock()
         self._configured = {table.id: table for table in tables}
         self._discovered: dict[str, Table] = {}
-        self.revision = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:
@@ -42,9 +41,7 @@ class Registry:
             free = _free_id(table, self._configured.keys() | found.keys())
             found[free] = table.model_copy(update={"id": free})
         with self._lock:
-            if found != self._discovered:
-                self._discovered = found
-                self.revision += 1
+            self._discovered = found
 
 
 def table_id_of(name: str) -> str:

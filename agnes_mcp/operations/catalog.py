@@ -9,13 +9,14 @@ import anyio.to_thread
 from agnes_mcp.access.grants import visible_tables
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import CatalogAnswer, CatalogEntry, SampleAnswer, SchemaAnswer
-from agnes_mcp.answers.tables import sample_answer, schema_answer, select_columns
+from agnes_mcp.answers.tables import sample_answer, schema_answer
 from agnes_mcp.catalog.background import Behind
 from agnes_mcp.catalog.search import catalog_entry, rank, rank_of, read_cursor, write_cursor
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import SourceType, Table, TableSchema
 from agnes_mcp.spending.quota import utc_now
+from agnes_mcp.sql.columns import select_columns
 
 #: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
 LEARN_FOR_S = 2.0

@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import DescribeAnswer, ProfileAnswer, SampleAnswer
-from agnes_mcp.answers.tables import fit_profile
-from agnes_mcp.engine import Admitted, Engine, Priced
-from agnes_mcp.models import ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.answers.profile import fit_profile, read_figures, read_top_values, worth_counting
+from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.models import Priced, ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.operations.catalog import Discovery
 from agnes_mcp.operations.scan import Scanning
 from agnes_mcp.spending.prices import cost_usd
-from agnes_mcp.sql.profile import (
-    figures_statement,
-    profiled_columns,
-    read_figures,
-    read_top_values,
-    top_values_statement,
-    worth_counting,
-)
+from agnes_mcp.sql.profile import figures_statement, profiled_columns, top_values_statement
 
 if TYPE_CHECKING:
     import pyarrow as pa

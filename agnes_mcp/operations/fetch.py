@@ -6,21 +6,22 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from agnes_mcp.access.grants import visible_tables
-from agnes_mcp.answers.fitting import MAX_SQL_CHARS, clip, compact
+from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import (
-    AnsweredColumn,
     FetchAnswer,
     SnapshotDropAnswer,
     SnapshotEntry,
     SnapshotListAnswer,
     SnapshotRefreshAnswer,
 )
-from agnes_mcp.engine import Admitted, Engine, Priced
+from agnes_mcp.answers.snapshots import snapshot_entry
+from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import DiskUsage, Model, ScanRequest, Snapshot, SnapshotPrune, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.models import Priced, ScanRequest
 from agnes_mcp.operations.scan import Outcome, Scanning
 from agnes_mcp.operations.snapshots import facts_of, find_covering
 from agnes_mcp.snapshots import Claim, check_name, default_name
+from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotPrune, SnapshotRefresh, SnapshotWrite
 from agnes_mcp.spending.prices import cost_usd, guess_result
 
 if TYPE_CHECKING:
@@ -223,30 +224,6 @@ class Fetching:
 
     def _usd(self, outcome: Outcome) -> float:
         return cost_usd(outcome.receipt.bytes_billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0
-
-
-class _Shown(Model):
-    columns: list[AnsweredColumn]
-
-
-def snapshot_entry(snapshot: Snapshot, columns_chars: int = 0) -> SnapshotEntry:
-    """A snapshot as its owner is told of it: with the columns that fit; 0 leaves out columns and SQL."""
-    facts = {
-        name: getattr(snapshot, name) for name in SnapshotEntry.model_fields if name not in ("columns", "columns_cut")
-    }
-    facts["complete"] = snapshot.complete if snapshot.rows is not None else True
-    if not columns_chars:
-        return SnapshotEntry(**{**facts, "sql": ""})
-    facts["sql"] = clip(snapshot.sql, MAX_SQL_CHARS)
-    entry = SnapshotEntry(**{**facts, "columns_cut": 0})
-    for done, column in enumerate(snapshot.columns):
-        answered = AnsweredColumn.model_validate(column.model_dump())
-        columns_chars -= len(compact(answered.model_dump(mode="json"))) + 1
-        if columns_chars < 0:
-            entry.columns_cut = len(snapshot.columns) - done
-            break
-        entry.columns.append(answered)
-    return entry
 
 
 def _too_large(cap: int) -> AgnesError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agnes_mcp.access.grants import Principal, visible_tables
+from agnes_mcp.access.grants import visible_tables
 from agnes_mcp.engine import Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot, Table
+from agnes_mcp.models import Principal, Table
+from agnes_mcp.snapshots.models import Snapshot
 
 
 class Naming:

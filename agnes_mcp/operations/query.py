@@ -12,7 +12,8 @@ from agnes_mcp.answers.fitting import RowShaper, frame_columns
 from agnes_mcp.answers.models import QueryAnswer
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot, Table
+from agnes_mcp.models import Table
+from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.workbench.views import View
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.engine import Admitted, Engine
-from agnes_mcp.models import ScanRequest
+from agnes_mcp.models import Principal, ScanRequest
 from agnes_mcp.operations.describe import Describing
 from agnes_mcp.operations.fetch import Fetching
 from agnes_mcp.operations.scan import Scanning

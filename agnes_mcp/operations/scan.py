@@ -12,9 +12,9 @@ from agnes_mcp.answers.fitting import MAX_SQL_CHARS, RowShaper, clip, compact, f
 from agnes_mcp.answers.models import EstimateAnswer, ScanAnswer
 from agnes_mcp.answers.tables import note_cut_columns
 from agnes_mcp.calls.audit import hash_predicate
-from agnes_mcp.engine import Admitted, Engine, Priced
+from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import QuotaLeft, Receipt, ScanRequest
+from agnes_mcp.models import Priced, QuotaLeft, Receipt, ScanRequest
 from agnes_mcp.operations.snapshots import find_covering, first_rows, keep_scan
 from agnes_mcp.spending.consent import require_consent
 from agnes_mcp.spending.prices import advise, cost_usd, guess_result, judge

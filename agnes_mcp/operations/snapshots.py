@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from agnes_mcp.engine import Admitted, Engine, Priced
+from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot, SnapshotFacts
+from agnes_mcp.models import Priced
 from agnes_mcp.snapshots import SCAN_KEPT_HOURS, scan_name
+from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts
 from agnes_mcp.spending.quota import utc_now
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated, ServerEvent
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from agnes_mcp.access.grants import Principal
+from agnes_mcp.models import Principal
 
 SNAPSHOT_URI = "agnes://snapshots/{name}"
 USAGE_URI = "agnes://usage"

@@ -33,10 +33,11 @@ from mcp.types import Tool as ListedTool
 from pydantic import AnyUrl, ConfigDict, ValidationError
 
 from agnes_mcp import __version__
-from agnes_mcp.access.grants import Principal, os_user
+from agnes_mcp.access.grants import os_user
 from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError, ConfigError, nearest
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Principal
 from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
     CACHE_HINTS,

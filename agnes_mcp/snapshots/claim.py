@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, Receipt, Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.models import Column, Receipt
+from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
 
 from .amounts import format_bytes
 from .comparison import compare_columns

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, ScanRequest, Snapshot
+from agnes_mcp.models import Column, ScanRequest
+from agnes_mcp.snapshots.models import Snapshot
 
 
 def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: datetime) -> bool:

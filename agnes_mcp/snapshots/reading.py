@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot
+from agnes_mcp.snapshots.models import Snapshot
 
 from .files import disk_errors, open_held, read_regular
 from .folder import Folder, Found

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import PrunedSnapshot, Snapshot, SnapshotPrune
+from agnes_mcp.snapshots.models import PrunedSnapshot, Snapshot, SnapshotPrune
 
 from .amounts import parse_age, parse_size
 from .files import disk_errors, exclusive, remove, sync_folder

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot
+from agnes_mcp.snapshots.models import Snapshot
 
 from .folder import token_of
 

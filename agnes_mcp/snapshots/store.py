@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import (
-    DiskUsage,
-    Receipt,
-    ScanRequest,
-    Snapshot,
-    SnapshotFacts,
-    SnapshotPrune,
-    SnapshotWrite,
-)
+from agnes_mcp.models import Receipt, ScanRequest
+from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune, SnapshotWrite
 
 from .claim import Claim, Rules
 from .comparison import newest_covering

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agnes_mcp.answers.tables import clean
-from agnes_mcp.engine import Admitted, Engine, Priced
+from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Statement
+from agnes_mcp.models import Consent, Priced, digest_of
 from agnes_mcp.spending.prices import cost_usd, judge
 
 _SHOWN_SQL_CHARS = 300
-
-
-@dataclass(frozen=True)
-class Consent:
-    """Bytes that a person allowed, by the digest of the statement that will bill them. Empty: none was asked for."""
-
-    allowed: Mapping[str, int] = field(default_factory=dict)
-
-    def covers(self, priced: Priced) -> bool:
-        return (priced.price.scan_bytes or 0) <= self.allowed.get(digest_of(priced.statement), -1)
 
 
 @dataclass(frozen=True)
@@ -46,10 +34,6 @@ class Quote:
     def consent(self) -> Consent:
         """What a yes allows."""
         return Consent({digest_of(priced.statement): priced.price.scan_bytes or 0 for priced in self.statements})
-
-
-def digest_of(statement: Statement) -> str:
-    return hashlib.sha256(statement.sql.encode()).hexdigest()[:16]
 
 
 def quote(engine: Engine, admitted: Admitted, statements: list[Priced]) -> Quote | None:

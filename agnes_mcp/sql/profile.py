@@ -1,27 +1,16 @@
-"""A table's columns in figures: nulls, distinct values, the smallest, the largest, the most frequent.
+"""The statements that tell a table's columns in figures: nulls, distinct values, extremes, the most frequent.
 
 One statement for the figures; in DuckDB, where it is free, one more per column for the most frequent values.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agnes_mcp.answers.fitting import compact
-from agnes_mcp.answers.models import ColumnProfile, ProfileAnswer
-from agnes_mcp.answers.values import column_to_json
-from agnes_mcp.models import Column, Dialect, Statement, TableSchema
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from agnes_mcp.sql.statement import Relation
+from agnes_mcp.models import Column, Dialect, Relation, Statement, TableSchema
 
 MAX_PROFILED_COLUMNS = 60
 TOP_VALUES = 5
-#: A column with more distinct values than this has no frequent ones worth a second pass.
-MAX_DISTINCT_FOR_TOP = 10_000
-MAX_VALUE_CHARS = 120
 _UNORDERED = ("STRUCT", "JSON", "GEOGRAPHY", "MAP", "UNION", "BLOB", "BYTES", "RANGE", "INTERVAL", "VARIANT")
 
 
@@ -72,33 +61,3 @@ def top_values_statement(column: Column, relation: Relation, dialect: Dialect) -
     return Statement(
         sql=sql, dialect=dialect, columns=["value", "rows"], source_columns=[column.name], limit=TOP_VALUES
     )
-
-
-def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
-    figures = {name: column_to_json(answer[name])[0] for name in answer.column_names}
-    columns = [
-        ColumnProfile(
-            name=column.name,
-            type=column.type if column.mode != "REPEATED" else f"ARRAY<{column.type}>",
-            nulls=figures.get(f"nulls_{index}"),
-            approx_distinct=figures.get(f"distinct_{index}"),
-            min=shorten(figures.get(f"min_{index}")),
-            max=shorten(figures.get(f"max_{index}")),
-        )
-        for index, column in enumerate(profiled_columns(schema))
-    ]
-    return ProfileAnswer(rows=figures["rows"], columns=columns, columns_cut=len(schema.columns) - len(columns))
-
-
-def read_top_values(answer: pa.Table) -> list[list[Any]]:
-    values, rows = (column_to_json(answer[name]) for name in ("value", "rows"))
-    return [[shorten(value), count] for value, count in zip(values, rows, strict=True)]
-
-
-def worth_counting(column: Column, profile: ColumnProfile) -> bool:
-    return is_ordered(column) and (profile.approx_distinct or 0) <= MAX_DISTINCT_FOR_TOP
-
-
-def shorten(value: Any) -> Any:
-    text = value if isinstance(value, str) else compact(value)
-    return value if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"

@@ -13,29 +13,12 @@ from typing import Any, NamedTuple
 from sqlglot import exp
 
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.models import Aggregate, Column, Dialect, ScanRequest, Statement, TableSchema
+from agnes_mcp.models import Aggregate, Column, Dialect, Relation, ScanRequest, Statement, TableSchema
+from agnes_mcp.sql.columns import resolve
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _DIRECTED = re.compile(r"(?P<name>.+)\s(?P<direction>ASC|DESC)\s*", re.IGNORECASE | re.DOTALL)
 _NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
-
-
-class Relation(NamedTuple):
-    """Where a table stands in its engine: catalog and schema may be empty."""
-
-    catalog: str
-    schema: str
-    name: str
-    alias: str = ""
-
-    def apart_from(self, schema: TableSchema) -> Relation:
-        """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
-        table's `id` and not as the field of its column `orders`."""
-        taken = {column.name.casefold() for column in schema.columns}
-        if self.name.casefold() not in taken:
-            return self
-        free = next(alias for alias in (f"t{n}" for n in range(len(taken) + 1)) if alias not in taken)
-        return self._replace(alias=free)
 
 
 class _Output(NamedTuple):
@@ -125,47 +108,6 @@ def _column_output(name: str, schema: TableSchema) -> _Output:
     if len(path) > 1 and column.mode == "REPEATED" and column.fields:
         raise AgnesError("invalid_argument", f"{name} is a list of records.", "Fetch it whole: name its column.")
     return _Output("_".join(path), identifier_path(path), path[0])
-
-
-def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
-    """A column by name, or a field of a STRUCT by dotted path, in the schema's own spelling.
-
-    Raises `unknown_column`, naming the nearest, and `invalid_argument` for a path through a list.
-    """
-    whole = schema.column(name) or next(
-        (c for c in schema.pseudo_columns if c.name.casefold() == name.casefold()), None
-    )
-    if whole is not None:
-        return [whole.name], whole
-    path: list[str] = []
-    fields = schema.columns
-    column: Column | None = None
-    for part in name.split("."):
-        if column is not None and column.mode == "REPEATED":
-            raise AgnesError(
-                "invalid_argument", f"{'.'.join(path)} is a list; {name!r} looks inside it.", f"Select {path[0]} whole."
-            )
-        column = next((f for f in fields if f.name.casefold() == part.casefold()), None)
-        if column is None:
-            raise _unknown_column(name, schema)
-        path.append(column.name)
-        fields = column.fields
-    assert column is not None  # noqa: S101 - split() gives at least one part
-    return path, column
-
-
-def _unknown_column(name: str, schema: TableSchema) -> AgnesError:
-    known = [path for path, _ in schema.walk()]
-    close = nearest(name, known)
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Call `schema` for the columns of this table."
-    if name.strip() == "*":
-        hint = "Leave select out for all columns; better, name the few you need."
-    return AgnesError(
-        "unknown_column",
-        f"The table {schema.table_id!r} has no column {name[:80]!r}.",
-        hint,
-        {"column": name[:80], "nearest": close},
-    )
 
 
 def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:

@@ -10,11 +10,10 @@ import anyio
 import pytest
 from support.instances import ME
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.config.settings import UserSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Progress, ScanRequest
+from agnes_mcp.models import Principal, Progress, ScanRequest
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.stand_in import Fault, Partition, StandIn
 

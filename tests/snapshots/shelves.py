@@ -11,8 +11,9 @@ import duckdb
 import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.models import Column, Snapshot, SnapshotFacts, SnapshotRefresh
+from agnes_mcp.models import Column
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh
 
 ANA = "ana@example.com"
 BEN = "ben@example.com"

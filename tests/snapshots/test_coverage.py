@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from snapshots.shelves import ANA, BEN, FACTS, NOON, Clock, data_file, new_store, put, sessions
 
-from agnes_mcp.models import Aggregate, Column, ScanRequest, SnapshotFacts
+from agnes_mcp.models import Aggregate, Column, ScanRequest
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import SnapshotFacts
 
 HOUR = timedelta(hours=1)
 WHERE = FACTS.where_sql

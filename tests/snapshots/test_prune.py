@@ -25,9 +25,9 @@ from snapshots.shelves import (
 from snapshots.test_damage import rewrite_sidecar
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Snapshot
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.folder import Folder
+from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.snapshots.names import folder_name
 from agnes_mcp.snapshots.removal import PruneFilter, prune_folder
 

@@ -29,7 +29,8 @@ from snapshots.shelves import (
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Receipt, SnapshotFacts
+from agnes_mcp.models import Receipt
+from agnes_mcp.snapshots.models import SnapshotFacts
 from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup
 
 

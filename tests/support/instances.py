@@ -11,9 +11,9 @@ import anyio.to_thread
 import duckdb
 from mcp import Client
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Principal
 from agnes_mcp.serving.server import build_server
 
 ME = Principal("me", local=True)

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 
 ANA, BOB = Principal("ana"), Principal("bob")
 

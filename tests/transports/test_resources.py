@@ -15,8 +15,8 @@ from mcp import Client, MCPError
 from support.instances import settings_of
 from transports.served import ERAS, Era, body_of, user
 
-from agnes_mcp.access.grants import Principal
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Principal
 from agnes_mcp.serving.server import INSTRUCTIONS, build_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("era", ERAS)]

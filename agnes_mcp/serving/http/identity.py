@@ -14,9 +14,10 @@ from mcp.server.auth.provider import AccessToken
 from starlette.authentication import AuthCredentials, AuthenticationBackend
 from starlette.requests import HTTPConnection
 
-from agnes_mcp.access.grants import Access, Principal, os_user
+from agnes_mcp.access.grants import Access, os_user
 from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.serving.http.jwts import JwtVerifier
 
 logger = logging.getLogger(__name__)

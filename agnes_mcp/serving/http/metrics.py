@@ -14,9 +14,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from agnes_mcp.access.grants import Principal, os_user
+from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.engine import Engine
+from agnes_mcp.models import Principal
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 #: From a cached catalog to a scan at its time limit, in seconds.

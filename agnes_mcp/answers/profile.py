@@ -1,0 +1,65 @@
+"""What the figures of a profile say, made to fit an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.models import ColumnProfile, ProfileAnswer
+from agnes_mcp.answers.values import column_to_json
+from agnes_mcp.models import Column, TableSchema
+from agnes_mcp.sql.profile import is_ordered, profiled_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: A column with more distinct values than this has no frequent ones worth a second pass.
+MAX_DISTINCT_FOR_TOP = 10_000
+MAX_VALUE_CHARS = 120
+_PROFILE_OVERHEAD_CHARS = 150
+
+
+def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
+    figures = {name: column_to_json(answer[name])[0] for name in answer.column_names}
+    columns = [
+        ColumnProfile(
+            name=column.name,
+            type=column.type if column.mode != "REPEATED" else f"ARRAY<{column.type}>",
+            nulls=figures.get(f"nulls_{index}"),
+            approx_distinct=figures.get(f"distinct_{index}"),
+            min=shorten(figures.get(f"min_{index}")),
+            max=shorten(figures.get(f"max_{index}")),
+        )
+        for index, column in enumerate(profiled_columns(schema))
+    ]
+    return ProfileAnswer(rows=figures["rows"], columns=columns, columns_cut=len(schema.columns) - len(columns))
+
+
+def read_top_values(answer: pa.Table) -> list[list[Any]]:
+    values, rows = (column_to_json(answer[name]) for name in ("value", "rows"))
+    return [[shorten(value), count] for value, count in zip(values, rows, strict=True)]
+
+
+def worth_counting(column: Column, profile: ColumnProfile) -> bool:
+    return is_ordered(column) and (profile.approx_distinct or 0) <= MAX_DISTINCT_FOR_TOP
+
+
+def shorten(value: Any) -> Any:
+    text = value if isinstance(value, str) else compact(value)
+    return value if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
+
+
+def fit_profile(profile: ProfileAnswer, budget_chars: int) -> None:
+    """Make a profile fit: of a wide table the most frequent values go first, then columns from the end."""
+    if len(compact(profile.model_dump(mode="json"))) > budget_chars:
+        for column in profile.columns:
+            column.top_values = []
+    left = budget_chars - _PROFILE_OVERHEAD_CHARS
+    shown = 0
+    for column in profile.columns:
+        left -= len(compact(column.model_dump(mode="json"))) + 1
+        if left < 0:
+            break
+        shown += 1
+    profile.columns_cut += len(profile.columns) - shown
+    profile.columns = profile.columns[:shown]

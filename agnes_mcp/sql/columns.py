@@ -1,0 +1,56 @@
+"""The columns that a caller names, found in the schema and spelled as it spells them."""
+
+from __future__ import annotations
+
+from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.models import Column, TableSchema
+
+
+def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
+    """Top-level columns by the schema's own spelling. Raises `unknown_column` and `invalid_argument`."""
+    if select is None:
+        return [column.name for column in schema.columns]
+    if not select:
+        raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
+    return list(dict.fromkeys(resolve(name, schema)[0][0] for name in select))
+
+
+def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
+    """A column by name, or a field of a STRUCT by dotted path, in the schema's own spelling.
+
+    Raises `unknown_column`, naming the nearest, and `invalid_argument` for a path through a list.
+    """
+    whole = schema.column(name) or next(
+        (c for c in schema.pseudo_columns if c.name.casefold() == name.casefold()), None
+    )
+    if whole is not None:
+        return [whole.name], whole
+    path: list[str] = []
+    fields = schema.columns
+    column: Column | None = None
+    for part in name.split("."):
+        if column is not None and column.mode == "REPEATED":
+            raise AgnesError(
+                "invalid_argument", f"{'.'.join(path)} is a list; {name!r} looks inside it.", f"Select {path[0]} whole."
+            )
+        column = next((f for f in fields if f.name.casefold() == part.casefold()), None)
+        if column is None:
+            raise _unknown_column(name, schema)
+        path.append(column.name)
+        fields = column.fields
+    assert column is not None  # noqa: S101 - split() gives at least one part
+    return path, column
+
+
+def _unknown_column(name: str, schema: TableSchema) -> AgnesError:
+    known = [path for path, _ in schema.walk()]
+    close = nearest(name, known)
+    hint = f"Did you mean {' or '.join(close)}?" if close else "Call `schema` for the columns of this table."
+    if name.strip() == "*":
+        hint = "Leave select out for all columns; better, name the few you need."
+    return AgnesError(
+        "unknown_column",
+        f"The table {schema.table_id!r} has no column {name[:80]!r}.",
+        hint,
+        {"column": name[:80], "nearest": close},
+    )
