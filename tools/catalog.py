@@ -9,7 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import CatalogAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
 from ._arguments import Text
@@ -33,5 +34,5 @@ async def catalog(
     )
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(catalog, title="List tables", annotations=FREE, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(catalog, title="List tables", annotations=FREE, large=True)

@@ -9,7 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import DescribeAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer
@@ -39,5 +40,5 @@ async def describe(
     return answer(described)
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(describe, title="Describe table", annotations=BILLED, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(describe, title="Describe table", annotations=BILLED, large=True)

@@ -9,7 +9,8 @@ from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import EstimateAnswer
 from agnes_mcp.models import ScanRequest
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
 from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, TableId, Where
@@ -35,5 +36,5 @@ async def estimate(
     return answer(await serving.gateway.estimate(serving.principal, request))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(estimate, title="Estimate price", annotations=FREE)
+def register(tools: StrictTools) -> None:
+    tools.offer(estimate, title="Estimate price", annotations=FREE)

@@ -10,7 +10,8 @@ from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
 from agnes_mcp.answers.models import FetchAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import WRITES, answer
@@ -75,5 +76,5 @@ def _link(name: str, path: Path) -> ResourceLink:
     )
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(fetch, title="Fetch snapshot", annotations=WRITES)
+def register(tools: StrictTools) -> None:
+    tools.offer(fetch, title="Fetch snapshot", annotations=WRITES)

@@ -9,7 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import QueryAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
 from ._arguments import MAX_TEXT_CHARS
@@ -27,5 +28,5 @@ async def query(
     return answer(await serving.gateway.query(serving.principal, sql, limit))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(query, title="Query local data", annotations=FREE, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(query, title="Query local data", annotations=FREE, large=True)

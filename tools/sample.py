@@ -8,7 +8,8 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import SampleAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer
@@ -33,5 +34,5 @@ async def sample(
     return answer(await serving.gateway.sample(serving.principal, table_id, n, select, consent=consent))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(sample, title="Sample rows", annotations=BILLED, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(sample, title="Sample rows", annotations=BILLED, large=True)

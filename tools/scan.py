@@ -8,7 +8,8 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import ScanAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer
@@ -40,5 +41,5 @@ async def scan(
     return answer(await reported(ctx, lambda report: serving.gateway.scan(principal, request, report, consent=consent)))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(scan, title="Scan table", annotations=BILLED, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(scan, title="Scan table", annotations=BILLED, large=True)

@@ -8,7 +8,8 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import SchemaAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
 from ._arguments import TableId
@@ -21,5 +22,5 @@ async def schema(ctx: Context[Serving], table_id: TableId) -> Annotated[CallTool
     return answer(await serving.gateway.schema(serving.principal, table_id))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(schema, title="Table schema", annotations=FREE, large=True)
+def register(tools: StrictTools) -> None:
+    tools.offer(schema, title="Table schema", annotations=FREE, large=True)

@@ -9,7 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
 from agnes_mcp.spending.consent import Quote
 
@@ -81,9 +82,9 @@ async def disk_info(ctx: Context[Serving]) -> Annotated[CallToolResult, DiskUsag
     return answer(await serving.gateway.disk_info(serving.principal))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(snapshot_list, title="List snapshots", annotations=FREE, large=True)
-    server.offer(snapshot_refresh, title="Refresh snapshot", annotations=WRITES)
-    server.offer(snapshot_drop, title="Drop snapshot", annotations=DROPS)
-    server.offer(snapshot_prune, title="Prune snapshots", annotations=DROPS)
-    server.offer(disk_info, title="Disk usage", annotations=FREE)
+def register(tools: StrictTools) -> None:
+    tools.offer(snapshot_list, title="List snapshots", annotations=FREE, large=True)
+    tools.offer(snapshot_refresh, title="Refresh snapshot", annotations=WRITES)
+    tools.offer(snapshot_drop, title="Drop snapshot", annotations=DROPS)
+    tools.offer(snapshot_prune, title="Prune snapshots", annotations=DROPS)
+    tools.offer(disk_info, title="Disk usage", annotations=FREE)

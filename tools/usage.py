@@ -8,7 +8,8 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import UsageAnswer
-from agnes_mcp.serving.server import AgnesServer, Serving
+from agnes_mcp.serving.server import Serving
+from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
 
@@ -20,5 +21,5 @@ async def usage(ctx: Context[Serving]) -> Annotated[CallToolResult, UsageAnswer]
     return answer(await serving.gateway.usage(serving.principal))
 
 
-def register(server: AgnesServer) -> None:
-    server.offer(usage, title="Usage and limits", annotations=FREE)
+def register(tools: StrictTools) -> None:
+    tools.offer(usage, title="Usage and limits", annotations=FREE)

@@ -1,24 +1,21 @@
 """The MCP server, assembled from the modules of `tools/` and `resources/`, each loaded by name.
 
-The one place that reaches behind the SDK's public face; its version is capped accordingly."""
+Here and in `strict_tools` the project reaches behind the SDK's public face; its version is capped accordingly."""
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from mcp.server import MCPServer
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError, UnexpectedToolError
-from mcp.server.mcpserver.prompts.base import PromptArgument
-from mcp.server.mcpserver.tools import Tool
 from mcp.server.runner import serve_dual_era_loop, serve_loop
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
@@ -27,36 +24,29 @@ from mcp.types import (
     GetPromptResult,
     InputRequiredResult,
     SubscriptionsListenRequestParams,
-    ToolAnnotations,
 )
 from mcp.types import Tool as ListedTool
-from pydantic import AnyUrl, ConfigDict, ValidationError
+from pydantic import AnyUrl, ValidationError
 
 from agnes_mcp import __version__
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.access.rate import CallRate
-from agnes_mcp.errors import AgnesError, ConfigError, nearest
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
 from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
     CACHE_HINTS,
-    allow_errors,
-    check_prompt_arguments,
-    describe_arguments,
     error_result,
-    find_cause,
     internal_error,
     protocol_error,
     unreadable_answer,
 )
+from agnes_mcp.serving.prompts import check_prompt, prompt_failure
+from agnes_mcp.serving.strict_tools import StrictTools, load_feature
 
 logger = logging.getLogger(__name__)
 
-#: The features, in the order in which an agent meets them. A name that repeats refuses to start.
-TOOL_MODULES = (
-    "catalog", "schema", "describe", "sample", "estimate", "scan", "fetch", "query", "snapshots", "usage",
-)  # fmt: skip
 RESOURCE_MODULES = ("guide", "catalog", "tables", "snapshots", "usage", "listing", "prompts", "completions", "skills")
 
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
@@ -98,47 +88,20 @@ class AgnesServer(MCPServer[Serving]):
             subscriptions=self.announcements, cache_hints=CACHE_HINTS, warn_on_duplicate_resources=False, **options,
         )  # fmt: skip
         self.serving = serving
-        self._unloaded = list(TOOL_MODULES)
+        self.tools = StrictTools(self._tool_manager, serving.gateway.settings.api.max_result_chars)
         low = self._lowlevel_server
         self._listening = ListenHandler(self.announcements)
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listening)
         changing = NotificationOptions(resources_changed=True)
         low.create_initialization_options = partial(low.create_initialization_options, changing)  # type: ignore[method-assign]
 
-    def offer(self, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, large: bool = False) -> None:
-        """Register a tool under the function's name and docstring; an unknown argument is an error."""
-        meta = {"anthropic/maxResultSizeChars": self.serving.gateway.settings.api.max_result_chars + 5_000}
-        said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
-        tool = Tool.from_function(
-            fn, title=title, description=said, annotations=annotations, meta=meta if large else None
-        )
-        base: Any = tool.fn_metadata.arg_model
-        forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
-        strict = type(base.__name__, (base,), forbidding)
-        tool.fn_metadata.arg_model = strict
-        tool.parameters = cast("Any", strict).model_json_schema(by_alias=True)
-        tool.fn_metadata.output_schema = allow_errors(tool.fn_metadata.output_schema or {})
-        if self._tool_manager.get_tool(tool.name) is not None:
-            raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
-        self._tool_manager._tools[tool.name] = tool
-
-    def load_tools(self) -> None:
-        """Register the tools. Their schemas take longer to make than the handshake, so that waits for the first use."""
-        while self._unloaded:
-            _load(f"agnes_mcp.tools.{self._unloaded.pop(0)}").register(self)
-
     async def list_tools(self) -> list[ListedTool]:
-        self.load_tools()
+        self.tools.load()
         return await super().list_tools()
 
     def end_streams(self) -> None:
         """Let the streams of change events end, each with its last word."""
         self._listening.close()
-
-    @property
-    def tool_names(self) -> list[str]:
-        self.load_tools()
-        return [tool.name for tool in self._tool_manager.list_tools()]
 
     @property
     def lowlevel(self) -> Server[Serving]:
@@ -165,16 +128,18 @@ class AgnesServer(MCPServer[Serving]):
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Run a tool; whatever goes wrong is one coded error, and one line in the audit."""
-        self.load_tools()
+        if self.tools.unloaded:
+            self.tools.load()
         if self._tool_manager.get_tool(name) is None:
-            return await self._refuse(name, self._unknown_tool(name))
+            return await self._refuse(name, self.tools.unknown(name))
         try:
             self.serving.rate.take(self.serving.principal)
         except AgnesError as error:
             return await self._refuse(name, error)
         try:
             result = await super().call_tool(name, arguments, context)
-            await self._announce(name, result, context)
+            if name in self.tools.changing:
+                await self._announce(name, result, context)
             return result
         except ToolError as error:
             cause = error.__cause__
@@ -183,7 +148,7 @@ class AgnesServer(MCPServer[Serving]):
             if not isinstance(error, UnexpectedToolError) and "elicitation" in str(error):
                 return await self._refuse(name, unreadable_answer())
             if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-                return await self._refuse(name, self._wrong_arguments(name, cause))
+                return await self._refuse(name, self.tools.wrong_arguments(name, cause))
             logger.error("tool %s crashed", name, exc_info=cause or error)
             return error_result(internal_error())
 
@@ -217,32 +182,12 @@ class AgnesServer(MCPServer[Serving]):
         """A prompt's messages, or a JSON-RPC error that names the argument that is wrong."""
         try:
             self.serving.rate.take(self.serving.principal)
-            self._check_prompt(name, arguments or {})
+            check_prompt(self._prompt_manager, name, arguments or {})
             return await super().get_prompt(name, arguments, context)
         except AgnesError as error:
             raise protocol_error(error) from None
         except ValueError as error:
-            raise protocol_error(self._prompt_failure(name, error)) from None
-
-    def _prompt_failure(self, name: str, error: ValueError) -> AgnesError:
-        cause = find_cause(error, AgnesError, ValidationError)
-        if isinstance(cause, AgnesError):
-            return cause
-        if isinstance(cause, ValidationError):
-            return describe_arguments(name, [a.name for a in self._declared(name)], cause)
-        logger.error("the prompt %s crashed", name, exc_info=error)
-        return internal_error()
-
-    def _check_prompt(self, name: str, arguments: dict[str, Any]) -> None:
-        known = sorted(prompt.name for prompt in self._prompt_manager.list_prompts())
-        if name not in known:
-            hint = f"There are {', '.join(known)}."
-            raise AgnesError("invalid_argument", f"There is no prompt {name[:80]!r}.", hint)
-        check_prompt_arguments(name, {a.name: a.required for a in self._declared(name)}, arguments)
-
-    def _declared(self, prompt: str) -> list[PromptArgument]:
-        found = self._prompt_manager.get_prompt(prompt)
-        return (found.arguments or []) if found else []
+            raise protocol_error(prompt_failure(self._prompt_manager, name, error)) from None
 
     async def _announce(self, tool: str, result: object, context: Context[Serving, Any] | None) -> None:
         """Tell listeners of this principal what the call changed; a client of an older protocol, in its session."""
@@ -257,17 +202,6 @@ class AgnesServer(MCPServer[Serving]):
     async def _refuse(self, tool: str, error: AgnesError) -> CallToolResult:
         await self.serving.gateway.record_refusal(tool[:64], self.serving.principal, error)
         return error_result(error)
-
-    def _unknown_tool(self, name: str) -> AgnesError:
-        known = sorted(tool.name for tool in self._tool_manager.list_tools())
-        close = nearest(name, known, 1)
-        hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(known)}."
-        return AgnesError("unknown_tool", f"There is no tool {name[:80]!r}.", hint, {"nearest": close})
-
-    def _wrong_arguments(self, name: str, error: ValidationError) -> AgnesError:
-        tool = self._tool_manager.get_tool(name)
-        known = list(tool.parameters.get("properties", {})) if tool else []
-        return describe_arguments(name, known, error)
 
 
 def _lend(serving: Serving) -> Callable[[MCPServer[Serving]], AbstractAsyncContextManager[Serving]]:
@@ -285,17 +219,5 @@ def build_server(gateway: Gateway, identify: Callable[[], Principal] = os_user, 
     per_minute = gateway.settings.server.max_calls_per_minute_per_user
     server = AgnesServer(Serving(gateway, identify, CallRate(per_minute)), **options)
     for name in RESOURCE_MODULES:
-        _load(f"agnes_mcp.resources.{name}").register(server)
+        load_feature(f"agnes_mcp.resources.{name}").register(server)
     return server
-
-
-def _load(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name and not name.startswith(str(error.name)):
-            raise
-        raise ConfigError(
-            f"{name} is not installed.",
-            "Start the server with the console script `agnes-mcp`, or install the project editable.",
-        ) from None

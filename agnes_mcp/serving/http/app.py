@@ -94,7 +94,7 @@ def build_app(
     verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
     callers = Callers(engine.access, file, verifier, anonymous=is_loopback(binding.host))
     security = transport_security(settings.server, binding.host)
-    metrics = Metrics(engine, server.tool_names)
+    metrics = Metrics(engine, server.tools.names)
     manager = StreamableHTTPSessionManager(
         app=server.lowlevel,
         security_settings=security,

@@ -1,0 +1,86 @@
+"""The tools of a server, each loaded by name on first use; what a tool does not take is an error, not ignored."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from mcp.server.mcpserver.tools import Tool, ToolManager
+from mcp.types import ToolAnnotations
+from pydantic import ConfigDict, ValidationError
+
+from agnes_mcp.errors import AgnesError, ConfigError, nearest
+from agnes_mcp.serving.errors import allow_errors, describe_arguments
+
+#: The features, in the order in which an agent meets them. A name that repeats refuses to start.
+TOOL_MODULES = (
+    "catalog", "schema", "describe", "sample", "estimate", "scan", "fetch", "query", "snapshots", "usage",
+)  # fmt: skip
+#: What an answer may say beside its rows: hosts cut what is longer than a tool announces.
+_BESIDE_AN_ANSWER_CHARS = 5_000
+
+
+class StrictTools:
+    """Registers tools with the SDK's own list of them, `registered`, and makes them strict."""
+
+    def __init__(self, registered: ToolManager, max_result_chars: int) -> None:
+        self._registered = registered
+        self._max_result_chars = max_result_chars
+        self.unloaded = list(TOOL_MODULES)
+        self.changing: set[str] = set()  # tools whose answer may tell of something that changed
+
+    def load(self) -> None:
+        """Register the tools. Their schemas take longer to make than the handshake, so that waits for the first use."""
+        while self.unloaded:
+            load_feature(f"agnes_mcp.tools.{self.unloaded.pop(0)}").register(self)
+
+    def offer(self, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, large: bool = False) -> None:
+        """Register a tool under the function's name and docstring; an unknown argument is an error."""
+        meta = {"anthropic/maxResultSizeChars": self._max_result_chars + _BESIDE_AN_ANSWER_CHARS}
+        said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
+        tool = Tool.from_function(
+            fn, title=title, description=said, annotations=annotations, meta=meta if large else None
+        )
+        base: Any = tool.fn_metadata.arg_model
+        forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
+        strict = type(base.__name__, (base,), forbidding)
+        tool.fn_metadata.arg_model = strict
+        tool.parameters = cast("Any", strict).model_json_schema(by_alias=True)
+        tool.fn_metadata.output_schema = allow_errors(tool.fn_metadata.output_schema or {})
+        if self._registered.get_tool(tool.name) is not None:
+            raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
+        self._registered._tools[tool.name] = tool
+        if not (annotations.read_only_hint and annotations.idempotent_hint):
+            self.changing.add(tool.name)
+
+    @property
+    def names(self) -> list[str]:
+        self.load()
+        return [tool.name for tool in self._registered.list_tools()]
+
+    def unknown(self, name: str) -> AgnesError:
+        """What to say of a tool that there is not."""
+        known = sorted(self.names)
+        close = nearest(name, known, 1)
+        hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(known)}."
+        return AgnesError("unknown_tool", f"There is no tool {name[:80]!r}.", hint, {"nearest": close})
+
+    def wrong_arguments(self, name: str, error: ValidationError) -> AgnesError:
+        """What to say of arguments that the tool does not take."""
+        tool = self._registered.get_tool(name)
+        known = list(tool.parameters.get("properties", {})) if tool else []
+        return describe_arguments(name, known, error)
+
+
+def load_feature(name: str) -> Any:
+    """A module of `tools/` or `resources/`. Raises `ConfigError` where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name and not name.startswith(str(error.name)):
+            raise
+        raise ConfigError(
+            f"{name} is not installed.",
+            "Start the server with the console script `agnes-mcp`, or install the project editable.",
+        ) from None
