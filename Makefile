@@ -30,7 +30,7 @@ bench: $(VENV)/.installed-dev
 
 # The BigQuery suite against a third-party emulator, wherever a Python 3.13 is found.
 test-emulator: $(VENV)/.installed-dev
-	@$(BIN)/python tests/support/emulator.py tests/stand_in tests/gateway; status=$$?; \
+	@$(BIN)/python tests/support/emulator.py tests/stand_in tests/operations; status=$$?; \
 	if [ $$status -eq 77 ]; then echo "test-emulator: skipped, there is no Python 3.13"; else exit $$status; fi
 
 # The official conformance suite and the Inspector, as clients that are not ours; npm installs both into .node/.
@@ -40,7 +40,7 @@ test-conformance: $(VENV)/.installed-dev
 
 # Against real BigQuery, by hand: make test-live PROJECT=my-project (bills a few MiB)
 test-live: $(VENV)/.installed-dev
-	AGNES_LIVE_PROJECT=$(PROJECT) $(BIN)/python -m pytest tests/bigquery/live.py
+	AGNES_LIVE_PROJECT=$(PROJECT) $(BIN)/python -m pytest tests/sources/bigquery/live.py
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=/path/to/python3.12 …"; exit 1; }

@@ -24,8 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from serving.served import Era, Served, bearer, body_of, connect, serve, token_of, user, write_instance
 from support.instances import table, write
-from transports.served import Era, Served, bearer, body_of, connect, serve, token_of, user, write_instance
 
 from agnes_mcp.access.grants import digest_token
 

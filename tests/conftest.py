@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
-from support.instances import settings_of, tables_of, write_files
+from support.instances import settings_of, table, tables_of, write, write_files
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+BIG = "SELECT i AS id, i % 1000 AS bucket, 'x' || i AS note FROM range(2000000) AS r(i)"
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One local table of each kind, read-only."""
     return write_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Settings of the local tables: small ones of each kind, and `big`."""
+    folder = tmp_path_factory.mktemp("tables")
+    return [*tables_of(write_files(folder / "files")), table("big", write(folder, "big.parquet", BIG))]
 
 
 @pytest.fixture

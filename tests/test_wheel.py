@@ -82,7 +82,7 @@ def test_what_it_says_of_itself(wheel: Path) -> None:
     (place,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     said = Parser().parsestr(archive.read(place).decode())
     assert (said["Name"], said["License-Expression"]) == ("agnes-data-mcp", "MIT")
-    assert "mcp<2.4,>=2.3" in said.get_all("Requires-Dist", [])  # P-140
+    assert "mcp<2.4,>=2.3" in said.get_all("Requires-Dist", [])
     (scripts,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
     assert "agnes-mcp = agnes_mcp.cli:main" in archive.read(scripts).decode()
 
@@ -91,12 +91,11 @@ def test_the_console_script_runs_from_anywhere(installed: Path, tmp_path: Path) 
     assert "serve" in run(installed / "agnes-mcp", "--help", cwd=tmp_path)
     where = run(installed / "python", "-c", "import agnes_mcp; print(agnes_mcp.__file__)", cwd=tmp_path)
     assert where.startswith(str(installed.parent))
-    assert list(tmp_path.iterdir()) == []  # P-111: nothing is scaffolded
+    assert list(tmp_path.iterdir()) == []  # nothing is scaffolded
 
 
-@pytest.mark.anyio
 async def test_the_installed_server_answers(installed: Path, tmp_path: Path) -> None:
-    """P-130: with all its tools and resources, loaded by name."""
+    """With all its tools and resources, loaded by name."""
     path = write(tmp_path, "orders.parquet", "SELECT 42 AS answer")
     config = tmp_path / "instance.yaml"
     config.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "state"), "tables": [table("orders", path)]}))

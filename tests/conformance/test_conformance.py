@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from conformance.node import installed
+from serving.served import Served, await_serving, environment, serve, stop, write_instance
 from support.instances import tables_of, write_files
-from transports.served import Served, await_serving, environment, serve, stop, write_instance
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 HERE = Path(__file__).parent

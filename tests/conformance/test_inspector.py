@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from conformance.node import installed
-from support.instances import tables_of, write_files
-from transports.served import (
+from serving.served import (
     AGNES_MCP,
     TRANSPORTS,
     Served,
@@ -22,6 +21,7 @@ from transports.served import (
     user,
     write_instance,
 )
+from support.instances import tables_of, write_files
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
 CALL_WITHIN_S = 90

@@ -1,4 +1,4 @@
-"""Ages and sizes as people write them (PRN-1, section 2.8: bad and empty strings)."""
+"""Ages and sizes as people write them; bad and empty strings are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint of a result: the same for the same rows, all of them (RFR-2, P-115, section 2.8)."""
+"""The fingerprint of a result: the same for the same rows, all of them."""
 
 from __future__ import annotations
 

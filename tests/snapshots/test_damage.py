@@ -181,7 +181,6 @@ def test_a_sidecar_cannot_point_anywhere_else(store: SnapshotStore, file: object
 
 
 def test_an_older_sidecar_without_a_field_still_loads(store: SnapshotStore) -> None:
-    """P-118."""
     path = sidecar_file(store, "s")
     envelope = json.loads(path.read_bytes())
     for field in ("expires_at", "entity_type", "job_id", "where_sql"):
@@ -256,7 +255,7 @@ def test_the_folder_of_somebody_else_copied_over_is_damage(store: SnapshotStore)
 
 
 def test_files_that_are_nobodys_are_left_alone(store: SnapshotStore) -> None:
-    """P-111: nothing of the user's is taken for ours."""
+    """Nothing of the user's is taken for ours."""
     folder = data_file(store, "s").parent
     strange = ["notes.txt", "s.parquet", "S.meta.json", "s.meta.json.bak", ".s.swp", "s.00.parquet", "con.meta.json"]
     for name in strange:

@@ -1,4 +1,4 @@
-"""What a snapshot may be called (SNP-2, P-110, P-111)."""
+"""What a snapshot may be called."""
 
 from __future__ import annotations
 

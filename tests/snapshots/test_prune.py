@@ -1,4 +1,4 @@
-"""Pruning and expiry (PRN-1, PRN-2, PRN-3, P-118; section 2.8: no filter never means all)."""
+"""Pruning and expiry: no filter never means all."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_what_has_expired_goes_and_the_rest_stays(tmp_path: Path, remove: Callab
 
 
 def test_an_expiry_that_was_extended_meanwhile_is_honoured(tmp_path: Path) -> None:
-    """P-118: it is read again under the lock. The extension arrives right after the first look."""
+    """It is read again under the lock. The extension arrives right after the first look."""
     clock = Clock()
     store = new_store(tmp_path, clock)
     expiring(store, "s", DAY)

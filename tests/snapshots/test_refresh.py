@@ -1,4 +1,4 @@
-"""Refreshing a snapshot (RFR-2, RFR-5, P-114, P-120; section 2.8: compared in full, before anything is overwritten)."""
+"""Refreshing a snapshot: compared in full, before anything is overwritten."""
 
 from __future__ import annotations
 
@@ -90,7 +90,6 @@ def test_the_order_counts_where_one_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [cancelled(), RuntimeError()])
 def test_a_refresh_that_fails_never_marks_the_snapshot_as_fresh(tmp_path: Path, error: Exception) -> None:
-    """P-120."""
     clock = Clock()
     store = new_store(tmp_path, clock)
     before = put(store, "s", sessions(100))
@@ -145,7 +144,7 @@ def test_only_an_existing_snapshot_can_be_refreshed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar"])
 def test_refreshing_a_damaged_snapshot_repairs_it_even_with_the_same_rows(tmp_path: Path, damage: str) -> None:
-    """P-116: an equal hash in the books does not save a file that is gone."""
+    """An equal hash in the books does not save a file that is gone."""
     store = new_store(tmp_path)
     put(store, "s", sessions(100))
     path = data_file(store, "s")
@@ -165,7 +164,7 @@ def test_refreshing_a_damaged_snapshot_repairs_it_even_with_the_same_rows(tmp_pa
 
 
 def test_the_facts_of_a_refresh_forget_what_only_the_first_run_knew(tmp_path: Path) -> None:
-    """RFR-1, RFR-3, P-120: the request and the estimate are carried over, the time and the bill are not."""
+    """The request and the estimate are carried over, the time and the bill are not."""
     clock = Clock()
     store = new_store(tmp_path, clock)
     known = {"effective_as_of": NOON - DAY, "bytes_billed": 5, "job_id": "j1", "estimated_scan_bytes_at_fetch": 9}

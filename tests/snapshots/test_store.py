@@ -1,4 +1,4 @@
-"""Listing, reading and dropping (LST-1, DRP-1, DSK-1…3, SNP-5, P-110, P-111)."""
+"""Listing, reading and dropping."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ def unpaid() -> Iterator[pa.RecordBatch]:
 
 
 def test_nothing_is_on_the_disk_before_the_first_write(tmp_path: Path) -> None:
-    """P-111, DSK-2."""
     store = new_store(tmp_path / "data" / "snapshots")
     assert store.list(ANA) == []
     assert store.prune(ANA, older_than="1d").dropped == []
@@ -112,7 +111,6 @@ def test_a_hostile_name_reaches_nothing(tmp_path: Path, name: str) -> None:
 
 
 def test_a_second_snapshot_of_that_name_is_refused_before_it_is_paid(tmp_path: Path) -> None:
-    """SNP-5."""
     store = new_store(tmp_path)
     put(store, "s", sessions(3))
     with pytest.raises(AgnesError) as refused:
@@ -148,7 +146,7 @@ def test_a_name_in_use_is_busy_for_others_and_loses_before_paying(tmp_path: Path
 
 
 def test_the_loser_of_a_race_is_told_that_it_exists_now(tmp_path: Path) -> None:
-    """P-110: the second creator waits for the lock, and gets "exists" once it has it."""
+    """The second creator waits for the lock, and gets "exists" once it has it."""
     store = new_store(tmp_path, lock_wait_s=30)
     errors: list[str] = []
 
@@ -178,7 +176,7 @@ def test_a_cancelled_call_stops_waiting_for_a_name(tmp_path: Path) -> None:
 
 
 def test_a_dropped_snapshot_leaves_no_file(tmp_path: Path) -> None:
-    """DRP-1; lock files are gone as well, so that names used once do not pile up."""
+    """Lock files are gone as well, so that names used once do not pile up."""
     store = new_store(tmp_path)
     put(store, "s", sessions(3))
     assert store.drop(ANA, "s").rows == 3
@@ -205,7 +203,6 @@ def test_a_folder_that_cannot_be_swept_does_not_keep_the_others_from_it(tmp_path
 
 
 def test_disk_usage_counts_every_file(tmp_path: Path) -> None:
-    """DSK-1, DSK-2."""
     store = new_store(tmp_path)
     put(store, "s", sessions(3000))
     put(store, "s", sessions(10), principal=BEN)

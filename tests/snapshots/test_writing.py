@@ -35,7 +35,6 @@ from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup
 
 
 def test_a_snapshot_holds_its_rows_and_tells_what_it_is(tmp_path: Path) -> None:
-    """SNP-8, SNP-9, P-46."""
     store = new_store(tmp_path / "snapshots", Clock())
     facts = FACTS.model_copy(update={"estimated_scan_bytes_at_fetch": 0, "sql": "SELECT …", "limit": 5000})
     table = sessions(1000)
@@ -63,7 +62,6 @@ def test_what_is_not_known_of_the_price_stays_unknown(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_without_rows_keeps_its_column_types(tmp_path: Path) -> None:
-    """P-99."""
     store = new_store(tmp_path)
     snapshot = put(store, "s", sessions(0))
     assert snapshot.rows == 0
@@ -75,7 +73,6 @@ def test_a_snapshot_without_rows_keeps_its_column_types(tmp_path: Path) -> None:
     "names", [["order", "group"], ['a"b', "c'd; --"], ["x y", "ü"], ["c0", "position"], ["a", "A"]]
 )
 def test_any_column_name_is_kept(tmp_path: Path, names: list[str]) -> None:
-    """P-5, P-12."""
     store = new_store(tmp_path)
     table = pa.table([pa.array([1]), pa.array(["x"])], names=names)
     put(store, "s", table, FACTS.model_copy(update={"order_by": [names[0]]}))
@@ -261,7 +258,7 @@ def test_row_groups_of_wide_rows_are_bounded_in_bytes() -> None:
 
 
 def test_above_the_quota_a_write_warns_but_succeeds(tmp_path: Path) -> None:
-    """SNP-15, DSK-3: soft."""
+    """A warning, not a refusal."""
     from agnes_mcp.snapshots import SnapshotStore
 
     store = SnapshotStore(tmp_path, quota_bytes=0, min_free_bytes=0)

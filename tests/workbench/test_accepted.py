@@ -1,4 +1,4 @@
-"""Analytics that an agent writes: admitted, and answered as plain DuckDB answers (P-14, P-15)."""
+"""Analytics that an agent writes: admitted, and answered as plain DuckDB answers."""
 
 from __future__ import annotations
 

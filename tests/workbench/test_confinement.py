@@ -1,4 +1,4 @@
-"""What a process is denied, and what one query leaves to the next: nothing (P-96)."""
+"""What a process is denied, and what one query leaves to the next: nothing."""
 
 from __future__ import annotations
 

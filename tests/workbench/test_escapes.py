@@ -1,4 +1,4 @@
-"""Attempts to leave the sandbox: each refused at the gate, and again by what stands behind it (P-7 to P-13, P-15)."""
+"""Attempts to leave the sandbox: each refused at the gate, and again by what stands behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The views are the grant: what is listed, when, and under which names (P-92)."""
+"""The views are the grant: what is listed, when, and under which names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_names_and_paths_with_quotes_are_only_names_and_paths(bench: Workbench, 
 
 
 def test_tables_of_one_duckdb_file_can_be_joined(bench: Workbench, dataset: Dataset) -> None:
-    """One file is opened once (P-92)."""
+    """One file is opened once."""
     file = dataset.views[3].files()
     views = [View(name, "duckdb_table", file, source_table=name) for name in ("customers", "payroll")]
     assert rows(run(bench, "SELECT count(*) FROM customers, payroll", views)) == [[5]]

@@ -1,4 +1,4 @@
-"""Processes: shared by many callers, killed in time, gone when the server is (P-90, P-91, P-96)."""
+"""Processes: shared by many callers, killed in time, gone when the server is."""
 
 from __future__ import annotations
 

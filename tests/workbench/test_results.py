@@ -1,4 +1,4 @@
-"""What comes back: types, names, limits (P-94, P-97, P-98, P-99)."""
+"""What comes back: types, names, limits."""
 
 from __future__ import annotations
 

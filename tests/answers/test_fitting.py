@@ -1,0 +1,154 @@
+"""However wide a table and long a cell, an answer fits, and says what it left out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from pydantic import BaseModel
+from support.instances import ME, settings_of, table
+
+from agnes_mcp.answers.fitting import MAX_CELL_CHARS, RowShaper, compact
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Aggregate, ScanRequest
+
+WIDE = 1_000
+TABLES = {
+    # columns, names of ordinary and of the greatest length
+    "wide": f"SELECT {', '.join(f'i AS column_{n}' for n in range(WIDE))} FROM range(30) AS r(i)",
+    "wide_text": f"SELECT {', '.join(f'''repeat('ab', 100) AS c{n}''' for n in range(WIDE))} FROM range(30)",
+    "wide_names": f"""SELECT {', '.join(f'i AS "{n:04}{"x" * 250}"' for n in range(300))} FROM range(30) AS r(i)""",
+    # cells
+    "long_text": "SELECT i AS id, repeat('é\"', 500000) AS note FROM range(8) AS r(i)",
+    "long_escapes": "SELECT repeat(chr(1), 1000000) AS note FROM range(4)",
+    "long_list": "SELECT range(300000) AS numbers, {'a': repeat('x', 300000)} AS s FROM range(4)",
+    "long_blob": "SELECT repeat('ab', 300000)::BLOB AS raw FROM range(4)",
+    # types whose spelling is long
+    "long_type": "SELECT {" + ", ".join(f"'field_{n}': i" for n in range(3_000)) + "} AS s FROM range(5) AS r(i)",
+    "many": "SELECT i AS id, 'row ' || i AS name FROM range(100000) AS r(i)",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "wide.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        for name, select in TABLES.items():
+            connection.execute(f"CREATE TABLE {name} AS {select}")
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Path) -> Settings:
+    return settings_of(tmp_path / "state", [table(name, database) for name in TABLES])
+
+
+Ask = Callable[[Gateway, str], Awaitable[BaseModel]]
+CALLS: dict[str, Ask] = {
+    "schema": lambda g, t: g.schema(ME, t),
+    "sample": lambda g, t: g.sample(ME, t, 100),
+    "describe": lambda g, t: g.describe(ME, t, 20, profile=True),
+    "estimate": lambda g, t: g.estimate(ME, ScanRequest(table_id=t)),
+    "scan": lambda g, t: g.scan(ME, ScanRequest(table_id=t, limit=1_000)),
+    "fetch": lambda g, t: g.fetch(ME, ScanRequest(table_id=t, limit=2), name="kept", force=True),
+    "snapshot_list": lambda g, t: g.snapshot_list(ME),
+    "snapshot_refresh": lambda g, t: g.snapshot_refresh(ME, "kept"),
+    "query": lambda g, t: g.query(ME, f"SELECT * FROM {t}"),
+    "catalog": lambda g, t: g.catalog(ME, search=t),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("chars", [40_000, 8_000])
+async def test_every_answer_fits(settings: Settings, name: str, chars: int) -> None:
+    settings.api.max_result_chars = chars
+    async with Gateway(settings) as gateway:
+        sizes = {call: len(compact((await ask(gateway, name)).model_dump(mode="json"))) for call, ask in CALLS.items()}
+    assert {call: size for call, size in sizes.items() if size > chars} == {}
+
+
+async def test_what_was_left_out_is_said(gateway: Gateway) -> None:
+    schema = await gateway.schema(ME, "wide_names")
+    assert schema.columns_cut == 300 - len(schema.columns) > 0
+    assert str(schema.columns_cut) in (schema.note or "")
+    sample = await gateway.sample(ME, "wide", 5)
+    assert sample.columns_cut == WIDE - len(sample.columns) > 0
+    assert str(sample.columns_cut) in (sample.note or "")
+    assert sample.row_count == 5
+    scan = await gateway.scan(ME, ScanRequest(table_id="wide", limit=5))
+    assert scan.columns_cut == WIDE - len(scan.columns) > 0
+    assert str(scan.columns_cut) in (scan.note or "")
+    assert scan.row_count == 5
+    assert scan.truncated
+    described = await gateway.describe(ME, "wide", 2, profile=True)
+    assert described.profile is not None
+    assert described.profile.columns_cut == WIDE - len(described.profile.columns)
+    assert described.profile.columns
+
+
+async def test_a_snapshot_s_columns_that_did_not_fit_are_counted(gateway: Gateway) -> None:
+    fetched = (await gateway.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")).snapshot
+    assert fetched is not None
+    assert fetched.columns_cut == WIDE - len(fetched.columns) > 0
+    assert fetched.sql.endswith("characters in all]")
+    whole = await gateway.query(ME, f"SELECT column_{WIDE - 1} FROM kept ORDER BY 1")
+    assert whole.rows == [[0], [1]]
+
+
+async def test_the_rows_that_did_not_fit_are_kept_whole(gateway: Gateway) -> None:
+    """Never a silent cut; what was paid for is a snapshot."""
+    scan = await gateway.scan(ME, ScanRequest(table_id="many", limit=90_000))
+    assert (scan.truncated, scan.truncated_by) == (True, "answer_size")
+    assert scan.snapshot
+    counted = await gateway.query(ME, f"SELECT count(*), max(id) FROM {scan.snapshot}")
+    assert counted.rows[0][0] == 90_000
+    assert scan.snapshot in (scan.note or "")
+
+
+async def test_a_limit_that_was_reached_is_told_from_a_table_that_ended(gateway: Gateway) -> None:
+    reached = await gateway.scan(ME, ScanRequest(table_id="many", limit=10))
+    assert (reached.row_count, reached.truncated, reached.truncated_by) == (10, True, "limit")
+    ended = await gateway.scan(ME, ScanRequest(table_id="many", where="id < 10", limit=10))
+    assert (ended.row_count, ended.truncated, ended.truncated_by) == (10, False, None)
+    answer = await gateway.scan(ME, ScanRequest(table_id="many", aggregates=[Aggregate(function="count")]))
+    assert (answer.rows, answer.truncated) == ([[100_000]], False)
+
+
+@pytest.mark.parametrize("name", ["long_text", "long_list", "long_blob", "long_escapes"])
+async def test_a_long_cell_is_cut_and_tells_its_length(gateway: Gateway, name: str) -> None:
+    lengths = {"long_text": "1,000,000", "long_list": "1,", "long_blob": "800,000", "long_escapes": "1,000,000"}
+    for answer in (await gateway.sample(ME, name, 2), await gateway.scan(ME, ScanRequest(table_id=name, limit=2))):
+        assert answer.rows
+        cut = [cell for row in answer.rows for cell in row if isinstance(cell, str) and "… [cut: " in cell]
+        assert len(cut) == answer.cut_cells > 0
+        assert all(cell.count("… [cut: ") == 1 for cell in cut)
+        assert f"[cut: {lengths[name]}" in cut[0]
+
+
+def shaped(rows: list[list[Any]], budget: int, max_rows: int | None = None) -> RowShaper:
+    import pyarrow as pa
+
+    columns = [pa.array([row[n] for row in rows]) for n in range(len(rows[0]))]
+    shaper = RowShaper(len(columns), budget, max_rows)
+    shaper.add(pa.RecordBatch.from_arrays(columns, names=[str(n) for n in range(len(columns))]))
+    return shaper
+
+
+@pytest.mark.parametrize("budget", [60, 200, 1_000, 5_000, 30_000])
+async def test_rows_never_exceed_their_budget(budget: int) -> None:
+    for cell in ("x" * 10, "é" * 3_000, "\0" * 20_000, '"' * 20_000, "y" * 20_000):
+        shaper = shaped([[cell, 1]] * 20, budget)
+        assert len(compact(shaper.rows)) <= budget
+        if budget >= 1_000:
+            assert shaper.rows
+
+
+async def test_a_row_more_than_allowed_is_what_makes_it_truncated() -> None:
+    """A cap is announced, never silent."""
+    assert shaped([[1]] * 3, 1_000, max_rows=3).truncated_by is None
+    assert shaped([[1]] * 4, 1_000, max_rows=3).truncated_by == "limit"
+    assert shaped([["x" * (MAX_CELL_CHARS + 1)]], 10_000).cut_cells == 1

@@ -1,0 +1,158 @@
+"""One line per call, whatever became of it; never a predicate, a value, or a failure of the call."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from support.instances import ERAS, ME, connected
+
+from agnes_mcp.calls.audit import Audit, AuditLine, hash_predicate
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import ScanRequest
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    paths = [*sorted(folder.glob("audit-*.jsonl")), folder / "audit.jsonl"]
+    return [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+
+
+def line(number: int = 0, principal: str = "ana", **more: Any) -> AuditLine:
+    return AuditLine(request_id=f"r{number}", tool="scan", principal=principal, **more)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_every_call_leaves_one_line(settings: Settings, mode: Any) -> None:
+    """Answers, refusals, unknown tools and arguments."""
+    where = "country = 'CZ' AND note = 'very secret'"
+    calls: list[tuple[str, dict[str, Any], str, str | None]] = [
+        ("catalog", {}, "ok", None),
+        ("schema", {"table_id": "orders"}, "ok", None),
+        ("scan", {"table_id": "orders", "select": ["order_id"], "limit": 5}, "truncated", None),
+        ("scan", {"table_id": "orders", "where": where}, "rejected", "unknown_column"),
+        ("scan", {"table_id": "nothing"}, "rejected", "table_not_found"),
+        ("scan", {"table_id": "orders", "wher": "x"}, "rejected", "unknown_argument"),
+        ("scan", {"table_id": "orders", "limit": 0}, "rejected", "invalid_argument"),
+        ("scna", {}, "rejected", "unknown_tool"),
+    ]
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+        answers = [await client.call_tool(tool, arguments) for tool, arguments, _, _ in calls]
+    folder = settings.data_dir / "audit"
+    lines = lines_of(folder)
+    assert [(x["tool"], x["status"], x["error_kind"]) for x in lines] == [(t, s, k) for t, _, s, k in calls]
+    assert {x["principal"] for x in lines} == {"me"}
+    told = [a.structured_content["request_id"] for a in answers if a.is_error and a.structured_content]
+    assert told == [x["request_id"] for x in lines if x["error_kind"]]
+    scan = lines[2]
+    assert (scan["table_id"], scan["select"], scan["limit"], scan["bytes_billed"]) == ("orders", ["order_id"], 5, 0)
+    assert scan["actual_result_rows"] >= 5
+    assert isinstance(scan["latency_ms"], int)
+    assert lines[3]["where_hash"] == hash_predicate(where)
+    assert "secret" not in (folder / "audit.jsonl").read_text()
+
+
+def test_a_predicate_s_digest_is_stable_and_tells_no_text() -> None:
+    assert hash_predicate("a = 1") == hash_predicate("a = 1") != hash_predicate("a = 2")
+    assert len(hash_predicate("\ud800")) == 32  # a lone surrogate does not crash it
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    Audit(tmp_path / "audit").write(line())
+    assert stat.S_IMODE((tmp_path / "audit" / "audit.jsonl").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("hostile", ["two\nlines", "\x1b[31mred", "\u202ebidi", "\u2028", "\0", "\ud800", '"},{"'])
+def test_hostile_text_stays_one_escaped_line(tmp_path: Path, hostile: str) -> None:
+    audit = Audit(tmp_path)
+    audit.write(line(table_id=hostile, select=[hostile], error_kind="unknown_column"))
+    raw = (tmp_path / "audit.jsonl").read_bytes()
+    assert raw.endswith(b"\n")
+    assert all(32 <= byte < 127 for byte in raw[:-1])
+    assert json.loads(raw)["table_id"] == hostile
+
+
+def test_full_files_are_put_away_and_the_oldest_removed(tmp_path: Path) -> None:
+    audit = Audit(tmp_path, rotate_at_bytes=2_000)
+    for number in range(200):
+        audit.write(line(number))
+    old = sorted(tmp_path.glob("audit-*.jsonl"))
+    assert len(old) > 8, "today's lines stay: the day's budget is restored from them"
+    for path in old[:10]:  # as if they were of another day
+        path.rename(path.with_name(path.name.replace(path.name[6:14], "20200101")))
+    for number in range(200, 260):
+        audit.write(line(number))
+    left = sorted(tmp_path.glob("audit-*.jsonl"))
+    assert not [path for path in left if "20200101" in path.name], "the oldest days go"
+    assert all(path.stat().st_size < 2_500 for path in left)
+    numbers = [int(x["request_id"][1:]) for x in lines_of(tmp_path)]
+    assert numbers == list(range(numbers[0], 260))
+
+
+def test_two_processes_lose_no_line(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from agnes_mcp.calls.audit import Audit, AuditLine\n"
+        "audit = Audit(Path(sys.argv[1]), rotate_at_bytes=60_000)\n"
+        "for n in range(400): audit.write(AuditLine(request_id=f'{sys.argv[2]}{n}', tool='scan', principal='ana'))\n"
+        "sys.exit(audit.failures)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    written = [x["request_id"] for x in lines_of(tmp_path)]
+    assert sorted(written) == sorted(f"{name}{n}" for name in "ab" for n in range(400))
+    assert len(list(tmp_path.glob("audit-*.jsonl"))) >= 2
+
+
+async def test_a_disk_that_refuses_does_not_fail_the_call(settings: Settings) -> None:
+    folder = settings.data_dir / "audit"
+    folder.parent.mkdir(parents=True)
+    folder.write_text("a file where the folder should be")
+    async with Gateway(settings) as gateway:
+        assert (await gateway.schema(ME, "orders")).table_id == "orders"
+        with pytest.raises(AgnesError, match="no table"):
+            await gateway.schema(ME, "nothing")
+        assert gateway.engine.audit.failures == 2
+        folder.unlink()
+        await gateway.schema(ME, "orders")
+    assert len(lines_of(folder)) == 1
+
+
+async def test_a_restart_does_not_give_the_budget_back(settings: Settings) -> None:
+    """What the audit says was billed today counts; yesterday's, a torn line and foreign text do not."""
+    folder = settings.data_dir / "audit"
+    audit = Audit(folder)
+    for billed in (700, None, 300):
+        audit.write(line(principal="me", bytes_billed=billed))
+    with (folder / "audit.jsonl").open("a") as file:
+        file.write(json.dumps({"time": "2020-01-01T00:00:00Z", "principal": "me", "bytes_billed": 10**9}) + "\n")
+        file.write('[1]\nnot json\n{"time": "' + datetime.now(UTC).date().isoformat() + '", "bytes_b')
+    async with Gateway(settings) as gateway:
+        assert (await gateway.usage(ME)).quota.daily_bytes_used == 1_000
+        assert (await gateway.usage(ME)).quota.daily_bytes_used == 1_000
+
+
+async def test_a_cancelled_call_has_its_line(settings: Settings) -> None:
+    async with Gateway(settings) as gateway:
+        with anyio.move_on_after(30) as scope:
+            async with gateway.engine.admit("scan", ME, table_id="orders"):
+                scope.cancel()
+                await anyio.sleep_forever()
+        async with gateway.engine.admit("scan", ME) as admitted:
+            admitted.line.status = "ok"
+        with pytest.raises(ZeroDivisionError):
+            async with gateway.engine.admit("scan", ME):
+                raise ZeroDivisionError
+    assert [x["status"] for x in lines_of(settings.data_dir / "audit")] == ["cancelled", "ok", "error"]
+
+
+async def test_the_line_is_written_before_the_answer(gateway: Gateway, settings: Settings) -> None:
+    await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+    assert len(lines_of(settings.data_dir / "audit")) == 1

@@ -1,0 +1,102 @@
+"""The commands of the documentation: each exists, and those of the runnable blocks do what their page says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from support import pages
+from support.instances import ME
+from support.pages import DOCS, ROOT
+
+from agnes_mcp.cli import app
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import ScanRequest
+
+COMMAND = Path(sys.executable).with_name("agnes-mcp")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `make demo` prints."""
+    recipe = re.search(r"^demo:.*\n\t(.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe
+    assert recipe[1] == "$(BIN)/agnes-mcp demo"
+    environment = pages.clean_environment(tmp_path_factory.mktemp("home"))
+    shown = subprocess.run([str(COMMAND), "demo"], capture_output=True, text=True, timeout=110, env=environment)
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout
+
+
+def test_the_session_in_the_readme_is_the_demo(demo: str) -> None:
+    shown = pages.blocks(ROOT / "README.md", "console")[0].text.splitlines()
+    assert shown[0] == "$ make demo"
+    at = 0
+    for line in shown[1:]:
+        if line.strip(" …"):
+            found = re.compile(pages.as_pattern(line)).search(demo, at)
+            assert found, f"the demo does not print, in this place: {line}"
+            at = found.start() + 1
+
+
+def checkout(folder: Path) -> Path:
+    """A folder with this installation as its `.venv`, and an empty home beside it."""
+    (folder / "checkout").mkdir()
+    (folder / "home").mkdir()
+    (folder / "checkout" / ".venv").symlink_to(sys.prefix)
+    return folder / "checkout"
+
+
+@pytest.mark.parametrize(
+    "names", [["tutorials/first-instance.md"], ["tutorials/first-instance.md", "how-to/serve-over-http.md"]], ids=str
+)
+def test_the_commands_of_a_page_do_what_it_says(names: list[str], tmp_path: Path) -> None:
+    environment = pages.clean_environment(tmp_path / "home")
+    printed = pages.run([DOCS / name for name in names], checkout(tmp_path), environment)
+    assert len(printed) >= 3
+    for shown, expected in printed:
+        assert re.search(expected, shown), shown
+
+
+async def test_the_audit_is_read_as_its_page_says(tmp_path: Path, settings: Settings) -> None:
+    async with Gateway(settings.model_copy(update={"data_dir": tmp_path / ".agnes"})) as gateway:
+        await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+        for _ in range(2):
+            with pytest.raises(PredicateError):
+                await gateway.scan(ME, ScanRequest(table_id="orders", where="SELECT 1"))
+    printed = pages.run([DOCS / "how-to/read-the-audit.md"], tmp_path, pages.clean_environment(tmp_path))
+    (spent, _), (refused, _) = printed
+    assert re.search(r"│ me +│ +3 │ +0 │ +2 │", spent), spent
+    assert re.search(r"│ nested_select │ scan +│ orders +│ +2 │", refused), refused
+
+
+def typed(block: pages.Block) -> list[str]:
+    """The arguments of each `agnes-mcp` that a reader is to type."""
+    lines = block.text.splitlines()
+    lines = [line[2:] for line in lines if line.startswith("$ ")] if block.language == "console" else lines
+    return [match[1] for line in lines for match in re.finditer(r"\bagnes-mcp\"? +([a-z].*)", line)]
+
+
+def test_commands_in_the_pages_exist_with_their_options() -> None:
+    shown = [
+        line
+        for page in pages.pages()
+        for name in ("sh", "console")
+        for b in pages.blocks(page, name)
+        for line in typed(b)
+    ]
+    assert len(shown) >= 6
+    for line in shown:
+        words = line.split()
+        command: Any = typer.main.get_command(app)
+        while words and hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, line

@@ -1,0 +1,211 @@
+"""Many calls at once: each gets its own answer, none waits for a slow one, and a stopped one leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+import duckdb
+import pytest
+from support.instances import ERAS, ME, body_of, connected, settings_of, table, tables_of
+
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Aggregate, ScanRequest
+
+pytestmark = pytest.mark.usefixtures("guarded_loop")
+
+#: Rows without end, as a view in a DuckDB file; to aggregate them takes no memory and never ends.
+ENDLESS = "CREATE VIEW endless AS SELECT hash(i) AS h, i AS n FROM range(1000000000000) AS r(i)"
+SLOW_REQUEST = ScanRequest(table_id="endless", aggregates=[Aggregate(function="max", column="h")])
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("endless") / "endless.duckdb"
+    with duckdb.connect(str(database)) as connection:
+        connection.execute(ENDLESS)
+    return database
+
+
+@pytest.fixture
+def settings(tmp_path: Path, files: dict[str, Path], endless: Path) -> Settings:
+    return settings_of(tmp_path / "state", [*tables_of(files), table("endless", endless)])
+
+
+def lines_of(settings: Settings) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (settings.data_dir / "audit" / "audit.jsonl").read_text().splitlines()]
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(30):
+        while not condition():
+            await anyio.sleep(0.005)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_forty_eight_calls_at_once_each_get_their_own_answer(settings: Settings, mode: Any) -> None:
+    """23 to 26 of 48 answers were another caller's where one connection object was shared."""
+    answers: dict[int, Any] = {}
+    settings.api.scan.max_concurrent_per_user = 48
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+
+        async def ask(number: int) -> None:
+            low = number * 20
+            arguments = {
+                "table_id": "orders", "select": ["order_id"], "order_by": ["order_id"],
+                "where": f"order_id >= {low} AND order_id < {low + 20}",
+            }  # fmt: skip
+            answers[number] = body_of(await client.call_tool("scan", arguments))["rows"]
+
+        async with anyio.create_task_group() as group:
+            for number in range(48):
+                group.start_soon(ask, number)
+    assert answers == {n: [[n * 20 + i] for i in range(20)] for n in range(48)}
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_slow_call_never_delays_a_fast_one(settings: Settings, mode: Any) -> None:
+    """Order of completion, not a clock."""
+    order: list[str] = []
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+
+        async def ask(tool: str, arguments: dict[str, Any]) -> None:
+            assert not (await client.call_tool(tool, arguments)).is_error
+            order.append(tool)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, "describe", {"table_id": "endless", "profile": True})
+            await wait_until(lambda: running(gateway) == 1)
+            with anyio.fail_after(20):
+                for tool in ("catalog", "schema", "scan", "usage"):
+                    await ask(tool, {"table_id": "orders"} if tool in ("schema", "scan") else {})
+            assert running(gateway) == 1
+            group.cancel_scope.cancel()
+    assert order == ["catalog", "schema", "scan", "usage"]
+
+
+def running(gateway: Gateway) -> int:
+    return gateway.engine.quota.left(ME.name, gateway.engine.limits(ME)).running_scans
+
+
+Slow = Callable[[Gateway], Coroutine[Any, Any, Any]]
+SLOW_CALLS: dict[str, Slow] = {
+    "scan": lambda gateway: gateway.scan(ME, SLOW_REQUEST),
+    "fetch": lambda gateway: gateway.fetch(ME, SLOW_REQUEST, name="kept"),
+    "describe": lambda gateway: gateway.describe(ME, "endless", profile=True),
+}
+
+
+@pytest.mark.parametrize("slow", SLOW_CALLS.values(), ids=SLOW_CALLS.keys())
+async def test_cancelling_frees_the_slot_and_stops_the_work(settings: Settings, slow: Slow) -> None:
+    """Repeated, so that a slot which leaked would be missed."""
+    settings.api.scan.max_concurrent_per_user = 1
+    async with Gateway(settings) as gateway:
+        await gateway.schema(ME, "endless")
+        for _ in range(3):
+            async with anyio.create_task_group() as group:
+                group.start_soon(slow, gateway)
+                await wait_until(lambda: running(gateway) == 1)
+                group.cancel_scope.cancel()
+            assert running(gateway) == 0
+            assert gateway.engine.workers.busy == 0
+        assert (await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))).row_count == 1
+        assert (await gateway.snapshot_list(ME)).total == 0
+    assert [line["status"] for line in lines_of(settings)].count("cancelled") == 3
+
+
+@pytest.mark.parametrize("slow", SLOW_CALLS.values(), ids=SLOW_CALLS.keys())
+async def test_a_deadline_ends_the_call_and_frees_the_slot(settings: Settings, slow: Slow) -> None:
+    settings.api.scan.request_timeout_seconds = 0.15
+    async with Gateway(settings) as gateway:
+        with pytest.raises(AgnesError) as caught:
+            await slow(gateway)
+        assert caught.value.kind == "timeout"
+        assert "0.15 seconds" in caught.value.message
+        assert (running(gateway), gateway.engine.workers.busy) == (0, 0)
+    assert (lines_of(settings)[-1]["status"], lines_of(settings)[-1]["error_kind"]) == ("error", "timeout")
+
+
+async def test_success_and_failure_free_the_slot(settings: Settings) -> None:
+    settings.api.scan.max_concurrent_per_user = 1
+    async with Gateway(settings) as gateway:
+        for _ in range(3):
+            await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+            with pytest.raises(AgnesError):
+                await gateway.scan(ME, ScanRequest(table_id="orders", where="CAST(country AS BIGINT) > 0"))
+        assert running(gateway) == 0
+
+
+async def test_no_slots_is_none(settings: Settings) -> None:
+    settings.api.scan.max_concurrent_per_user = 0
+    async with Gateway(settings) as gateway:
+        with pytest.raises(AgnesError) as caught:
+            await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+        assert caught.value.kind == "quota_exceeded"
+        assert caught.value.details["kind"] == "concurrent_scans"
+        assert (await gateway.schema(ME, "orders")).rows == 1000  # what is free to look at stays so
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_client_that_gives_up_stops_the_work(settings: Settings, mode: Any) -> None:
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+        arguments = SLOW_REQUEST.model_dump(exclude_none=True)
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "scan", arguments)
+            await wait_until(lambda: running(gateway) == 1)
+            group.cancel_scope.cancel()
+        await wait_until(lambda: running(gateway) == 0 and gateway.engine.workers.busy == 0)
+        assert not (await client.call_tool("catalog", {})).is_error
+    assert [line["status"] for line in lines_of(settings) if line["tool"] == "scan"] == ["cancelled"]
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_progress_of_a_long_call_only_goes_forward(settings: Settings, mode: Any) -> None:
+    told: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
+
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+        await client.call_tool("describe", {"table_id": "orders", "profile": True}, progress_callback=note)
+    assert told
+    assert told == sorted(set(told))
+
+
+async def test_more_calls_than_workers_wait_their_turn_and_may_leave(settings: Settings) -> None:
+    settings.engine.workers = 1
+    async with Gateway(settings) as gateway:
+        async with anyio.create_task_group() as group:
+            group.start_soon(gateway.scan, ME, SLOW_REQUEST)
+            await wait_until(lambda: running(gateway) == 1)
+            with anyio.move_on_after(0.05) as impatient:
+                await gateway.schema(ME, "orders")
+            assert impatient.cancelled_caught
+            group.cancel_scope.cancel()
+        assert (await gateway.schema(ME, "orders")).rows == 1000
+
+
+async def test_stopping_every_call_ends_those_that_wait_as_well(settings: Settings) -> None:
+    settings.engine.workers = 1
+    kinds: list[str] = []
+
+    async def ask(gateway: Gateway) -> None:
+        try:
+            await gateway.scan(ME, SLOW_REQUEST)
+        except AgnesError as error:
+            kinds.append(error.kind)
+
+    async with Gateway(settings) as gateway:
+        await gateway.schema(ME, "endless")
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask, gateway)
+            await wait_until(lambda: running(gateway) == 3)
+            await gateway.stop_calls(10)
+            assert len(lines_of(settings)) == 4
+    assert kinds == ["cancelled"] * 3

@@ -1,0 +1,237 @@
+"""A real server process on its pipes: nothing but protocol on stdout, and out at once when told to leave."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import duckdb
+import pytest
+import yaml
+from mcp import Client, StdioServerParameters
+from support.instances import ERAS, body_of, table
+
+COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
+INITIALIZE = {
+    "jsonrpc": "2.0", "id": 0, "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}  # fmt: skip
+CANARY = "canary-cell-value"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("instance")
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        connection.execute(f"CREATE TABLE people AS SELECT i AS id, '{CANARY} ' || i AS name FROM range(20) AS r(i)")
+        connection.execute("CREATE VIEW endless AS SELECT hash(i) AS h FROM range(1000000000000) AS r(i)")
+    tables = [table("people", "shop.duckdb"), table("endless", "shop.duckdb")]
+    (folder / "instance.yaml").write_text(yaml.safe_dump({"data_dir": "state", "tables": tables}))
+    return folder / "instance.yaml"
+
+
+class Server:
+    """The real process, spoken to line by line."""
+
+    def __init__(self, config: Path, *more: str) -> None:
+        self.process = subprocess.Popen(
+            [COMMAND, "serve", "--config", str(config), *more],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+        )  # fmt: skip
+        self.lines: list[dict[str, Any]] = []
+
+    def send_raw(self, line: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.send_raw(json.dumps(message).encode())
+
+    def call(self, number: int, tool: str, arguments: dict[str, Any]) -> None:
+        params = {"name": tool, "arguments": arguments}
+        self.send({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+
+    def answer(self, number: int) -> dict[str, Any]:
+        """Read until the answer to that request; every line on the way is protocol."""
+        assert self.process.stdout
+        while True:
+            line = self.process.stdout.readline()
+            assert line, "the server ended"
+            message = json.loads(line)
+            assert message["jsonrpc"] == "2.0"
+            if message.get("id") == number and "method" not in message:
+                return dict(message)
+
+    def greet(self) -> None:
+        self.send(INITIALIZE)
+        assert self.answer(0)["result"]["serverInfo"]["name"] == "agnes"
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    def leave(self) -> tuple[int, str, str]:
+        """End of input; the exit code and what was left on both pipes."""
+        out, errors = self.process.communicate(timeout=20)
+        return self.process.returncode, out.decode(), errors.decode()
+
+
+@pytest.fixture
+def server(config: Path) -> Iterator[Server]:
+    server = Server(config)
+    yield server
+    server.process.kill()
+    server.process.communicate()
+
+
+def audit_of(config: Path) -> list[dict[str, Any]]:
+    path = config.parent / "state" / "audit" / "audit.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for_work(process: subprocess.Popen[bytes]) -> None:
+    """Until the server's threads really burn processor time."""
+    import psutil
+
+    watched = psutil.Process(process.pid)
+    before, deadline = watched.cpu_times().user, time.monotonic() + 30
+    while watched.cpu_times().user - before < 0.2:
+        assert time.monotonic() < deadline, "no work began"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_the_sdk_s_client_over_real_pipes(config: Path, mode: Any) -> None:
+    parameters = StdioServerParameters(command=COMMAND, args=["serve", "--config", str(config)], cwd="/")
+    with anyio.fail_after(60):
+        async with Client(parameters, mode=mode) as client:
+            assert len((await client.list_tools()).tools) >= 14
+            rows = body_of(await client.call_tool("sample", {"table_id": "people", "n": 1}))["rows"]
+            assert rows == [[0, f"{CANARY} 0"]]
+            assert (await client.call_tool("schema", {"table_id": "nothing"})).is_error
+
+
+def test_the_end_of_input_ends_the_process(server: Server) -> None:
+    server.greet()
+    server.call(1, "usage", {})
+    server.answer(1)
+    assert server.process.stdin
+    server.process.stdin.close()
+    server.process.stdin = None
+    code, out, errors = server.leave()
+    assert (code, out, errors) == (0, "", "")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("tool", ["scan", "describe", "fetch"])
+def test_a_signal_ends_a_running_call_and_the_process_while_input_stays_open(
+    config: Path, server: Server, sent: signal.Signals, tool: str
+) -> None:
+    """A client sends SIGINT, 0.1 s later SIGTERM, 0.25 s later SIGKILL; 1 s here, for a machine that is busy."""
+    server.greet()
+    before = len(audit_of(config))
+    arguments: dict[str, Any] = {"table_id": "endless", "aggregates": [{"function": "max", "column": "h"}]}
+    server.call(1, tool, {"table_id": "endless", "profile": True} if tool == "describe" else arguments)
+    wait_for_work(server.process)
+    began = time.monotonic()
+    server.process.send_signal(sent)
+    assert server.process.wait(timeout=10) == 0
+    assert time.monotonic() - began < 1.0
+    lines = audit_of(config)[before:]
+    assert [(line["tool"], line["status"]) for line in lines] == [(tool, "cancelled")]
+    assert server.process.stderr
+    assert b"Traceback" not in server.process.stderr.read()
+
+
+def test_two_signals_in_a_row_do_no_harm(server: Server) -> None:
+    server.greet()
+    server.process.send_signal(signal.SIGINT)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=10) == 0
+
+
+MALFORMED = [
+    b"", b" ", b"not json", b"{", b"[]", b"null", b"0", b'"text"', b"\xff\xfe\x00", b'{"jsonrpc": "2.0"}',
+    b'{"jsonrpc": "1.0", "id": 5, "method": "ping"}', b'{"jsonrpc": "2.0", "id": {}, "method": "ping"}',
+    b'{"jsonrpc": "2.0", "id": 6, "method": 7}', b'{"jsonrpc": "2.0", "id": 7, "result": {}}',
+    b'{"jsonrpc": "2.0", "id": 8, "method": "tools/call", "params": "x"}', b'{"a":' * 3000,
+]  # fmt: skip
+
+
+def test_malformed_lines_are_survived(server: Server) -> None:
+    server.greet()
+    for number, line in enumerate(MALFORMED):
+        server.send_raw(line)
+        server.call(100 + number, "usage", {})
+        assert not server.answer(100 + number)["result"]["isError"]
+
+
+def test_logs_are_json_lines_without_values(config: Path) -> None:
+    server = Server(config, "--log-level", "debug")
+    server.greet()
+    server.call(1, "scan", {"table_id": "people", "where": f"name = '{CANARY} 3'"})
+    assert CANARY in json.dumps(server.answer(1))
+    server.call(2, "scan", {"table_id": "people", "where": "CAST(name AS BIGINT) = 1"})
+    assert server.answer(2)["result"]["isError"]
+    assert server.process.stdin
+    server.process.stdin.close()
+    server.process.stdin = None
+    code, out, errors = server.leave()
+    assert (code, out) == (0, "")
+    for line in errors.splitlines():
+        assert set(json.loads(line)) >= {"time", "level", "logger", "message"}
+    assert CANARY not in errors
+
+
+def test_an_unknown_log_level_is_a_mistake_not_a_crash(config: Path) -> None:
+    ended = subprocess.run(
+        [COMMAND, "serve", "--config", str(config), "--log-level", "loud"],
+        input="", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+PRINTING = """
+import sys
+from pathlib import Path
+import anyio, os
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.config.loading import load_settings
+from agnes_mcp.serving.server import build_server
+from agnes_mcp.serving.stdio import serve_stdio
+
+async def noisy(ctx=None) -> str:
+    "Call to make noise."
+    print("printed"); os.write(1, b"written\\n"); os.system("echo from a child")
+    return "quiet"
+
+async def run():
+    gateway = Gateway(load_settings(Path(sys.argv[1])))
+    server = build_server(gateway)
+    server.add_tool(noisy)
+    await serve_stdio(server, gateway)
+anyio.run(run)
+"""
+
+
+def test_prints_and_child_processes_do_not_reach_the_wire(config: Path) -> None:
+    server = Server.__new__(Server)
+    server.process = subprocess.Popen(
+        [sys.executable, "-c", PRINTING, str(config)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+    )  # fmt: skip
+    server.greet()
+    server.call(1, "noisy", {})
+    assert "quiet" in json.dumps(server.answer(1))
+    assert server.process.stdin
+    server.process.stdin.close()
+    server.process.stdin = None
+    code, out, errors = server.leave()
+    assert (code, out) == (0, "")
+    assert all(said in errors for said in ("printed", "written", "from a child"))

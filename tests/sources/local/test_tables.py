@@ -1,0 +1,245 @@
+"""Tables in files: learnt from metadata, read whole, and when a file fails only its own table does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from support.instances import EVENTS, ME, ORDERS, PEOPLE, settings_of, table, write
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Aggregate, ScanRequest
+
+FACTS = {
+    "orders": (["order_id", "country", "amount", "day", "visit"], 1000),
+    "events": (["id", "note", "day"], 400),
+    "parts": (["id"], 30),
+    "prices": (["id", "price"], None),  # the rows of a CSV are not known without reading it
+    "people": (["person_id", "name"], 50),
+    "cities": (["city"], 1),
+}
+
+
+def count_of(table_id: str, where: str = "") -> ScanRequest:
+    return ScanRequest(table_id=table_id, where=where, aggregates=[Aggregate(function="count")])
+
+
+async def failure(asked: Any) -> AgnesError:
+    with pytest.raises(AgnesError) as caught:
+        await asked
+    return caught.value
+
+
+@pytest.mark.parametrize("name", FACTS)
+async def test_schema_rows_and_size_of_each_kind(gateway: Gateway, files: dict[str, Path], name: str) -> None:
+    schema = await gateway.schema(ME, name)
+    assert ([column.name for column in schema.columns], schema.rows) == FACTS[name]
+    sizes = {"events": "events/**/*.parquet", "parts": "parts/*.parquet"}
+    if name in sizes:
+        root = files["orders"].parent
+        assert schema.size_bytes == sum(path.stat().st_size for path in root.glob(sizes[name]))
+    else:
+        assert schema.size_bytes == files[name].stat().st_size
+    assert schema.modified is not None
+    assert schema.where_dialect_hints
+
+
+async def test_nested_columns_and_keys_are_told(gateway: Gateway) -> None:
+    columns = {column.name: column for column in (await gateway.schema(ME, "orders")).columns}
+    assert [(field.name, field.type, field.mode) for field in columns["visit"].fields] == [
+        ("channel", "VARCHAR", "NULLABLE"), ("clicks", "BIGINT", "REPEATED")
+    ]  # fmt: skip
+    assert columns["amount"].type == "DECIMAL(12,2)"
+    assert (await gateway.schema(ME, "orders")).primary_key == ["order_id"]
+
+
+async def test_a_hive_folder_is_partitioned_by_its_keys(gateway: Gateway) -> None:
+    schema = await gateway.schema(ME, "events")
+    assert schema.partition is not None
+    assert (schema.partition.column, schema.partition.type) == ("day", "HIVE")
+    answer = await gateway.scan(ME, count_of("events", "day = DATE '2026-01-02'"))
+    assert answer.rows == [[100]]
+
+
+@pytest.mark.parametrize("name", FACTS)
+async def test_rows_of_each_kind(gateway: Gateway, name: str) -> None:
+    expected = {"orders": 1000, "events": 400, "parts": 30, "prices": 7, "people": 50, "cities": 1}
+    assert (await gateway.scan(ME, count_of(name))).rows == [[expected[name]]]
+    sample = await gateway.sample(ME, name, 3)
+    assert sample.row_count == min(3, expected[name])
+    assert sample.bytes_billed == 0
+
+
+def spoil_pages(path: Path) -> None:
+    """Overwrite every data page of a Parquet file; its footer stays."""
+    content = bytearray(path.read_bytes())
+    footer = struct.unpack("<I", content[-8:-4])[0]
+    content[4 : len(content) - 8 - footer] = b"\xff" * (len(content) - 12 - footer)
+    path.write_bytes(content)
+
+
+async def test_metadata_is_learnt_without_reading_a_row(tmp_path: Path) -> None:
+    """A file whose every data page is spoilt still tells its schema, rows and size; its rows are refused."""
+    path = write(tmp_path, "orders.parquet", ORDERS)
+    spoil_pages(path)
+    async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
+        schema = await gateway.schema(ME, "orders")
+        assert (schema.rows, len(schema.columns)) == (1000, 5)
+        entry = (await gateway.catalog(ME, refresh=True)).tables[0]
+        assert (entry.rows, entry.size_bytes) == (1000, path.stat().st_size)
+        for asked in (
+            gateway.sample(ME, "orders"),
+            gateway.scan(ME, ScanRequest(table_id="orders")),
+            gateway.scan(ME, ScanRequest(table_id="orders", order_by=["amount"])),
+            gateway.describe(ME, "orders", profile=True),
+        ):
+            error = await failure(asked)
+            assert error.kind == "table_unavailable"
+            assert "'orders'" in error.message
+            assert str(tmp_path) not in f"{error.message}{error.hint}{error.details}"
+
+
+async def test_pages_that_are_spoilt_behind_the_first_rows_never_end_a_scan_early(tmp_path: Path) -> None:
+    """An error in the middle of a stream is an error, not fewer rows."""
+    path = write(
+        tmp_path, "big.parquet", "SELECT hash(i) AS h FROM range(400000) AS r(i)",
+        "FORMAT parquet, ROW_GROUP_SIZE 20000, COMPRESSION zstd",
+    )  # fmt: skip
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200_000] = b"\xff" * 200_000
+    path.write_bytes(content)
+    async with Gateway(settings_of(tmp_path / "s", [table("big", path)])) as gateway:
+        error = await failure(gateway.fetch(ME, ScanRequest(table_id="big"), name="kept"))
+        assert error.kind == "table_unavailable"
+        assert (await gateway.snapshot_list(ME)).total == 0
+        error = await failure(gateway.scan(ME, ScanRequest(table_id="big", limit=390_000)))
+        assert error.kind == "table_unavailable"
+
+
+@pytest.mark.parametrize("ending", ["missing", "empty", "torn", "another kind", "a folder"])
+async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path, "orders.parquet", ORDERS)
+    good = write(tmp_path, "good.parquet", PEOPLE)
+    tables = [table("orders", path), table("good", good)]
+    async with Gateway(settings_of(tmp_path / "s", tables)) as gateway:
+        await gateway.describe(ME, "orders")
+        if ending == "missing":
+            path.unlink()
+        elif ending == "empty":
+            path.write_bytes(b"")
+        elif ending == "torn":
+            path.write_bytes(path.read_bytes()[:-100])
+        elif ending == "another kind":
+            path.write_text("a,b\n1,2\n" * 100)
+        else:
+            path.unlink()
+            path.mkdir()
+        error = await failure(gateway.scan(ME, count_of("orders")))
+        assert error.kind == "table_unavailable"
+        assert "'orders'" in error.message
+        assert str(tmp_path) not in f"{error.message}{error.hint}{error.details}"
+        gateway.engine.forget("orders")
+        for asked in (gateway.schema(ME, "orders"), gateway.sample(ME, "orders", 3), gateway.describe(ME, "orders")):
+            assert (await failure(asked)).kind == "table_unavailable"
+        entries = {entry.id: entry for entry in (await gateway.catalog(ME, refresh=True)).tables}
+        assert (entries["orders"].rows, entries["good"].rows) == (None, 50)
+        assert (await gateway.scan(ME, count_of("good"))).rows == [[50]]
+        if path.is_dir():
+            path.rmdir()
+        write(tmp_path, "orders.parquet", ORDERS)
+        assert (await gateway.scan(ME, count_of("orders"))).rows == [[1000]]
+
+
+async def test_a_table_that_changed_its_columns_says_so_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "orders.parquet", "SELECT 1 AS id, 'x' AS name")
+    async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
+        await gateway.schema(ME, "orders")
+        write(tmp_path, "orders.parquet", "SELECT 'one' AS id, 2 AS other")
+        error = await failure(gateway.scan(ME, ScanRequest(table_id="orders", select=["name"])))
+        assert error.kind == "schema_changed"
+        assert set(error.details["columns"]) == {"id", "name"}
+        assert [column.name for column in (await gateway.schema(ME, "orders")).columns] == ["id", "other"]
+        assert (await gateway.scan(ME, ScanRequest(table_id="orders"))).rows == [["one", 2]]
+
+
+async def test_new_rows_are_seen_at_the_next_call(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts", "1.parquet", "SELECT 1 AS id")
+    async with Gateway(settings_of(tmp_path / "s", [table("parts", tmp_path / "parts")])) as gateway:
+        assert (await gateway.scan(ME, count_of("parts"))).rows == [[1]]
+        write(tmp_path / "parts", "2.parquet", "SELECT 2 AS id UNION ALL SELECT 3")
+        assert (await gateway.scan(ME, count_of("parts"))).rows == [[3]]
+
+
+async def test_a_duckdb_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    """Also while another of its tables is served, and never two handles on one file."""
+
+    def make(name: str, rows: int) -> Path:
+        with duckdb.connect(str(tmp_path / name)) as connection:
+            connection.execute(f"CREATE TABLE a AS SELECT * FROM range({rows}); CREATE TABLE b AS SELECT 1 AS one")
+        return tmp_path / name
+
+    path = make("shop.duckdb", 3)
+    tables = [table("first", path, source_table="a"), table("b", path)]
+    uncached = {"schema_cache_ttl_seconds": 0}
+    async with Gateway(settings_of(tmp_path / "s", tables, api=uncached)) as gateway:
+        assert (await gateway.scan(ME, count_of("first"))).rows == [[3]]
+        assert (await gateway.scan(ME, count_of("b"))).rows == [[1]]
+        os.replace(make("shop.tmp.duckdb", 5), path)
+        assert (await gateway.scan(ME, count_of("first"))).rows == [[5]]
+        assert (await gateway.scan(ME, count_of("b"))).rows == [[1]]
+        assert (await gateway.schema(ME, "first")).rows == 5
+
+
+async def test_a_table_that_its_duckdb_file_does_not_have(tmp_path: Path, files: dict[str, Path]) -> None:
+    tables = [table("ghost", files["people"]), table("people", files["people"])]
+    async with Gateway(settings_of(tmp_path, tables)) as gateway:
+        assert (await failure(gateway.schema(ME, "ghost"))).kind in ("table_unavailable", "schema_changed")
+        assert (await gateway.schema(ME, "people")).rows == 50
+
+
+async def test_names_of_files_are_never_sql(tmp_path: Path) -> None:
+    """Quotes, spaces, brackets and percent signs in a path are part of the path."""
+    folder = tmp_path / 'it\'s "here" [1] %20 é;--'
+    folder.mkdir()
+    shutil.move(write(tmp_path, "plain.parquet", PEOPLE), folder / "x' OR 1=1.parquet")
+    with duckdb.connect(str(folder / "d'b.duckdb")) as connection:
+        connection.execute('CREATE TABLE "we\'ird ""t""" AS SELECT 1 AS "a ""b"""')
+    tables = [
+        table("one", folder / "x' OR 1=1.parquet"),
+        table("two", folder / "d'b.duckdb", source_table='we\'ird "t"') | {"source_table": ""},
+    ]
+    async with Gateway(settings_of(tmp_path / "s", tables[:1])) as gateway:
+        assert (await gateway.scan(ME, count_of("one"))).rows == [[50]]
+
+
+async def test_a_folder_ignores_what_is_not_a_table(tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    write(tmp_path, "events", EVENTS, "FORMAT parquet, PARTITION_BY (day)")
+    (folder / "_SUCCESS").write_text("")
+    (folder / ".hidden.parquet").write_text("junk")
+    (folder / "README.md").write_text("junk")
+    async with Gateway(settings_of(tmp_path / "s", [table("events", folder)])) as gateway:
+        assert (await gateway.schema(ME, "events")).rows == 400
+
+
+async def test_parts_with_different_columns_are_joined_by_name(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    write(tmp_path / "p", "1.parquet", "SELECT 1 AS a, 'x' AS b")
+    write(tmp_path / "p", "2.parquet", "SELECT 'y' AS b, 2 AS a, true AS c")
+    async with Gateway(settings_of(tmp_path / "s", [table("p", tmp_path / "p" / "*.parquet")])) as gateway:
+        answer = await gateway.scan(ME, ScanRequest(table_id="p", order_by=["a"]))
+    assert (answer.columns, answer.rows) == (["a", "b", "c"], [[1, "x", None], [2, "y", True]])
+
+
+async def test_an_empty_result_keeps_its_columns_and_types(gateway: Gateway) -> None:
+    answer = await gateway.scan(ME, ScanRequest(table_id="orders", where="order_id < 0", select=["amount", "day"]))
+    assert (answer.columns, answer.rows, answer.truncated) == (["amount", "day"], [], False)
+    assert answer.types == ["decimal128(12, 2)", "date32[day]"]

@@ -1,0 +1,174 @@
+"""What holds of every predicate: accepted texts are stable, mean what they meant, and nothing else escapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sql.fuzz_predicate import check, run
+from support.predicate_strategies import hostile, predicates
+from support.predicates import SCHEMAS, accepted, bigquery_select, duckdb_table
+
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.models import Dialect
+from agnes_mcp.sql.predicate import render_predicate, validate_predicate
+
+_STEADY = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+# Functions of BigQuery that the open-source analyzer does not have.
+_NOT_IN_ZETASQL = ("CONTAINS_SUBSTR",)
+
+
+def rendered(text: str, dialect: Dialect) -> str:
+    return render_predicate(validate_predicate(text, SCHEMAS[dialect], dialect), dialect)
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb_table() as connection:
+        yield connection
+
+
+def selected(table: duckdb.DuckDBPyConnection, predicate: str) -> list[Any]:
+    return table.execute(f"SELECT rowid FROM web_sessions WHERE (\n{predicate}\n) ORDER BY 1").fetchall()
+
+
+@pytest.mark.parametrize("text", accepted("duckdb"))
+def test_duckdb_selects_the_same_rows_for_the_rendered_text(table: duckdb.DuckDBPyConnection, text: str) -> None:
+    assert selected(table, text) == selected(table, rendered(text, "duckdb"))
+
+
+def test_generated_duckdb_predicates_are_accepted_and_keep_their_meaning(table: duckdb.DuckDBPyConnection) -> None:
+    @given(text=predicates("duckdb"))
+    @settings(_STEADY, max_examples=250)
+    def holds(text: str) -> None:
+        assert check(text, "duckdb") == "accepted"
+        assert selected(table, text) == selected(table, rendered(text, "duckdb"))
+
+    holds()
+
+
+@given(text=predicates("bigquery"))
+@settings(_STEADY, max_examples=250)
+def test_generated_bigquery_predicates_are_accepted_and_stable(text: str) -> None:
+    assert check(text, "bigquery") == "accepted"
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "duckdb"])
+def test_hostile_text_raises_nothing_but_predicate_errors(dialect: Dialect) -> None:
+    @given(text=hostile(dialect))
+    @settings(_STEADY, max_examples=1000)
+    def holds(text: str) -> None:
+        check(text, dialect)
+
+    holds()
+
+
+@given(text=st.text(max_size=300))
+@settings(_STEADY, max_examples=500)
+def test_any_text_raises_nothing_but_predicate_errors(text: str) -> None:
+    check(text, "bigquery")
+    check(text, "duckdb")
+
+
+@given(
+    value=st.one_of(st.none(), st.integers(), st.binary(), st.lists(st.text()), st.dictionaries(st.text(), st.text()))
+)
+@settings(_STEADY, max_examples=50)
+def test_any_value_raises_nothing_but_predicate_errors(value: object) -> None:
+    with pytest.raises(PredicateError):
+        validate_predicate(value, SCHEMAS["bigquery"], "bigquery")
+
+
+def test_mutated_predicates_break_no_promise() -> None:
+    outcomes = run(seconds=8, seed=20260131)
+    assert outcomes["accepted"] > 50
+    assert outcomes.total() > 2_000
+
+
+def test_the_fuzzer_reports_a_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzz_predicate._SLOWEST_S", 0.0)
+    with pytest.raises(AssertionError, match="too slow"):
+        run(seconds=5, seed=1)
+
+
+class Oracle:
+    """GoogleSQL's own analyzer and evaluator, as WebAssembly. The first start compiles it: about a minute."""
+
+    def __init__(self) -> None:
+        from zetasql.api import CatalogBuilder, PreparedQuery
+        from zetasql.types import AnalyzerOptions, LanguageOptions, ZetaSQLBuiltinFunctionOptions
+
+        language = LanguageOptions.maximum_features()
+        builtin = ZetaSQLBuiltinFunctionOptions(language_options=language)
+        self._catalog = CatalogBuilder("instance").with_builtin_functions(builtin).build()
+        self._options = AnalyzerOptions(language_options=language)
+        self._query = PreparedQuery
+
+    def rows(self, conditions: list[str]) -> list[str]:
+        """For each condition which rows it selects, as "TFN" for true, false and NULL; or its error at run time, as
+        text. Raises where one is not GoogleSQL, or not a BOOL."""
+        from zetasql.core import ServerError
+
+        marks = ", ".join(
+            f"STRING_AGG(CASE (\n{condition}\n) WHEN TRUE THEN 'T' WHEN FALSE THEN 'F' ELSE 'N' END, '' "
+            "ORDER BY user_id)"
+            for condition in conditions
+        )
+        builder = self._query.builder().set_sql(bigquery_select(marks))
+        with builder.set_analyzer_options(self._options).set_catalog(self._catalog).prepare() as query:
+            try:
+                return [str(cell.string_value) for cell in query.execute().content.table_data.row[0].cell]
+            except ServerError as error:
+                if "[OUT_OF_RANGE]" not in str(error):
+                    raise
+                return [str(error)] if len(conditions) == 1 else [self.rows([c])[0] for c in conditions]
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    pytest.importorskip("zetasql", reason="the oracle is a development dependency")
+    return Oracle()
+
+
+CORPUS = [text for text in accepted("bigquery") if not any(name in text for name in _NOT_IN_ZETASQL)]
+
+
+def assert_read_alike(oracle: Oracle, texts: list[str]) -> None:
+    written = oracle.rows([rendered(text, "bigquery") for text in texts])
+    assert dict(zip(texts, oracle.rows(texts), strict=True)) == dict(zip(texts, written, strict=True))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("start", range(0, len(CORPUS), 15))
+def test_googlesql_reads_and_evaluates_both_texts_alike(oracle: Oracle, start: int) -> None:
+    assert_read_alike(oracle, CORPUS[start : start + 15])
+
+
+@pytest.mark.timeout(300)
+def test_googlesql_evaluates_generated_predicates_alike(oracle: Oracle) -> None:
+    generated: list[str] = []
+
+    @given(text=predicates("bigquery"))
+    @settings(_STEADY, max_examples=300)
+    def collect(text: str) -> None:
+        generated.append(text)
+
+    collect()
+    for start in range(0, len(generated), 20):
+        assert_read_alike(oracle, generated[start : start + 20])
+
+
+@pytest.mark.timeout(300)
+def test_the_oracle_tells_conditions_apart(oracle: Oracle) -> None:
+    assert oracle.rows(["is_paid", "NOT is_paid", "user_id = 2"]) == ["NTF", "NFT", "NFT"]
+    with pytest.raises(Exception, match="No matching signature"):
+        oracle.rows(["platform"])
