@@ -24,6 +24,30 @@ Google's own clients speak to it, unmodified but for their endpoints:
         bq.job_latency_s = 0.5             # every job stays RUNNING at least so long, cancellable
         bq.bills_cancelled = True          # a job cancelled while it ran is billed in full, as BigQuery may do
 
+What a test may switch, on what `create_table` and the others return or as their keywords, at any time:
+
+    Table.accuracy = "LOWER_BOUND"       what dry runs over it say of their estimate
+    Table.statistics = "absent" | "zero" hides the bytes of every dry run and job over it
+    Table.row_filter = "id < 3"          a row access policy: only these rows ("FALSE": none), bytes hidden,
+                                         tabledata.list 403
+    Table.policy_tags = {"email": "pii"} a column that is denied: 403 names it and its tag; tables.get shows the tag
+    Table.forbidden = True               403 for its metadata, its rows, and statements over it
+    create_external(…, drive=True)       a Sheet: 403 unless `bq.tokens.grant_drive(token)`
+    create_dataset(…, location="EU")     its jobs run there; asked for elsewhere it is notFound
+    Dataset.forbidden = True             403 for it and all that is in it; listed all the same
+    Dataset.gone = True                  still listed, but 404
+    events_20240101, events_20240102, …  are read by `my_dataset.events_*` with `_TABLE_SUFFIX`, priced by shard
+    StandIn("example.com:my-project")    a project of a domain; names differ by case, in datasets too
+    create_routine("d", "f", ["x"], "x * 2")   listed in `referencedRoutines` of statements that call d.f
+    bq.references = "bases" | "named" | "both" what `referencedTables` lists for a view: its base tables, what the
+                                         text names, or views and base tables
+    Fault("job", reason="backendError")  a job that ends so; also jobRateLimitExceeded, quotaExceeded, …
+    Fault("jobs.get", status=404)        a job that is not found at first
+    Fault("jobs.*", reason="billingNotEnabled")  or accessNotConfigured, policyViolation (VPC Service Controls), …
+    Fault("tabledata.list", cells={"at": "x"})   a cell that no client can read
+
+A dry run of another statement than a SELECT names its `statementType` and tables; nothing runs it.
+
 `bq.api_endpoint` is `http://127.0.0.1:<port>`, `bq.grpc_target` is `127.0.0.1:<port>` (plaintext unless a certificate
 was given). Method names in faults and the request log: `datasets.list/get`, `tables.list/get`, `tabledata.list`,
 `jobs.insert/query/get/list/cancel/getQueryResults`, `CreateReadSession`, `ReadRows`, and `job`, a job's execution.

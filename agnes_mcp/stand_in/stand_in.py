@@ -13,7 +13,8 @@ import pyarrow as pa
 from agnes_mcp.stand_in.catalog import Catalog
 from agnes_mcp.stand_in.fields import Field, read_schema
 from agnes_mcp.stand_in.jobs.queue import Jobs
-from agnes_mcp.stand_in.sql.analysis import analyse
+from agnes_mcp.stand_in.routines import Routine
+from agnes_mcp.stand_in.sql.analysis import References, analyse
 from agnes_mcp.stand_in.sql.statement import Names
 from agnes_mcp.stand_in.store import Store, parquet_source, rows_source
 from agnes_mcp.stand_in.tables import Dataset, Partition, Table
@@ -59,7 +60,7 @@ class StandIn:
 
     def start(self) -> StandIn:
         """Open both ports. `grpc_certificate` is a (private key, certificate chain) pair in PEM."""
-        routes = Routes(self.catalog, self.store, self._jobs)
+        routes = Routes(self.catalog, self.store, self._jobs, self.tokens)
         self._rest = RestServer(self._ports[0], routes, self._jobs, self.faults, self.requests, self.tokens)
         self.api_endpoint = f"http://127.0.0.1:{self._rest.start()}"
         self.grpc_target = f"127.0.0.1:{self._storage.start(self._ports[1], self._grpc_certificate)}"
@@ -100,6 +101,15 @@ class StandIn:
         self._jobs.bills_cancelled = billed
 
     @property
+    def references(self) -> References:
+        """What `referencedTables` lists: the base tables, the names that the text writes, or views and base tables."""
+        return self._jobs.references
+
+    @references.setter
+    def references(self, listing: References) -> None:
+        self._jobs.references = listing
+
+    @property
     def max_streams(self) -> int:
         """The most streams a read session is given."""
         return self._storage.max_streams
@@ -114,9 +124,17 @@ class StandIn:
         return sorted((call for call in made if not call.dry_run and call.status == 200), key=lambda call: call.at)
 
     def create_dataset(
-        self, name: str, *, location: str | None = None, project: str | None = None, description: str = ""
+        self,
+        name: str,
+        *,
+        location: str | None = None,
+        project: str | None = None,
+        description: str = "",
+        forbidden: bool = False,
+        gone: bool = False,
     ) -> Dataset:
         dataset = Dataset(project or self.project, name, location or self.location, description)
+        dataset.forbidden, dataset.gone = forbidden, gone
         return self.catalog.add_dataset(dataset)
 
     def create_table(
@@ -183,6 +201,15 @@ class StandIn:
         self.store.fill(table, source)
         return self.catalog.add_table(table)
 
+    def create_routine(
+        self, dataset: str, name: str, arguments: Iterable[str], body: str, *, project: str | None = None
+    ) -> Routine:
+        """A persistent SQL function: a GoogleSQL expression over its arguments."""
+        routine = Routine(project or self.project, dataset, name, tuple(arguments), body)
+        self.create_dataset(dataset, project=routine.project)
+        self.catalog.routines[(routine.project, dataset, name)] = routine
+        return routine
+
     def touch(self, table: Table) -> None:
         """As if the table had just been written: cached results of it no longer count."""
         table.modified_ms += 1
@@ -222,4 +249,4 @@ class StandIn:
 
     def _analysed(self, query: str, described: Mapping[str, Any]) -> tuple[Field, ...]:
         project = described.get("project") or self.project
-        return analyse(query, self.catalog, self.store, Names(project)).fields
+        return analyse(query, self.catalog, self.store, Names(project), priced=False).fields

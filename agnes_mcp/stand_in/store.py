@@ -30,6 +30,7 @@ class Store:
         }
         self._root = duckdb.connect(database, config=config | ({"threads": threads} if threads else {}))
         self._creating = threading.Lock()
+        self._names: dict[str, str] = {}
         with self.cursor() as cursor:
             for macro in MACROS:
                 cursor.execute(f"CREATE OR REPLACE MACRO {macro}")
@@ -42,6 +43,15 @@ class Store:
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
 
+    def place(self, project: str, dataset: str, name: str) -> str:
+        """The quoted DuckDB name of a table. DuckDB folds case where BigQuery does not: what collides is numbered."""
+        schema = self._unfolded(f"{project}.{dataset}", "")
+        return f"{quoted(schema)}.{quoted(self._unfolded(name, schema))}"
+
+    def _unfolded(self, name: str, within: str) -> str:
+        held = self._names.setdefault(f"{within}/{name}".lower(), name)
+        return name if held == name else f"{name}#{name.encode().hex()}"
+
     def infer(self, source: str, bound: Mapping[str, pa.Table] | None = None) -> tuple[Field, ...]:
         """The columns that a DuckDB SELECT yields, as BigQuery would type them."""
         with self._bound(bound) as cursor:
@@ -52,13 +62,13 @@ class Store:
         self, table: Table, source: str, ingested: str | None = None, bound: Mapping[str, pa.Table] | None = None
     ) -> None:
         """Store what the DuckDB SELECT `source` yields as `table`, cast to its columns, and measure it."""
-        table.physical = f"{quoted(table.project + '.' + table.dataset)}.{quoted(table.name)}"
+        table.physical = self.place(table.project, table.dataset, table.name)
         columns = [f"{_stored(f)} AS {quoted(f.name)}" for f in table.fields]
         if table.pseudo_fields:
             unit = table.partition.type.lower() if table.partition else "day"
             columns.append(f"date_trunc('{unit}', CAST({ingested or 'now()'} AS TIMESTAMPTZ)) AS _PARTITIONTIME")
         with self._bound(bound) as cursor:
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(table.project + '.' + table.dataset)}")
+            self.create_schema(cursor, table.physical)
             # S608: identifiers are quoted, `source` and `ingested` are the owner's own SQL
             cursor.execute(f"CREATE OR REPLACE TABLE {table.physical} AS SELECT {', '.join(columns)} FROM ({source})")  # noqa: S608
             table.segments, bounds = measure(cursor, table.physical, table.fields, table.partition)
@@ -70,11 +80,16 @@ class Store:
     ) -> None:
         """Remember each partition's first and last value where pruning can ask DuckDB about them."""
         kept = bounds_of(table)
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(table.project + '.' + table.dataset + '/bounds')}")
+        self.create_schema(cursor, kept)
         kind = next((f.duckdb_type() for f in table.fields if is_partition_column(table, f)), "TIMESTAMPTZ")
         cursor.execute(f"CREATE OR REPLACE TABLE {kept} (id VARCHAR, low {kind}, high {kind})")
         if bounds:
             cursor.executemany(f"INSERT INTO {kept} VALUES (?, ?, ?)", bounds)  # noqa: S608 - a quoted identifier
+
+    def create_schema(self, cursor: duckdb.DuckDBPyConnection, physical: str) -> None:
+        """The schema of a table's DuckDB name, made once at a time: two that make one at once would collide."""
+        with self._creating:
+            cursor.execute(f'CREATE SCHEMA IF NOT EXISTS "{physical[1:-1].partition(chr(34) + "." + chr(34))[0]}"')
 
     def _bound(self, bound: Mapping[str, pa.Table] | None) -> duckdb.DuckDBPyConnection:
         cursor = self.cursor()
@@ -91,7 +106,8 @@ def _stored(field: Field) -> str:
 
 def bounds_of(table: Table) -> str:
     """The DuckDB table of `table`'s partition bounds: id, low, high."""
-    return f"{quoted(table.project + '.' + table.dataset + '/bounds')}.{quoted(table.name)}"
+    schema, _, name = table.physical[1:-1].partition('"."')
+    return f'"{schema}/bounds"."{name}"'
 
 
 def is_partition_column(table: Table, field: Field) -> bool:

@@ -10,11 +10,15 @@ from typing import Any, Literal
 from agnes_mcp.stand_in.fields import Field
 
 Kind = Literal["TABLE", "VIEW", "MATERIALIZED_VIEW", "EXTERNAL", "SNAPSHOT"]
+#: How a statement's statistics show its bytes: as they are, left out, or as "0".
+Statistics = Literal["shown", "absent", "zero"]
 
 #: Kinds whose rows are stored by BigQuery and may be read without a query.
 READABLE = ("TABLE", "SNAPSHOT")
 #: Columns of an ingestion-time partitioned table that `*` leaves out.
 PSEUDO_COLUMNS = (Field("_PARTITIONTIME", "TIMESTAMP"), Field("_PARTITIONDATE", "DATE"))
+
+TABLE_SUFFIX = Field("_TABLE_SUFFIX", "STRING")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,14 @@ def now_ms() -> int:
 
 @dataclass(eq=False)
 class Table:
-    """One table or view. `physical` is its DuckDB name, quoted; views have none and carry `view_sql` instead."""
+    """One table or view. `physical` is its DuckDB name, quoted; views have none and carry `view_sql` instead.
+
+    Switches, which may be set at any time: `accuracy` is what dry runs say of their estimate, where it is not what
+    BigQuery would say; `statistics` hides the bytes of every statement over the table; `row_filter` is a row access
+    policy, the GoogleSQL condition of the rows that the caller may see ("FALSE": none); `policy_tags` are the columns
+    that the caller may not read, each with its tag; `forbidden` denies the table itself; `drive` is an external table
+    that only a token with Drive's scope opens.
+    """
 
     project: str
     dataset: str
@@ -85,6 +96,13 @@ class Table:
     expires_ms: int | None = None
     created_ms: int = field(default_factory=now_ms)
     modified_ms: int = field(default_factory=now_ms)
+    accuracy: str = ""
+    statistics: Statistics = "shown"
+    row_filter: str = ""
+    policy_tags: dict[str, str] = field(default_factory=dict)
+    forbidden: bool = False
+    drive: bool = False
+    shards: dict[str, Table] = field(default_factory=dict)  # of a wildcard: its tables by `_TABLE_SUFFIX`
 
     @property
     def rows(self) -> int:
@@ -112,7 +130,14 @@ class Table:
         return {"projectId": self.project, "datasetId": self.dataset, "tableId": self.name}
 
     @property
+    def hides_bytes(self) -> Statistics:
+        """A row access policy hides how much was read, as BigQuery's does."""
+        return "absent" if self.statistics == "shown" and self.row_filter else self.statistics
+
+    @property
     def pseudo_fields(self) -> tuple[Field, ...]:
+        if self.shards:
+            return (TABLE_SUFFIX,)
         ingested = self.partition is not None and self.partition.field is None
         return PSEUDO_COLUMNS if ingested else ()
 
@@ -145,7 +170,7 @@ class Table:
             "selfLink": f"https://bigquery.googleapis.com/bigquery/v2/{path}",
             "tableReference": self.reference,
             "type": self.kind,
-            "schema": {"fields": [column.rest() for column in self.fields]},
+            "schema": {"fields": [self._column(column) for column in self.fields]},
             "location": self.location,
             "numRows": rows,
             "numBytes": size,
@@ -161,6 +186,11 @@ class Table:
         if self.primary_key:
             answer["tableConstraints"] = {"primaryKey": {"columns": list(self.primary_key)}}
         return answer | self._common() | self._definition()
+
+    def _column(self, column: Field) -> dict[str, Any]:
+        tag = self.policy_tags.get(column.name)
+        named = f"projects/{self.project}/locations/{self.location.lower()}/taxonomies/1/policyTags/{tag}"
+        return column.rest() | ({"policyTags": {"names": [named]}} if tag else {})
 
     def _common(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.partition.rest() if self.partition else {}
@@ -181,19 +211,26 @@ class Table:
             refresh = {"enableRefresh": True, "refreshIntervalMs": "1800000", "lastRefreshTime": str(self.modified_ms)}
             return {"materializedView": {"query": self.view_sql} | refresh}
         if self.kind == "EXTERNAL":
-            source = {"sourceFormat": "PARQUET", "sourceUris": [f"gs://my-bucket/{self.name}/*.parquet"]}
-            return {"externalDataConfiguration": source}
+            kind, uri = ("PARQUET", f"gs://my-bucket/{self.name}/*.parquet")
+            if self.drive:
+                kind, uri = "GOOGLE_SHEETS", f"https://docs.google.com/spreadsheets/d/{self.name}"
+            return {"externalDataConfiguration": {"sourceFormat": kind, "sourceUris": [uri]}}
         return {}
 
 
 @dataclass(eq=False)
 class Dataset:
+    """`hidden` is a dataset of anonymous results; `forbidden` denies it and all that is in it; `gone` lists it, but
+    nothing finds it any more."""
+
     project: str
     name: str
     location: str = "US"
     description: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     hidden: bool = False
+    forbidden: bool = False
+    gone: bool = False
     created_ms: int = field(default_factory=now_ms)
     tables: dict[str, Table] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from agnes_mcp.stand_in.fields import quoted
-from agnes_mcp.stand_in.sql.analysis import Analysis
+from agnes_mcp.stand_in.sql.analysis import Analysis, References
 from agnes_mcp.stand_in.sql.wording import refusal_of
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import Segment, Table, now_ms
@@ -39,6 +39,8 @@ class Job:
         self.cancelled = threading.Event()
         self.latency_s = 0.0
         self.bills_cancelled = False
+        self.references: References = "bases"
+        self.statement_type = "SELECT"
         self._began = time.monotonic()
 
     @property
@@ -68,6 +70,14 @@ class Job:
             return 0
         return self.analysis.bytes_billed
 
+    def byte_figures(self) -> dict[str, str]:
+        """Both byte counts of a job that is done, as its statistics show them: none where they are hidden."""
+        shown = self.analysis.hides_bytes if self.analysis is not None else "shown"
+        if shown == "absent":
+            return {}
+        processed, paid = (0, 0) if shown == "zero" else (self.bytes_processed, self.bytes_billed)
+        return {"totalBytesProcessed": str(processed), "totalBytesBilled": str(paid)}
+
     def finish(self, error: ApiError | None = None) -> None:
         if not self.done.is_set():
             self.error = error
@@ -82,8 +92,8 @@ class Job:
                 self.cancelled.wait()
             self.cancelled.wait(self.latency_s + (fault.stall_s if fault else 0.0))
             self._refuse()
-            if fault is not None and (fault.reason or fault.status):
-                raise fault.error()
+            if fault is not None and fault.refuses:
+                raise fault.error(default_status=400)
             if self.result is None:
                 self.result = self._materialise(store)
             outcome = None
@@ -115,12 +125,11 @@ class Job:
             location=self.location,
             expires_ms=now_ms() + 24 * 3600 * 1000,  # anonymous results live a day
         )
-        schema = quoted(f"{table.project}.{table.dataset}")
-        table.physical = f"{schema}.{quoted(table.name)}"
+        table.physical = store.place(table.project, table.dataset, table.name)
         names = ", ".join(f"c{i}" for i in range(len(table.fields)))
         columns = ", ".join(f"CAST(c{i} AS {f.duckdb_type()}) AS {quoted(f.name)}" for i, f in enumerate(table.fields))
         with store.cursor() as cursor:
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            store.create_schema(cursor, table.physical)
             threading.Thread(target=self._interrupt, args=(cursor,), daemon=True).start()
             # S608: identifiers are the stand-in's own, the statement was rendered from its tree
             source = f"SELECT {columns} FROM ({self.analysis.duckdb_sql}) AS r({names})"  # noqa: S608
@@ -166,19 +175,20 @@ class Job:
     def statistics(self) -> dict[str, Any]:
         answer: dict[str, Any] = {"creationTime": str(self.created_ms), "startTime": str(self.started_ms)}
         if self.ended_ms is not None:
-            answer |= {"endTime": str(self.ended_ms), "totalBytesProcessed": str(self.bytes_processed)}
-        query: dict[str, Any] = {"statementType": "SELECT"}
+            answer["endTime"] = str(self.ended_ms)
+            answer |= {key: value for key, value in self.byte_figures().items() if key == "totalBytesProcessed"}
+        query: dict[str, Any] = {"statementType": self.statement_type}
         if self.analysis is not None:
+            if self.analysis.hides_bytes == "shown":
+                query["estimatedBytesProcessed"] = str(self.analysis.bytes_processed)
             query |= {
-                "estimatedBytesProcessed": str(self.analysis.bytes_processed),
-                "referencedTables": [table.reference for table in self.analysis.referenced],
+                "referencedTables": self.analysis.references(self.references),
+                "referencedRoutines": [routine.reference for routine in self.analysis.routines],
                 "queryPlan": [self._stage()],
                 "timeline": [self._moment()],
             }
         if self.done.is_set():
-            query |= {
-                "totalBytesProcessed": str(self.bytes_processed),
-                "totalBytesBilled": str(self.bytes_billed),
+            query |= self.byte_figures() | {
                 "billingTier": 1,
                 "cacheHit": self.cache_hit,
                 "totalSlotMs": str(self.elapsed_ms),

@@ -64,11 +64,12 @@ def conjuncts(scope: Scope, name: str) -> Iterator[exp.Expr]:
 
 def partition_filter(table: Table, conditions: list[exp.Expr]) -> exp.Expr | None:
     """The conditions as one over a partition's `low` and `high`; None when no partition can be left out by them."""
-    if table.partition is None:
+    if table.shards:
+        columns = {"_table_suffix"}
+    elif table.partition is None:
         return None
-    columns = {(table.partition.field or "_PARTITIONTIME").lower()}
-    if table.partition.field is None:
-        columns.add("_partitiondate")
+    else:
+        columns = {table.partition.field.lower()} if table.partition.field else {"_partitiontime", "_partitiondate"}
     usable = [kept for kept in (_may(condition.unnest(), columns) for condition in conditions) if kept is not None]
     return exp.and_(*usable) if usable else None
 

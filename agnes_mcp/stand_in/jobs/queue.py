@@ -10,21 +10,23 @@ from typing import Any
 
 from agnes_mcp.stand_in.catalog import Catalog
 from agnes_mcp.stand_in.jobs.job import Job, new_job_id
-from agnes_mcp.stand_in.sql.analysis import Analysis, analyse
+from agnes_mcp.stand_in.sql.analysis import Analysis, References, analyse
 from agnes_mcp.stand_in.sql.parameters import parameters_of
-from agnes_mcp.stand_in.sql.statement import Names
+from agnes_mcp.stand_in.sql.statement import Names, NotASelectError
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import Dataset, Table
 from agnes_mcp.stand_in.wire.faults import Faults
-from agnes_mcp.stand_in.wire.replies import ApiError, invalid, not_found
+from agnes_mcp.stand_in.wire.replies import ApiError, drive_denied, invalid, not_found
 
 
 class Jobs:
-    """`latency_s` is how long every job stays RUNNING at least; `bills_cancelled` bills a cancelled one in full."""
+    """`latency_s` is how long every job stays RUNNING at least; `bills_cancelled` bills a cancelled one in full;
+    `references` is what `referencedTables` lists."""
 
     def __init__(self, catalog: Catalog, store: Store, faults: Faults) -> None:
         self.latency_s = 0.0
         self.bills_cancelled = False
+        self.references: References = "bases"
         self._catalog = catalog
         self._store = store
         self._faults = faults
@@ -32,32 +34,52 @@ class Jobs:
         self._cache: dict[str, Table] = {}
         self._lock = threading.Lock()
 
-    def dry_run(self, project: str, configuration: dict[str, Any], location: str | None) -> dict[str, Any]:
-        """The Job resource of a dry run: priced and typed, with no job id, DONE at once."""
-        analysis = self._analyse(project, configuration, location)
-        processed = str(analysis.bytes_estimated)
+    def dry_run(
+        self, project: str, configuration: dict[str, Any], location: str | None, drive: bool = False
+    ) -> dict[str, Any]:
+        """The Job resource of a dry run: priced and typed, with no job id, DONE at once.
+
+        A statement that is no SELECT is told from one by its `statementType`; nothing here runs it.
+        """
+        try:
+            analysis = self._analyse(project, configuration, location, drive)
+        except NotASelectError as other:
+            return self._dry_resource(project, configuration, location or self._catalog.location, other.described())
         query = {
             "statementType": "SELECT",
-            "totalBytesProcessed": processed,
             "totalBytesBilled": "0",
             "cacheHit": False,
             "totalBytesProcessedAccuracy": analysis.accuracy,
-            "referencedTables": [table.reference for table in analysis.referenced],
+            "referencedTables": analysis.references(self.references),
+            "referencedRoutines": [routine.reference for routine in analysis.routines],
             "schema": {"fields": [field.rest() for field in analysis.fields]},
         }
-        where = self._location(analysis, location)
+        if analysis.hides_bytes != "absent":
+            estimated = 0 if analysis.hides_bytes == "zero" else analysis.bytes_estimated
+            query["totalBytesProcessed"] = str(estimated)
+        return self._dry_resource(project, configuration, self._location(analysis, location), query)
+
+    def _dry_resource(
+        self, project: str, configuration: dict[str, Any], where: str, query: dict[str, Any]
+    ) -> dict[str, Any]:
+        processed = {key: query[key] for key in ("totalBytesProcessed",) if key in query}
         return {
             "kind": "bigquery#job",
             "id": f"{project}:{where}.",
             "user_email": "analyst@my-project.example",
             "configuration": configuration,
             "jobReference": {"projectId": project, "location": where},
-            "statistics": {"creationTime": "0", "totalBytesProcessed": processed, "query": query},
+            "statistics": {"creationTime": "0"} | processed | {"query": query},
             "status": {"state": "DONE"},
         }
 
     def insert(
-        self, project: str, configuration: dict[str, Any], location: str | None, job_id: str | None = None
+        self,
+        project: str,
+        configuration: dict[str, Any],
+        location: str | None,
+        job_id: str | None = None,
+        drive: bool = False,
     ) -> Job:
         """Make a job and start it. A refused statement makes a job too: DONE, with its error."""
         job = Job(project, job_id or new_job_id(), location or self._catalog.location, configuration)
@@ -66,7 +88,11 @@ class Jobs:
                 raise ApiError(409, "duplicate", f"Already Exists: Job {project}:{job.location}.{job.id}")
             self._jobs[(project, job.id)] = job
         try:
-            job.analysis = self._analyse(project, configuration, location)
+            job.analysis = self._analyse(project, configuration, location, drive)
+        except NotASelectError as other:
+            job.statement_type = other.kind
+            job.finish(other)
+            return job
         except ApiError as error:
             job.finish(error)
             return job
@@ -83,6 +109,7 @@ class Jobs:
         else:
             job.query["destinationTable"] = self._destination(job)
         job.latency_s, job.bills_cancelled = self.latency_s, self.bills_cancelled
+        job.references = self.references
         fault = self._faults.take("job", job.id)
         threading.Thread(target=self._run, args=(job, fault, key), name=f"job {job.id}", daemon=True).start()
 
@@ -108,7 +135,7 @@ class Jobs:
         given = job.query.get("queryParameters")
         return json.dumps([job.project, analysis.sql, given, job.query.get("defaultDataset"), state])
 
-    def _analyse(self, project: str, configuration: dict[str, Any], location: str | None) -> Analysis:
+    def _analyse(self, project: str, configuration: dict[str, Any], location: str | None, drive: bool) -> Analysis:
         query = configuration.get("query") or {}
         if not isinstance(query.get("query"), str) or not query["query"].strip():
             raise invalid("Required parameter is missing: query")
@@ -117,12 +144,13 @@ class Jobs:
         default = query.get("defaultDataset") or {}
         names = Names(default.get("projectId") or project, default.get("datasetId"))
         bound = parameters_of(query.get("queryParameters"), query.get("parameterMode"))
-        return analyse(query["query"], self._catalog, self._store, names, location, bound)
+        analysis = analyse(query["query"], self._catalog, self._store, names, location, bound)
+        if not drive and any(table.drive for table in analysis.referenced):
+            raise drive_denied()
+        return analysis
 
     def _location(self, analysis: Analysis, asked: str | None) -> str:
-        if asked:
-            return asked
-        return analysis.referenced[0].location if analysis.referenced else self._catalog.location
+        return asked or analysis.location or self._catalog.location
 
     def get(self, project: str, job_id: str, location: str | None = None) -> Job:
         job = self._jobs.get((project, job_id))

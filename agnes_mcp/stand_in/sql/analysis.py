@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import duckdb
 from sqlglot import exp
@@ -14,13 +15,16 @@ from agnes_mcp.stand_in.catalog import Catalog
 from agnes_mcp.stand_in.fields import Field, from_duckdb, from_sql_type
 from agnes_mcp.stand_in.jobs.bill import Scan, billed, qualified, scans_of, schema_of
 from agnes_mcp.stand_in.jobs.pruning import partition_filter, required_filter_missing
+from agnes_mcp.stand_in.routines import Routine
 from agnes_mcp.stand_in.sql.dialect import executable, refuse_repeated_names, to_duckdb
 from agnes_mcp.stand_in.sql.functions import GEOGRAPHY_FUNCTIONS
+from agnes_mcp.stand_in.sql.rows_read import rows_of
 from agnes_mcp.stand_in.sql.signatures import refuse_mixed_types
 from agnes_mcp.stand_in.sql.statement import Names, Resolved, bind_parameters, name_outputs, parse, resolve
 from agnes_mcp.stand_in.sql.wording import refusal_of, unresolved_name
 from agnes_mcp.stand_in.store import Store, bounds_of
-from agnes_mcp.stand_in.tables import Table
+from agnes_mcp.stand_in.tables import Statistics, Table
+from agnes_mcp.stand_in.wire.replies import tag_denied
 
 #: Types that DuckDB keeps as text or as a struct: only the statement's own typing tells them apart.
 _HIDDEN_TYPES = frozenset({"BIGNUMERIC", "GEOGRAPHY", "RANGE"})
@@ -33,11 +37,14 @@ _FAMILIES = (
 #: Functions whose answer changes from call to call, so that a result is never taken from the cache.
 _VOLATILE = (exp.CurrentDate, exp.CurrentTimestamp, exp.CurrentDatetime, exp.CurrentTime, exp.Rand, exp.Uuid)
 
+#: How `referencedTables` lists a statement over views: which of the three BigQuery does is not documented.
+References = Literal["bases", "named", "both"]
+
 
 @dataclass
 class Analysis:
     """`fields` are the result's columns; `referenced` the stored tables it reads, `opened` the views it reads them
-    through; `bytes_by_table` what each stored table would cost."""
+    through, `named` those of both that the text itself names; `bytes_by_table` what each stored table would cost."""
 
     sql: str
     duckdb_sql: str
@@ -46,6 +53,20 @@ class Analysis:
     opened: list[Table]
     bytes_by_table: dict[Table, int] = field(default_factory=dict)
     deterministic: bool = True
+    location: str | None = None
+    named: list[Table] = field(default_factory=list)
+    routines: list[Routine] = field(default_factory=list)
+
+    def references(self, listing: References) -> list[dict[str, str]]:
+        """As `referencedTables`, which may list a statement's base tables, the names it writes, or views and both."""
+        tables = {"bases": self.referenced, "named": self.named, "both": [*self.opened, *self.referenced]}[listing]
+        return [table.reference for table in dict.fromkeys(tables)]
+
+    @property
+    def hides_bytes(self) -> Statistics:
+        """What is shown of its bytes: the least that one of its tables lets through."""
+        hidden = {table.hides_bytes for table in self.referenced}
+        return "absent" if "absent" in hidden else "zero" if "zero" in hidden else "shown"
 
     @property
     def bytes_processed(self) -> int:
@@ -59,6 +80,9 @@ class Analysis:
     @property
     def accuracy(self) -> str:
         """BigQuery's word for how good the estimate is."""
+        told = [table.accuracy for table in [*self.referenced, *self.opened] if table.accuracy]
+        if told:
+            return told[0]
         if any(table.kind == "EXTERNAL" for table in self.bytes_by_table):
             return "LOWER_BOUND"
         return "UPPER_BOUND" if any(table.clustering for table in self.bytes_by_table) else "PRECISE"
@@ -75,21 +99,47 @@ def analyse(
     names: Names,
     location: str | None = None,
     parameters: Callable[[str | int], exp.Expr] | None = None,
+    priced: bool = True,
 ) -> Analysis:
-    """Understand `sql` without reading a row. Raises `ApiError` in BigQuery's words for whatever is wrong with it."""
-    query = parse(sql)
+    """Understand `sql` without reading a row. Raises `ApiError` in BigQuery's words for whatever is wrong with it.
+
+    What is not `priced` is a view's definition: it may lack a filter that its reader will give.
+    """
+    query = parse(sql, names)
     if parameters is not None:
         bind_parameters(query, parameters)
     name_outputs(query)
     resolved = resolve(query, catalog, names, location)
     tree = _qualify(resolved, sql)
-    duckdb_sql = executable(resolved.query, resolved.tables, sql)
+    rows = {table: rows_of(table) for table in resolved.tables.values()}
+    duckdb_sql = executable(resolved.query, resolved.tables, rows, sql)
     with store.cursor() as cursor:
         computed = _computed_fields(cursor, duckdb_sql, sql)
         fields = _typed_fields(computed, tree, resolved)
-        sizes = {scan.table: _scan_bytes(cursor, scan) for scan in scans_of(resolved, tree)}
-    tables = list(resolved.tables.values())
-    return Analysis(sql, duckdb_sql, fields, tables, resolved.opened, sizes, query.find(*_VOLATILE) is None)
+        sizes: dict[Table, int] = {}
+        for scan in scans_of(resolved, tree) if priced else ():
+            _refuse_tagged(scan)
+            sizes |= _scan_bytes(cursor, scan)
+    return Analysis(
+        sql,
+        duckdb_sql,
+        fields,
+        list(sizes),
+        resolved.opened,
+        sizes,
+        query.find(*_VOLATILE) is None,
+        resolved.location,
+        resolved.named,
+        resolved.routines,
+    )
+
+
+def _refuse_tagged(scan: Scan) -> None:
+    for table in scan.table.shards.values() or (scan.table,):
+        for leaf in sorted(scan.leaves):
+            column = leaf.split(".")[0]
+            if column in table.policy_tags:
+                raise tag_denied(table.policy_tags[column], f"{table.dotted}.{column}")
 
 
 def _qualify(resolved: Resolved, sql: str) -> exp.Expr:
@@ -132,14 +182,30 @@ def _typed(computed: Field, projection: exp.Expr) -> Field:
     return from_sql_type(computed.name, kind).without_requirement()
 
 
-def _scan_bytes(cursor: duckdb.DuckDBPyConnection, scan: Scan) -> int:
-    """The bytes of the scanned leaves in the partitions that some reading of the table needs."""
+def _scan_bytes(cursor: duckdb.DuckDBPyConnection, scan: Scan) -> dict[Table, int]:
+    """The bytes of the scanned leaves in the partitions, or the shards, that some reading of the table needs."""
     table = scan.table
+    if table.shards:
+        read = _kept_shards(cursor, table, [partition_filter(table, conditions) for conditions in scan.filters])
+        return {shard: sum(s.bytes_of(scan.leaves) for s in shard.segments) for shard in read}
     filters = [partition_filter(table, conditions) for conditions in scan.filters]
     if table.partition and table.partition.require_filter and any(condition is None for condition in filters):
         raise required_filter_missing(table)
     kept = _kept_partitions(cursor, table, filters)
-    return sum(s.bytes_of(scan.leaves) for s in table.segments if kept is None or s.id in kept)
+    return {table: sum(s.bytes_of(scan.leaves) for s in table.segments if kept is None or s.id in kept)}
+
+
+def _kept_shards(cursor: duckdb.DuckDBPyConnection, table: Table, filters: list[exp.Expr | None]) -> list[Table]:
+    usable = [condition for condition in filters if condition is not None]
+    if not usable or len(usable) < len(filters):
+        return list(table.shards.values())
+    suffixes = ", ".join("('" + suffix.replace("'", "''") + "')" for suffix in table.shards)
+    # S608: literals, and a condition rendered from its tree
+    sql = f"SELECT low FROM (SELECT s AS low, s AS high FROM (VALUES {suffixes}) AS r(s)) WHERE {to_duckdb(exp.or_(*usable))}"  # noqa: S608, E501
+    try:
+        return [table.shards[row[0]] for row in cursor.execute(sql).fetchall()]
+    except duckdb.Error as error:
+        raise refusal_of(error) from None
 
 
 def _kept_partitions(

@@ -21,8 +21,11 @@ def to_duckdb(node: exp.Expr) -> str:
     return node.copy().transform(translate, copy=False).sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
-def executable(query: exp.Query, tables: Mapping[TableKey, Table], sql: str) -> str:
-    """The DuckDB SELECT that answers `query`. Raises for functions that the stand-in does not answer."""
+def executable(query: exp.Query, tables: Mapping[TableKey, Table], rows: Mapping[Table, str], sql: str) -> str:
+    """The DuckDB SELECT that answers `query`; `rows` is what stands in FROM for each table.
+
+    Raises for functions that the stand-in does not answer.
+    """
     refuse_unknown_functions(query, sql)
     tree: exp.Expr = query.copy()
     count_offsets_from_zero(tree)
@@ -33,7 +36,7 @@ def executable(query: exp.Query, tables: Mapping[TableKey, Table], sql: str) -> 
     for reference in list(tree.find_all(exp.Table)):
         table = tables.get((reference.catalog, reference.db, reference.name))
         if table is not None:
-            _point_at_rows(reference, table)
+            _point_at_rows(reference, rows[table])
     return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
 
 
@@ -53,19 +56,19 @@ def refuse_repeated_names(names: list[str]) -> None:
 
 
 def _hide_pseudo_columns(tree: exp.Expr, tables: Mapping[TableKey, Table]) -> None:
-    """Leave `_PARTITIONTIME` out of every `*` over an ingestion-time partitioned table."""
+    """Leave `_PARTITIONTIME` and `_TABLE_SUFFIX` out of every `*` over a table that has them."""
     for scope in traverse_scope(tree):
         sources = [s for s in scope.sources.values() if isinstance(s, exp.Table)]
-        if not any(_has_pseudo_columns(tables.get((s.catalog, s.db, s.name))) for s in sources):
+        pseudo = {name for s in sources for name in _pseudo_columns(tables.get((s.catalog, s.db, s.name)))}
+        if not pseudo:
             continue
         for star in scope.expression.find_all(exp.Star):
             if star.find_ancestor(exp.Select) is scope.expression and not isinstance(star.parent, exp.Count):
-                hidden = [*(star.args.get("except_") or []), exp.column("_PARTITIONTIME"), exp.column("_PARTITIONDATE")]
-                star.set("except_", hidden)
+                star.set("except_", [*(star.args.get("except_") or []), *map(exp.column, sorted(pseudo))])
 
 
-def _has_pseudo_columns(table: Table | None) -> bool:
-    return table is not None and bool(table.pseudo_fields)
+def _pseudo_columns(table: Table | None) -> list[str]:
+    return [field.name for field in table.pseudo_fields] if table is not None else []
 
 
 def _number_big_texts(tree: exp.Expr, tables: Mapping[TableKey, Table]) -> None:
@@ -87,15 +90,13 @@ def _print_as_google(tree: exp.Expr, tables: Mapping[TableKey, Table]) -> None:
             cast.replace(exp.Anonymous(this=printer, expressions=[cast.this.copy()]))
 
 
-def _point_at_rows(reference: exp.Table, table: Table) -> None:
+def _point_at_rows(reference: exp.Table, rows: str) -> None:
     """Read the stored rows under the name the statement gave the table."""
     physical: exp.Expr
-    if table.pseudo_fields:
-        # S608: an identifier of the stand-in's own
-        inner = f"SELECT *, CAST(_PARTITIONTIME AS DATE) AS _PARTITIONDATE FROM {table.physical}"  # noqa: S608
-        physical = exp.Subquery(this=exp.maybe_parse(inner, dialect="duckdb"))
+    if rows.startswith("("):
+        physical = exp.Subquery(this=exp.maybe_parse(rows[1:-1], dialect="duckdb"))
     else:
-        physical = exp.maybe_parse(table.physical, into=exp.Table, dialect="duckdb")
+        physical = exp.maybe_parse(rows, into=exp.Table, dialect="duckdb")
     for key in ("alias", "joins", "sample", "pivots"):
         if reference.args.get(key) is not None:
             physical.set(key, reference.args[key])

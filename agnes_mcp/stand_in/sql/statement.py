@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -11,8 +12,10 @@ from sqlglot.errors import ParseError, SqlglotError, TokenError
 from sqlglot.optimizer.scope import traverse_scope
 
 from agnes_mcp.stand_in.catalog import Catalog
+from agnes_mcp.stand_in.routines import Routine, call_path, opened
 from agnes_mcp.stand_in.sql.arrays import name_elements, open_implicit_arrays
-from agnes_mcp.stand_in.sql.wording import syntax_error
+from agnes_mcp.stand_in.sql.kinds import path_parts, statement_type, tables_named
+from agnes_mcp.stand_in.sql.wording import place_of, syntax_error
 from agnes_mcp.stand_in.tables import Table
 from agnes_mcp.stand_in.wire.replies import ApiError, invalid_query, not_found
 
@@ -34,11 +37,35 @@ class Resolved:
     query: exp.Query
     tables: dict[tuple[str, str, str], Table] = field(default_factory=dict)
     opened: list[Table] = field(default_factory=list)  # the views it went through
+    named: list[Table] = field(default_factory=list)  # the tables and views that the statement itself names
+    routines: list[Routine] = field(default_factory=list)
     location: str | None = None
 
 
-def parse(sql: str) -> exp.Query:
-    """The one SELECT that `sql` is. Raises `ApiError` with BigQuery's reason and position otherwise."""
+class NotASelectError(ApiError):
+    """A statement of another `kind`, which the stand-in can describe but does not run."""
+
+    def __init__(self, kind: str, statements: list[exp.Expr], names: Names) -> None:
+        super().__init__(400, "invalidQuery", "Only a single SELECT statement is supported", "q")
+        self.kind = kind
+        self._statements = statements
+        self._names = names
+
+    def described(self) -> dict[str, Any]:
+        """As a dry run's `statistics.query`."""
+        paths = [path_parts(path) for statement in self._statements for path in tables_named(statement)]
+        default = [self._names.project, self._names.dataset or ""]
+        full = [default[: max(3 - len(path), 0)] + path[-3:] for path in paths]
+        keys = ("projectId", "datasetId", "tableId")
+        tables = [dict(zip(keys, path, strict=True)) for path in full]
+        return {"statementType": self.kind, "totalBytesProcessed": "0", "totalBytesBilled": "0", "cacheHit": False} | {
+            "referencedTables": tables,
+            "referencedRoutines": [],
+        }
+
+
+def parse(sql: str, names: Names) -> exp.Query:
+    """The one SELECT that `sql` is. Raises `NotASelectError`, or `ApiError` with BigQuery's reason and position."""
     try:
         parsed = [statement for statement in sqlglot.parse(sql, read="bigquery") if statement is not None]
     except ParseError as error:
@@ -47,9 +74,13 @@ def parse(sql: str) -> exp.Query:
         raise invalid_query("Syntax error: Unclosed string literal", 1, 1) from None
     if not parsed:
         raise invalid_query("Syntax error: Unexpected end of statement", 1, 1)
-    if len(parsed) > 1 or not isinstance(parsed[0], exp.Query):
-        raise ApiError(400, "invalidQuery", "Only a single SELECT statement is supported", "q")
-    return parsed[0]
+    kind = statement_type(sql)
+    if kind == "SELECT" and isinstance(parsed[0], exp.Query):
+        return parsed[0]
+    if not kind or kind == "SELECT":
+        word = sql.split()[0]
+        raise invalid_query(f'Syntax error: Unexpected identifier "{word}"', *place_of(word, sql))
+    raise NotASelectError(kind, list(parsed), names)
 
 
 def stored_tables(query: exp.Expr) -> Iterator[exp.Table]:
@@ -60,7 +91,7 @@ def stored_tables(query: exp.Expr) -> Iterator[exp.Table]:
         for source in scope.sources.values():
             if not isinstance(source, exp.Table) or id(source) in seen:
                 continue
-            if not isinstance(source.this, exp.Identifier):
+            if not isinstance(source.this, exp.Identifier | exp.Dot):
                 raise invalid_query(f"Table-valued function not found: {source.name or source.this.key}")
             seen.add(id(source))
             if source.args.get("db") is None or source.args.get("catalog") or source.db.lower() not in aliases:
@@ -78,6 +109,7 @@ def resolve(query: exp.Query, catalog: Catalog, names: Names, location: str | No
 def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, depth: int) -> None:
     if depth > _MAX_VIEW_DEPTH:
         raise ApiError(400, "invalidQuery", "Too many nested views")
+    _open_routines(query, catalog, names, resolved)
     try:
         open_implicit_arrays(query)
         references = list(stored_tables(query))
@@ -86,10 +118,12 @@ def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, 
     for reference in references:
         table = _find(reference, catalog, names, resolved.location)
         resolved.location = resolved.location or table.location
+        if depth == 0 and table not in resolved.named:
+            resolved.named.append(table)
         alias = reference.alias or reference.name.split(".")[-1]
         if table.kind == "VIEW":
             resolved.opened.append(table)
-            body = parse(table.view_sql)
+            body = parse(table.view_sql, Names(table.project))
             name_outputs(body)
             _open(body, catalog, Names(table.project), resolved, depth + 1)
             reference.replace(_subquery(body, alias, reference))
@@ -99,7 +133,7 @@ def _open(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved, 
 
 
 def _find(reference: exp.Table, catalog: Catalog, names: Names, location: str | None) -> Table:
-    written = [part for part in ".".join(p.name for p in reference.parts).split(".") if part]
+    written = path_parts(".".join(p.name for p in reference.parts))
     if len(written) == 1 and names.dataset is None:
         message = f'Table "{written[0]}" must be qualified with a dataset (e.g. dataset.table).'
         raise ApiError(400, "invalidQuery", message, "q")
@@ -107,14 +141,32 @@ def _find(reference: exp.Table, catalog: Catalog, names: Names, location: str | 
         raise invalid_query(f"Invalid table name: {'.'.join(written)}")
     project, dataset, name = [names.project, names.dataset or "", ""][: 3 - len(written)] + written
     try:
-        table = catalog.table(project, dataset, name)
+        wild = name.endswith("*")
+        table = catalog.wildcard(project, dataset, name[:-1]) if wild else catalog.queried(project, dataset, name)
     except ApiError as error:
+        if not error.message.startswith("Not found"):
+            raise
         kind = "Table" if "Table" in error.message else "Dataset"
         label = f"{project}:{dataset}" + (f".{name}" if kind == "Table" else "")
         raise not_found(kind, label, location or catalog.location) from None
     if location is not None and table.location.lower() != location.lower():
         raise not_found("Dataset", f"{project}:{dataset}", location)
     return table
+
+
+def _open_routines(query: exp.Query, catalog: Catalog, names: Names, resolved: Resolved) -> None:
+    for call in list(query.find_all(exp.Anonymous)):
+        path = call_path(call)
+        if not path:
+            continue
+        project, dataset, name = [names.project, names.dataset or "", ""][: max(3 - len(path), 0)] + path[-3:]
+        routine = catalog.routines.get((project, dataset, name))
+        if routine is None:
+            raise invalid_query(f"Function not found: {'.'.join(path)}")
+        if routine not in resolved.routines:
+            resolved.routines.append(routine)
+        whole = call.parent if isinstance(call.parent, exp.Dot) else call
+        whole.replace(opened(routine, sqlglot.parse_one(routine.body, into=exp.Condition, read="bigquery"), call))
 
 
 def _subquery(body: exp.Query, alias: str, reference: exp.Table) -> exp.Subquery:

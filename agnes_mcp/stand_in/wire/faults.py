@@ -17,10 +17,16 @@ class Fault:
     """What happens to the next calls whose name matches `call` (a glob: `tables.get`, `jobs.*`, `ReadRows`, `job`).
 
     The first `after` matching calls pass; then `times` calls are hit (None: all). `where` is a glob on the path.
-    All: `delay_s` waits first. REST: `status` answers that HTTP status with `reason` and `message`; `reset` "before"
-    or "body" cuts the connection before the answer or in the middle of it. gRPC: `grpc_code` aborts before batch
-    `at_batch` (0-based); `stall_s` waits there; `truncate` ends the stream there as if it were complete. `job`, the
-    execution of a job: `reason` fails it, `stall_s` lengthens it, `stuck` keeps it RUNNING until it is cancelled.
+    All: `delay_s` waits first. REST: `status`, or the status that goes with `reason`, is answered with `reason` and
+    `message`; `reset` "before" or "body" cuts the connection before the answer or in the middle of it; `cells` puts
+    a text into every cell of a column, by its name, in the rows of `tabledata.list`, `jobs.query` and
+    `jobs.getQueryResults`. gRPC: `grpc_code` aborts before batch `at_batch` (0-based); `stall_s` waits there;
+    `truncate` ends the stream there as if it were complete. `job`, the execution of a job: `reason` fails it,
+    `stall_s` lengthens it, `stuck` keeps it RUNNING until it is cancelled.
+
+    Reasons with BigQuery's own words: those of `_MESSAGES`, among them accessDenied, quotaExceeded,
+    jobRateLimitExceeded, billingNotEnabled, accessNotConfigured (the API is disabled), policyViolation (VPC Service
+    Controls), and notFound, which names the job, table or dataset of the path.
     """
 
     call: str
@@ -39,13 +45,30 @@ class Fault:
     stall_s: float = 0.0
     truncate: bool = False
     stuck: bool = False
+    cells: dict[str, str] = field(default_factory=dict)
 
-    def error(self) -> ApiError:
-        """The refusal that this fault answers."""
-        status = self.status or 400
+    @property
+    def refuses(self) -> bool:
+        """Whether a REST call that it hits is answered with an error."""
+        return bool(self.status or self.reason)
+
+    def error(self, path: str = "", default_status: int = 0) -> ApiError:
+        """The refusal that this fault answers to a call of `path`."""
+        status = self.status or default_status or _STATUSES.get(self.reason, 400)
         reason = self.reason or _REASONS.get(status, "backendError")
-        message = self.message or _MESSAGES.get(reason, f"Injected {reason}")
-        return ApiError(status, reason, message, self.location, self.headers)
+        known = _missing(path) if reason == "notFound" else _MESSAGES.get(reason, f"Injected {reason}")
+        return ApiError(status, reason, self.message or known, self.location, self.headers)
+
+
+def _missing(path: str) -> str:
+    """ "Not found" as said of what a REST path names last."""
+    parts = path.split("/projects/")[-1].split("/")
+    names = {"project": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=False))
+    if "jobs" in names or "queries" in names:
+        return f"Not found: Job {names['project']}:US.{names.get('jobs') or names['queries']}"
+    if "tables" in names:
+        return f"Not found: Table {names['project']}:{names['datasets']}.{names['tables']}"
+    return f"Not found: Dataset {names['project']}:{names.get('datasets', 'my_dataset')}"
 
 
 _REASONS = {
@@ -60,7 +83,33 @@ _REASONS = {
     503: "backendError",
     504: "backendError",
 }
+#: The HTTP status of each reason, as BigQuery's "Error messages" page pairs them; 400 where it is not here.
+_STATUSES = {
+    "accessDenied": 403,
+    "accessNotConfigured": 403,
+    "authError": 401,
+    "backendError": 503,
+    "billingNotEnabled": 403,
+    "blocked": 403,
+    "duplicate": 409,
+    "internalError": 500,
+    "notFound": 404,
+    "policyViolation": 403,
+    "quotaExceeded": 403,
+    "rateLimitExceeded": 403,
+    "responseTooLarge": 403,
+}
 _MESSAGES = {
+    "accessNotConfigured": "BigQuery API has not been used in project 123456789012 before or it is disabled. Enable "
+    "it by visiting https://console.developers.google.com/apis/api/bigquery.googleapis.com/overview?project="
+    "123456789012 then retry. If you enabled this API recently, wait a few minutes for the action to propagate to our "
+    "systems and retry.",
+    "billingNotEnabled": "Access Denied: BigQuery BigQuery: Billing has not been enabled for this project. Enable "
+    "billing at https://console.cloud.google.com/billing.",
+    "jobRateLimitExceeded": "Exceeded rate limits: too many jobs for this project. For more information, see "
+    "https://cloud.google.com/bigquery/docs/troubleshoot-quotas",
+    "policyViolation": "VPC Service Controls: Request is prohibited by organization's policy. "
+    "vpcServiceControlsUniqueIdentifier: k1lVLcQ_8yUZtB3-Tq5n0mPz",
     "authError": "Request had invalid authentication credentials.",
     "accessDenied": "Access Denied: Project my-project: User does not have bigquery.jobs.create permission "
     "in project my-project.",

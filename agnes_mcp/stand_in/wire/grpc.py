@@ -27,7 +27,7 @@ from agnes_mcp.stand_in.tables import READABLE, Table
 from agnes_mcp.stand_in.wire.faults import Fault, Faults, Request, Requests
 from agnes_mcp.stand_in.wire.framing import bounded, compression, serialize, skip
 from agnes_mcp.stand_in.wire.replies import NOT_A_TABLE, ApiError, not_found
-from agnes_mcp.stand_in.wire.rows import batches, selected
+from agnes_mcp.stand_in.wire.rows import batches, refuse_tagged, selected
 from agnes_mcp.stand_in.wire.tokens import Tokens
 
 _SERVICE = "google.cloud.bigquery.storage.v1.BigQueryRead"
@@ -117,6 +117,7 @@ class StorageRead:
             raise ApiError(400, "invalid", "The stand-in serves the ARROW format only")
         options = session.read_options
         fields = selected(table.fields, list(options.selected_fields))
+        refuse_tagged(table, fields)
         count = self._stream_count(table, request.max_stream_count, request.preferred_min_stream_count)
         where = f"projects/{request.parent.split('/')[-1]}/locations/{table.location.lower()}"
         name = f"{where}/sessions/{secrets.token_urlsafe(16)}"
@@ -145,7 +146,7 @@ class StorageRead:
         parts = path.split("/")
         if len(parts) != 6 or parts[::2] != ["projects", "datasets", "tables"]:
             raise ApiError(400, "invalid", f"request failed: Invalid table name: {path}")
-        table = self._catalog.table(parts[1], parts[3], parts[5])
+        table = self._catalog.readable_table(parts[1], parts[3], parts[5], "bigquery.tables.getData")
         if table.kind not in READABLE:
             raise ApiError(400, "invalid", NOT_A_TABLE)
         return table
@@ -188,9 +189,10 @@ class StorageRead:
 
     def _restriction(self, table: Table, text: str) -> str:
         """A restriction that the table's columns answer, as a DuckDB condition; "" is none."""
-        if not text:
+        both = [part for part in (text, table.row_filter) if part]
+        if not both:
             return ""
-        condition = _condition(text)
+        condition = " AND ".join(f"({_condition(part)})" for part in both)
         with self._store.cursor() as cursor:
             try:
                 cursor.execute(f"SELECT 1 FROM {table.physical} WHERE {condition} LIMIT 0")  # noqa: S608 - rendered
@@ -225,7 +227,7 @@ class StorageRead:
 
 def _apply(fault: Fault | None) -> None:
     """Refuse as the fault says, if it does."""
-    if fault is None or not (fault.grpc_code or fault.status):
+    if fault is None or not (fault.grpc_code or fault.refuses):
         return
     error = fault.error()
     error.grpc_code = fault.grpc_code

@@ -82,6 +82,30 @@ def not_found(kind: str, name: str, location: str = "") -> ApiError:
     return ApiError(404, "notFound", f"Not found: {kind} {name}{where}")
 
 
+def denied(kind: str, name: str, permission: str) -> ApiError:
+    """A `permission` that the caller lacks on the `kind` (Table or Dataset) called `name`."""
+    message = f"Permission {permission} denied on {kind.lower()} {name} (or it may not exist)."
+    return ApiError(403, "accessDenied", f"Access Denied: {kind} {name}: {message}")
+
+
+def tag_denied(tag: str, column: str) -> ApiError:
+    """A column, written `project.dataset.table.column`, whose policy `tag` the caller may not read."""
+    message = f'User does not have permission to access policy tag "{tag}" on column {column}.'
+    return ApiError(403, "accessDenied", f"Access Denied: BigQuery BigQuery: {message}")
+
+
+def rows_denied(table: str) -> ApiError:
+    """`table`, written `project:dataset.table`, read without a query although it has row access policies."""
+    message = f"User does not have full access for table {table} due to row access policies."
+    return ApiError(403, "accessDenied", f"Access Denied: Table {table}: {message}")
+
+
+def drive_denied() -> ApiError:
+    """A table in Drive, asked for with a token that lacks Drive's scope."""
+    message = "Permission denied while getting Drive credentials."
+    return ApiError(403, "accessDenied", f"Access Denied: BigQuery BigQuery: {message}")
+
+
 def unauthenticated(message: str = INVALID_CREDENTIALS) -> ApiError:
     return ApiError(
         401, "authError", message, headers={"WWW-Authenticate": 'Bearer realm="https://accounts.google.com/"'}

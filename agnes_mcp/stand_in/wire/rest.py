@@ -114,11 +114,13 @@ class _Connection(BaseHTTPRequestHandler):
             fault = self.server.faults.take(name, path)
             if fault is not None and fault.reset == "before":
                 raise _CutError
-            if fault is not None and fault.status:
-                raise fault.error()
+            if fault is not None and fault.refuses:
+                raise fault.error(path)
             if found is None:
                 raise ApiError(404, "notFound", "The requested URL was not found on this server.")
-            answer = found[1](Call({key: unquote(value) for key, value in found[2].items()}, query, logged.body))
+            names = {key: unquote(value) for key, value in found[2].items()}
+            cells = fault.cells if fault is not None else {}
+            answer = found[1](Call(names, query, logged.body, logged.token, cells))
         except ApiError as error:
             logged.status = error.code
             raise

@@ -15,8 +15,9 @@ from agnes_mcp.stand_in.jobs.job import Job, new_job_id
 from agnes_mcp.stand_in.jobs.queue import Jobs
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import READABLE, Table
-from agnes_mcp.stand_in.wire.replies import ApiError, invalid
-from agnes_mcp.stand_in.wire.rows import rest_rows, selected
+from agnes_mcp.stand_in.wire.replies import ApiError, invalid, rows_denied
+from agnes_mcp.stand_in.wire.rows import refuse_tagged, rest_rows, selected
+from agnes_mcp.stand_in.wire.tokens import Tokens
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Call:
     names: Mapping[str, str]
     query: Mapping[str, str]
     body: Json = field(default_factory=dict)
+    token: str = ""
+    cells: Mapping[str, str] = field(default_factory=dict)  # what a fault puts into columns, by name
 
     def number(self, name: str, default: int) -> int:
         given = self.query.get(name)
@@ -50,10 +53,11 @@ class Call:
 class Routes:
     """The REST methods over one catalog, by name: `tables.get`, `jobs.insert`, …"""
 
-    def __init__(self, catalog: Catalog, store: Store, jobs: Jobs) -> None:
+    def __init__(self, catalog: Catalog, store: Store, jobs: Jobs, tokens: Tokens) -> None:
         self._catalog = catalog
         self._store = store
         self._jobs = jobs
+        self._tokens = tokens
 
     def match(self, verb: str, path: str) -> tuple[str, Callable[[Call], Json], dict[str, str]] | None:
         """The name, the method and the path's names of a request; None where there is no such method."""
@@ -73,10 +77,12 @@ class Routes:
         return {"kind": "bigquery#datasetList", "datasets": [dataset.listed() for dataset in shown]} | token
 
     def datasets_get(self, call: Call) -> Json:
-        return self._catalog.dataset(call.names["project"], call.names["dataset"]).rest()
+        return self._catalog.readable_dataset(call.names["project"], call.names["dataset"]).rest()
 
     def tables_list(self, call: Call) -> Json:
-        tables = self._catalog.tables(call.names["project"], call.names["dataset"])
+        project, dataset = call.names["project"], call.names["dataset"]
+        self._catalog.readable_dataset(project, dataset, "bigquery.tables.list")
+        tables = self._catalog.tables(project, dataset)
         shown, token = _page(tables, call)
         listed = [table.listed() for table in shown]
         return {"kind": "bigquery#tableList", "tables": listed, "totalItems": len(tables)} | token
@@ -85,10 +91,13 @@ class Routes:
         return self._named_table(call).rest()
 
     def tabledata_list(self, call: Call) -> Json:
-        table = self._named_table(call)
+        table = self._named_table(call, "bigquery.tables.getData")
         if table.kind not in READABLE:
             raise invalid(f"Cannot list a table of type {table.kind}.")
+        if table.row_filter:
+            raise rows_denied(table.label)
         names = [name for name in call.query.get("selectedFields", "").split(",") if name]
+        refuse_tagged(table, selected(table.fields, names))
         rows, token = self._rows(table, call, names)
         answer = {"kind": "bigquery#tableDataList", "totalRows": str(table.rows), "etag": "etag"}
         return answer | {"rows": rows} | token
@@ -100,8 +109,8 @@ class Routes:
         if "query" not in configuration:
             raise invalid("The stand-in runs query jobs only")
         if configuration.get("dryRun"):
-            return self._jobs.dry_run(project, configuration, location)
-        return self._jobs.insert(project, configuration, location, reference.get("jobId")).rest()
+            return self._jobs.dry_run(project, configuration, location, self._drive(call))
+        return self._jobs.insert(project, configuration, location, reference.get("jobId"), self._drive(call)).rest()
 
     def jobs_get(self, call: Call) -> Json:
         return self._named_job(call).rest()
@@ -123,14 +132,14 @@ class Routes:
         configuration: Json = {"jobType": "QUERY", "query": query}
         configuration |= {key: body[key] for key in ("labels", "dryRun", "jobTimeoutMs") if key in body}
         if body.get("dryRun"):
-            return _dry_query(self._jobs.dry_run(project, configuration, body.get("location")))
-        job = self._jobs.insert(project, configuration, body.get("location"), new_job_id())
+            return _dry_query(self._jobs.dry_run(project, configuration, body.get("location"), self._drive(call)))
+        job = self._jobs.insert(project, configuration, body.get("location"), new_job_id(), self._drive(call))
         job.done.wait(min(int(body.get("timeoutMs", _DEFAULT_WAIT_MS)), _LONGEST_WAIT_MS) / 1000)
         int_timestamps = bool((body.get("formatOptions") or {}).get("useInt64Timestamp"))
         asked = {"formatOptions.useInt64Timestamp": str(int_timestamps).lower()}
         if "maxResults" in body:
             asked["maxResults"] = str(body["maxResults"])
-        return self._results(job, Call(call.names, asked)) | {"kind": "bigquery#queryResponse"}
+        return self._results(job, Call(call.names, asked, cells=call.cells)) | {"kind": "bigquery#queryResponse"}
 
     def jobs_getQueryResults(self, call: Call) -> Json:  # noqa: N802 - the method's own name
         job = self._named_job(call)
@@ -149,10 +158,9 @@ class Routes:
         answer |= {
             "schema": {"fields": [column.rest() for column in job.result.fields]},
             "totalRows": str(job.result.rows),
-            "totalBytesProcessed": str(job.bytes_processed),
-            "totalBytesBilled": str(job.bytes_billed),
             "cacheHit": job.cache_hit,
         }
+        answer |= job.byte_figures()
         if call.number("maxResults", 1) == 0:
             return answer
         rows, token = self._rows(job.result, call, [])
@@ -163,12 +171,20 @@ class Routes:
         start = _read_token(call) if call.query.get("pageToken") else call.number("startIndex", 0)
         limit = call.number("maxResults", _DEFAULT_PAGE_ROWS)
         exact = call.flag("formatOptions.useInt64Timestamp")
-        rows = rest_rows(self._store, table, selected(table.fields, names), start, limit, exact)
+        fields = selected(table.fields, names)
+        rows = rest_rows(self._store, table, fields, start, limit, exact)
+        for index, column in enumerate(fields):
+            for row in rows if column.name in call.cells else ():
+                row["f"][index] = {"v": call.cells[column.name]}
         after = start + len(rows)
         return rows, ({"pageToken": _token(after)} if rows and after < table.rows else {})
 
-    def _named_table(self, call: Call) -> Table:
-        return self._catalog.table(call.names["project"], call.names["dataset"], call.names["table"])
+    def _named_table(self, call: Call, permission: str = "bigquery.tables.get") -> Table:
+        names = call.names
+        return self._catalog.readable_table(names["project"], names["dataset"], names["table"], permission)
+
+    def _drive(self, call: Call) -> bool:
+        return self._tokens.reads_drive(call.token)
 
     def _named_job(self, call: Call) -> Job:
         return self._jobs.get(call.names["project"], call.names["job"], call.query.get("location"))
@@ -180,10 +196,9 @@ def _dry_query(resource: Json) -> Json:
         "kind": "bigquery#queryResponse",
         "schema": statistics["schema"],
         "jobReference": resource["jobReference"],
-        "totalBytesProcessed": statistics["totalBytesProcessed"],
         "jobComplete": True,
         "cacheHit": False,
-    }
+    } | {key: statistics[key] for key in ("totalBytesProcessed",) if key in statistics}
 
 
 def _page(entries: Sequence[T], call: Call) -> tuple[Sequence[T], Json]:

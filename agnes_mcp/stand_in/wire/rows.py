@@ -14,7 +14,7 @@ import pyarrow as pa
 from agnes_mcp.stand_in.fields import Field, arrow_schema, quoted
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import Table
-from agnes_mcp.stand_in.wire.replies import ApiError
+from agnes_mcp.stand_in.wire.replies import ApiError, tag_denied
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: BigQuery cuts a page of REST rows at about this many bytes ("Paging through results": 10 MB).
@@ -158,6 +158,13 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "TIMESTAMP": lambda value: str(_micros(value)),
     "INTERVAL": _interval,
 }
+
+
+def refuse_tagged(table: Table, fields: Sequence[Field]) -> None:
+    """Raise 403 for the first of `fields` that carries a policy tag."""
+    for field in fields:
+        if field.name in table.policy_tags:
+            raise tag_denied(table.policy_tags[field.name], f"{table.dotted}.{field.name}")
 
 
 def selected(fields: Sequence[Field], names: Sequence[str]) -> tuple[Field, ...]:

@@ -16,6 +16,7 @@ class Tokens:
         self._accepted: set[str] = set()
         self._prefixes: set[str] = set()
         self._expired: set[str] = set()
+        self._drive: set[str] = set()
         self._lock = threading.Lock()
 
     def accept(self, token: str) -> None:
@@ -26,6 +27,13 @@ class Tokens:
     def accept_prefix(self, prefix: str) -> None:
         with self._lock:
             self._prefixes.add(prefix)
+
+    def grant_drive(self, token: str) -> None:
+        """From now on `token` has Drive's scope, which tables in Drive ask for."""
+        self._drive.add(token)
+
+    def reads_drive(self, token: str) -> bool:
+        return token in self._drive
 
     def expire(self, token: str) -> None:
         with self._lock:
