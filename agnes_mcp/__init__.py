@@ -1,3 +1,3 @@
 """agnes-mcp: an agent discovers company data, learns the price, and fetches only what it needs."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agnes_mcp import __version__
 from agnes_mcp.errors import EXIT_SERVER, AgnesError
 from agnes_mcp.logs import Level
 
@@ -30,8 +31,19 @@ Config = Annotated[str | None, typer.Option("--config", "-c", help="An instance.
 LogLevel = Annotated[Level, typer.Option("--log-level", case_sensitive=False, help="What is logged on stderr.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agnes-mcp {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
     """Company data for an agent: discover, price, fetch."""
 
 
@@ -53,6 +65,10 @@ def serve(
 ) -> None:
     """Serve MCP over stdin and stdout, or over HTTP."""
     gc.disable()  # until everything is imported, none of which will ever be garbage
+    if transport is Transport.STDIO:
+        from agnes_mcp.serving.wire import take_stdout
+
+        take_stdout()
     import anyio
 
     from agnes_mcp.logs import log_to_stderr

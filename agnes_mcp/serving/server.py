@@ -34,6 +34,7 @@ from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
+from agnes_mcp.serving import wire
 from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
     CACHE_HINTS,
@@ -121,7 +122,7 @@ class AgnesServer(MCPServer[Serving]):
             )
 
     async def serve_stdio(self, *, legacy: bool = False) -> None:
-        async with stdio_server() as (incoming, outgoing):
+        async with stdio_server(stdout=wire.outgoing()) as (incoming, outgoing):
             await self.serve_streams(incoming, outgoing, legacy=legacy)
 
     async def call_tool(

@@ -246,10 +246,6 @@ def test_no_file_holds(what: str) -> None:
     assert found == []
 
 
-def test_the_changelog_has_a_place_for_what_is_new() -> None:
-    assert re.search(r"^## \[Unreleased\]$", text_of("CHANGELOG.md"), re.MULTILINE)
-
-
 @pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("*.md")), ids=lambda page: page.name)
 def test_a_decision_is_short(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

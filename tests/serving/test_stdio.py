@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """The real process, spoken to line by line."""
 
-    def __init__(self, config: Path, *more: str) -> None:
+    def __init__(self, config: Path, *more: str, command: Sequence[str] = (COMMAND, "serve"), **env: str) -> None:
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in ("PYTHONUNBUFFERED", "PYTHONPATH")
+        }
         self.process = subprocess.Popen(
-            [COMMAND, "serve", "--config", str(config), *more],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
+            [*command, "--config", str(config), *more],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=inherited | env,
         )  # fmt: skip
         self.lines: list[dict[str, Any]] = []
 
@@ -77,6 +81,9 @@ class Server:
 
     def leave(self) -> tuple[int, str, str]:
         """End of input; the exit code and what was left on both pipes."""
+        if self.process.stdin:
+            self.process.stdin.close()
+            self.process.stdin = None
         out, errors = self.process.communicate(timeout=20)
         return self.process.returncode, out.decode(), errors.decode()
 
@@ -120,9 +127,6 @@ def test_the_end_of_input_ends_the_process(server: Server) -> None:
     server.greet()
     server.call(1, "usage", {})
     server.answer(1)
-    assert server.process.stdin
-    server.process.stdin.close()
-    server.process.stdin = None
     code, out, errors = server.leave()
     assert (code, out, errors) == (0, "", "")
 
@@ -178,9 +182,6 @@ def test_logs_are_json_lines_without_values(config: Path) -> None:
     assert CANARY in json.dumps(server.answer(1))
     server.call(2, "scan", {"table_id": "people", "where": "CAST(name AS BIGINT) = 1"})
     assert server.answer(2)["result"]["isError"]
-    assert server.process.stdin
-    server.process.stdin.close()
-    server.process.stdin = None
     code, out, errors = server.leave()
     assert (code, out) == (0, "")
     for line in errors.splitlines():
@@ -197,41 +198,78 @@ def test_an_unknown_log_level_is_a_mistake_not_a_crash(config: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-PRINTING = """
-import sys
-from pathlib import Path
-import anyio, os
-from agnes_mcp.gateway import Gateway
-from agnes_mcp.config.loading import load_settings
-from agnes_mcp.serving.server import build_server
-from agnes_mcp.serving.stdio import serve_stdio
+NOISY = """
+import atexit, ctypes, os, subprocess, sys, threading
+import anyio
+from agnes_mcp.cli import main
+from agnes_mcp.serving.server import AgnesServer
 
 async def noisy(ctx=None) -> str:
     "Call to make noise."
-    print("printed"); os.write(1, b"written\\n"); os.system("echo from a child")
+    print("printed")
+    print("without an end", end="")
+    sys.stdout.buffer.write(b"bytes")
+    sys.__stdout__.write("the first stdout")
+    os.write(1, b"written\\n")
+    os.system("echo from a child")
+    subprocess.Popen(["sh", "-c", "sleep 0.2; echo from a late child"])
+    if sys.platform != "win32":
+        ctypes.CDLL(None).printf(b"from C\\n")
+    atexit.register(print, "at the end")
     return "quiet"
 
-async def run():
-    gateway = Gateway(load_settings(Path(sys.argv[1])))
-    server = build_server(gateway)
-    server.add_tool(noisy)
-    await serve_stdio(server, gateway)
-anyio.run(run)
+load = AgnesServer.serve_stdio
+async def serve(self, **options):
+    self.add_tool(noisy)
+    await load(self, **options)
+    print("after serving")
+AgnesServer.serve_stdio = serve
+print("before serving")
+sys.argv[1:1] = ["serve"]
+main()
 """
+SAID = ("printed", "without an end", "bytes", "the first stdout", "written", "from a child")
+SAID_LATE = ("from a late child", "from C", "at the end", "after serving", "before serving")
 
 
-def test_prints_and_child_processes_do_not_reach_the_wire(config: Path) -> None:
-    server = Server.__new__(Server)
-    server.process = subprocess.Popen(
-        [sys.executable, "-c", PRINTING, str(config)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/",
-    )  # fmt: skip
+def noisy_server(config: Path, **env: str) -> Server:
+    server = Server(config, command=(sys.executable, "-c", NOISY), **env)
     server.greet()
     server.call(1, "noisy", {})
     assert "quiet" in json.dumps(server.answer(1))
-    assert server.process.stdin
-    server.process.stdin.close()
-    server.process.stdin = None
-    code, out, errors = server.leave()
+    return server
+
+
+def test_what_anything_writes_misses_the_wire_until_the_process_is_gone(config: Path) -> None:
+    """Also what Python and C hold back until the end, and what a child says that outlives the server."""
+    code, out, errors = noisy_server(config).leave()
     assert (code, out) == (0, "")
-    assert all(said in errors for said in ("printed", "written", "from a child"))
+    assert [said for said in SAID + SAID_LATE if said not in errors] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_held_back_misses_the_wire_after_a_signal_too(config: Path, sent: signal.Signals) -> None:
+    server = noisy_server(config)
+    server.process.send_signal(sent)
+    out, errors = server.process.communicate(timeout=20)
+    assert (server.process.returncode, out) == (0, b"")
+    assert [said for said in (b"printed\n", b"written\n", b"from a child\n") if said not in errors] == []
+
+
+def test_an_error_before_serving_is_not_on_the_wire(config: Path) -> None:
+    server = Server(config.with_name("missing.yaml"))
+    code, out, errors = server.leave()
+    assert code != 0
+    assert out == ""
+    assert "Error: " in errors
+    assert "Traceback" not in errors
+
+
+def test_a_server_without_standard_error_still_speaks(config: Path) -> None:
+    """Some hosts close it: descriptor 2 may be missing, and its number must not become the wire's."""
+    server = Server(config, command=("sh", "-c", 'exec "$@" 2>&-', "sh", COMMAND, "serve"))
+    server.greet()
+    server.call(1, "usage", {})
+    server.answer(1)
+    assert server.leave()[:2] == (0, "")
