@@ -1,0 +1,1 @@
+"""What an Agnes directory holds: extracts, written and read, the analytics file over them, and what others mirror."""
