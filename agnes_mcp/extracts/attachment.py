@@ -102,6 +102,18 @@ class Attachment:
         """Under that alias, for reading only. Makes no request."""
         connection.execute(self.statement(alias, url))
 
+    def attach_other(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach, token: str) -> None:
+        """With any other extension. Such an extension takes its token in the statement only: never show its errors."""
+        name = extension_sql.quoted(row.extension)
+        connection.execute(f"INSTALL {name} FROM community")
+        connection.execute(f"LOAD {name}")
+        connection.execute(self.other_statement(row, token))
+
+    def other_statement(self, row: RemoteAttach, token: str) -> str:
+        given = f", TOKEN {extension_sql.literal(token)}" if token else ""
+        target, alias = extension_sql.literal(row.url), extension_sql.quoted(row.alias)
+        return f"ATTACH {target} AS {alias} (TYPE {row.extension}{given}, READ_ONLY)"
+
     def secret(self, name: str) -> str:
         return f"CREATE OR REPLACE SECRET {extension_sql.quoted(name)} (TYPE bigquery, ACCESS_TOKEN ?)"
 

@@ -51,15 +51,18 @@ class Source:
             if not self.contents.tables[offer.name]:
                 raise NotServed("a column of it is computed by the extract; write its rows as Parquet into data/")
             return local_table(offer.name, self.folder / EXTRACT, source_table=offer.name)
-        if view is not None and (path := self._parquet(view)):
+        if view is not None and (path := self.parquet(view)):
             return local_table(offer.name, path)
         beside = self._beside(offer.name)
         if beside is None:
             raise NotServed(f"its rows are not files of its own folder; write them into data/{offer.name}.parquet")
         return local_table(offer.name, beside)
 
-    def _parquet(self, view: Mapping[str, Any]) -> str:
-        """The one file or pattern, below the source's folder, that a view reads; "" for any other."""
+    def parquet(self, view: Mapping[str, Any], *, relative: bool = True) -> str:
+        """The one file or pattern, below the source's folder, that a view reads; "" for any other.
+
+        `relative`: a path that is not absolute is taken from the source's folder; DuckDB would take it from its own.
+        """
         if "table" in view:
             catalog, schema, path = view["table"]
             paths = [path] if not catalog and not schema else []
@@ -69,6 +72,8 @@ class Source:
         else:
             paths = []
         if len(paths) != 1 or not isinstance(paths[0], str) or not paths[0].endswith(".parquet"):
+            return ""
+        if not relative and not os.path.isabs(paths[0]):
             return ""
         path = os.path.normpath(os.path.join(self.folder, paths[0]))
         return path if self._own_files(path) else ""
