@@ -2,7 +2,7 @@
 
     AgnesError                     anything foreseen: kind, message, hint, details
     ├── PredicateError             a WHERE predicate that was refused (`agnes_mcp.sql.predicate`)
-    ├── QuotaError                 a slot or a byte budget that is used up (`agnes_mcp.spending.quota`)
+    ├── QuotaError                 a slot or a byte budget that is used up (`agnes_mcp.spending.books`)
     └── ConfigError                an instance.yaml or environment that cannot be served
 
 Anything that is not an `AgnesError` is a crash: logged with its trace, told to the client only as `internal_error`.
@@ -56,6 +56,7 @@ KINDS: dict[str, int] = {
     "unauthenticated": EXIT_AUTH,
     # money and budgets
     "quota_exceeded": EXIT_QUOTA,
+    "quota_unavailable": EXIT_NETWORK,
     "rate_limited": EXIT_QUOTA,
     "over_scan_cap": EXIT_QUOTA,
     "bytes_billed_cap_reached": EXIT_QUOTA,

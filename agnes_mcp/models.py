@@ -20,6 +20,9 @@ SourceType = Literal["bigquery", "local"]
 AggregateFunction = Literal["count", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
 Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota"]
 
+#: Where the day's bills and reservations are kept: in this process, in `data_dir`, or in a database of replicas.
+QuotaStore = Literal["process", "file", "postgresql"]
+
 #: A table's id, and every part of it that is fixed by us. Always matched whole.
 TABLE_ID_PATTERN = r"[a-z0-9_]{1,64}"
 
@@ -139,13 +142,34 @@ class Price(Model):
     referenced_tables: list[str] = Field(default_factory=list)
 
 
+class JobReference(Model):
+    """What BigQuery must be told to be asked about one job."""
+
+    project: str
+    location: str = ""  # "" lets BigQuery look in its multi-regions
+    job_id: str
+
+
+class BudgetLeft(Model):
+    """A budget that others spend from too."""
+
+    kind: Literal["group", "project"]
+    name: str
+    bytes_limit: int
+    bytes_left: int
+
+
 class QuotaLeft(Model):
-    """A principal's standing today."""
+    """A principal's standing today. What is left is the least that its own and the shared budgets leave."""
 
     daily_bytes_used: int
+    # of those used: what was set aside, where the true bill is not known
+    daily_bytes_assumed: int = Field(default=0, exclude_if=lambda assumed: assumed == 0)
     daily_bytes_reserved: int
     daily_bytes_limit: int
     daily_bytes_left: int
+    shared: list[BudgetLeft] = Field(default_factory=list, exclude_if=lambda shared: shared == [])
+    warning: str | None = Field(default=None, exclude_if=lambda said: said is None)  # once most of a budget is taken
     running_scans: int
     max_concurrent_scans: int
     resets_at: datetime

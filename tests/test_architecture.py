@@ -50,6 +50,8 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "grpc": ("sources.bigquery", "stand_in"),
     "starlette": ("serving.http", "stand_in"),
     "uvicorn": ("serving.http", "stand_in"),
+    "psycopg": ("spending.stores",),
+    "sqlite3": ("spending.stores",),
     "typer": ("cli", "demo.session"),
     "rich": ("cli", "demo.session"),
     "altair": ("charts",),
