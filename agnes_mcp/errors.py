@@ -49,6 +49,8 @@ KINDS: dict[str, int] = {
     "query_refused": EXIT_VALIDATION,
     "query_failed": EXIT_VALIDATION,
     "query_out_of_memory": EXIT_VALIDATION,
+    # a picture that could not be rendered
+    "chart_failed": EXIT_SERVER,
     # what was asked for is not there, or may not be seen: never told apart
     "table_not_found": EXIT_ACCESS,
     "snapshot_not_found": EXIT_VALIDATION,
