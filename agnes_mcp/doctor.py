@@ -59,7 +59,7 @@ async def _describe(gateway: Gateway, table_id: str) -> str:
 
 async def _ask_workers(gateway: Gateway) -> str:
     await gateway.query(os_user(), "SELECT 1")
-    confined = gateway.engine.workbench.state()["confined"]
+    confined = gateway.engine.workbench.processes.state()["confined"]
     missing = [name for name, held in sorted(confined.items()) if not held]
     return f"answer; not confined by this system: {', '.join(missing)}" if missing else "answer, confined"
 

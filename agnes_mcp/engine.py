@@ -230,7 +230,7 @@ class Engine:
             if close is not None:
                 close()
         if self._workbench is not None:
-            self._workbench.close()
+            self._workbench.processes.close()
         self.warehouse.close()
 
     def _make_source(self, kind: str) -> Source:

@@ -48,11 +48,10 @@ def open_warehouse(engine: EngineSettings) -> Warehouse:
 
 def open_workbench(engine: EngineSettings) -> Workbench:
     """Where agent-written SQL runs; its processes start with the first query, or when it is warmed."""
-    from agnes_mcp.workbench import Workbench
+    from agnes_mcp.calls.processes.processes import Processes
+    from agnes_mcp.workbench import JOB, Workbench
 
-    return Workbench(
-        pool_size=engine.query_workers,
-        memory_bytes=engine.query_memory_bytes,
-        threads=engine.threads,
-        timeout_s=engine.query_timeout_seconds,
+    processes = Processes(
+        JOB, size=engine.query_workers, memory_bytes=engine.query_memory_bytes, threads=engine.threads
     )
+    return Workbench(processes, timeout_s=engine.query_timeout_seconds)

@@ -18,13 +18,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.workbench import View, Workbench
+from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.sql.views import View
+from agnes_mcp.workbench import JOB, Workbench
 
 ROWS = 500_000
 SQL = (
@@ -88,7 +91,9 @@ def main() -> None:
         plain = measure_ms(lambda: con.execute(SQL).to_arrow_table(), calls)
         tool = asyncio.run(measure_tool_call_ms(calls))
         views = [View("orders", "parquet", [path])]
-        with Workbench(pool_size=2, memory_bytes=512 * 2**20, threads=2) as bench:
+        processes = Processes(JOB, memory_bytes=512 * 2**20)
+        bench = Workbench(processes)
+        with closing(processes):
 
             def ask(_: int = 0) -> object:
                 return bench.run(SQL, views, limit_rows=1000, max_bytes=2**20, call=Call("query", "ana"))

@@ -8,11 +8,11 @@ from typing import Any
 
 from mcp.types import ListResourcesResult, PaginatedRequestParams, Resource
 
-from agnes_mcp.answers.tables import clean
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.serving.announcements import SNAPSHOT_URI
 from agnes_mcp.serving.errors import protocol_error
 from agnes_mcp.serving.server import AgnesServer
+from agnes_mcp.untrusted import clean
 
 from ._contents import JSON
 from .tables import SCHEMA_URI

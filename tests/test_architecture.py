@@ -37,8 +37,6 @@ COMING: set[str] = set()
 DEBT: frozenset[tuple[str, str]] = frozenset(
     {
         ("access.grants", "catalog"),
-        ("calls.processes.watch", "workbench"),
-        ("calls.processes.worker", "workbench"),
     }
 )
 #: Who may import a library; everything else in the project may not.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import AnsweredColumn, SampleAnswer, SchemaAnswer
 from agnes_mcp.models import Column, Table, TableSchema
 from agnes_mcp.sql.dialects import DIALECT_HINTS
+from agnes_mcp.untrusted import clean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,9 +91,3 @@ def _answered(column: Column) -> AnsweredColumn:
         description=clean(column.description, MAX_COLUMN_DESCRIPTION_CHARS),
         fields=[_answered(field) for field in column.fields],
     )
-
-
-def clean(text: str, max_chars: int) -> str:
-    """Text that somebody else wrote, for an agent to read: no control, bidirectional or invisible characters."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " if c in "\t\n\r" else "" for c in text).strip()
-    return kept if len(kept) <= max_chars else kept[: max_chars - 1] + "…"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import CatalogEntry
-from agnes_mcp.answers.tables import clean
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table, TableSchema
 from agnes_mcp.sql.dialects import where_examples
+from agnes_mcp.untrusted import clean
 
 MAX_DESCRIPTION_CHARS = 500
 _MAX_CURSOR_CHARS = 500

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.demo.bigquery import PROJECT, TABLES, write_spec
+from agnes_mcp.sql.names import literal
 
 #: Part of the folder's name: data of another version is made anew, never mixed.
 VERSION = "2"
@@ -158,8 +159,6 @@ def _generate(folder: Path) -> None:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_MACRO)
         for name, select in _TABLES.items():
-            target = str(folder / f"{name}.parquet").replace("'", "''")
-            connection.execute(
-                f"COPY ({select}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)"
-            )
+            target = literal(str(folder / f"{name}.parquet"))
+            connection.execute(f"COPY ({select}) TO {target} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)")
             print(f"agnes-mcp:   {name}", file=sys.stderr, flush=True)  # noqa: T201 - as above

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from agnes_mcp.extracts.layout import IDENTIFIER, PROJECT
 from agnes_mcp.sources.bigquery import extension_sql
+from agnes_mcp.sql.names import identifier, literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -104,19 +105,19 @@ class Attachment:
 
     def attach_other(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach, token: str) -> None:
         """With any other extension. Such an extension takes its token in the statement only: never show its errors."""
-        name = extension_sql.quoted(row.extension)
+        name = identifier(row.extension)
         connection.execute(f"INSTALL {name} FROM community")
         connection.execute(f"LOAD {name}")
         connection.execute(self.other_statement(row, token))
 
     def other_statement(self, row: RemoteAttach, token: str) -> str:
-        given = f", TOKEN {extension_sql.literal(token)}" if token else ""
-        target, alias = extension_sql.literal(row.url), extension_sql.quoted(row.alias)
+        given = f", TOKEN {literal(token)}" if token else ""
+        target, alias = literal(row.url), identifier(row.alias)
         return f"ATTACH {target} AS {alias} (TYPE {row.extension}{given}, READ_ONLY)"
 
     def secret(self, name: str) -> str:
-        return f"CREATE OR REPLACE SECRET {extension_sql.quoted(name)} (TYPE bigquery, ACCESS_TOKEN ?)"
+        return f"CREATE OR REPLACE SECRET {identifier(name)} (TYPE bigquery, ACCESS_TOKEN ?)"
 
     def statement(self, alias: str, url: str) -> str:
-        target = extension_sql.literal(url)
-        return f"ATTACH {target} AS {extension_sql.quoted(alias)} (TYPE bigquery, READ_ONLY)"
+        target = literal(url)
+        return f"ATTACH {target} AS {identifier(alias)} (TYPE bigquery, READ_ONLY)"

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.processes import confinement
+from agnes_mcp.sql.names import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -62,11 +63,10 @@ def main() -> None:
 
 def inspect(connection: duckdb.DuckDBPyConnection, path: str) -> dict[str, Any]:
     """What the file holds. The instance may open this very file, and look whether there is a log, and nothing else."""
-    literal = "'" + path.replace("'", "''") + "'"
-    connection.execute(f"SET allowed_paths = [{literal}, {literal[:-1]}.wal']")
+    connection.execute(f"SET allowed_paths = {literal([path, f'{path}.wal'])}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    connection.execute(f"ATTACH {literal} AS extract (READ_ONLY)")
+    connection.execute(f"ATTACH {literal(path)} AS extract (READ_ONLY)")
     tables = dict(_rows(connection, _TABLES))
     views = dict(_rows(connection, _VIEWS))
     macros = _rows(connection, "SELECT DISTINCT function_name FROM duckdb_functions() WHERE database_name = 'extract'")

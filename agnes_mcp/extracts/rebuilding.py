@@ -25,7 +25,7 @@ from agnes_mcp.extracts.statements import source_view
 from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model
 from agnes_mcp.sources.bigquery.extension import FILE_VARIABLE
-from agnes_mcp.sources.local.files import literal, quote
+from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import redact, remember
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Rebuilder:
             return
         try:
             contents = inspect_extract(folder / EXTRACT, call)
-            connection.execute(f"ATTACH {literal(str(folder / EXTRACT))} AS {quote(name)} (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(folder / EXTRACT))} AS {identifier(name)} (READ_ONLY)")
         except UnreadableExtract as error:
             self._tell(name, "", f"{EXTRACT} is not served: {error}")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agnes_mcp.sources.bigquery.names import TablePath
-from agnes_mcp.sources.local.files import literal, quote
+from agnes_mcp.sql.names import identifier, literal
 
 #: What a source offers. Rows and sizes are not known of a remote table.
 META = (
@@ -24,15 +24,15 @@ PLACES_ROW = "INSERT INTO _places VALUES (?, ?, ?, ?, ?)"
 
 def attached_view(name: str, alias: str, path: TablePath) -> str:
     """A view that reads the table through what is attached under that alias."""
-    return f"CREATE VIEW {quote(name)} AS SELECT * FROM {quote(alias)}.{quote(path.dataset)}.{quote(path.table)}"  # noqa: S608 - every name is quoted
+    return f"CREATE VIEW {identifier(name)} AS SELECT * FROM {identifier(alias, path.dataset, path.table)}"  # noqa: S608 - every name is quoted
 
 
 def wrapped_view(name: str, project: str, path: TablePath) -> str:
     """A view whose every reading is a query job in `project` over the whole table."""
     inner = f"SELECT * FROM `{path.dotted}`"  # noqa: S608 - matched whole against names that hold no backquote
-    return f"CREATE VIEW {quote(name)} AS SELECT * FROM bigquery_query({literal(project)}, {literal(inner)})"  # noqa: S608
+    return f"CREATE VIEW {identifier(name)} AS SELECT * FROM bigquery_query({literal(project)}, {literal(inner)})"  # noqa: S608
 
 
 def source_view(name: str, source: str) -> str:
     """In the analytics file: a table by its name, out of the extract that is attached under its source's."""
-    return f"CREATE VIEW {quote(name)} AS SELECT * FROM {quote(source)}.{quote(name)}"  # noqa: S608 - names are quoted
+    return f"CREATE VIEW {identifier(name)} AS SELECT * FROM {identifier(source, name)}"  # noqa: S608 - names are quoted

@@ -141,7 +141,7 @@ class Fetching:
         """In a worker thread: the name is held before the bytes are reserved, the bytes before anything is read."""
         if not force:
             self._refuse_paying_twice(admitted, priced)
-        self._engine.workbench.warm()  # who fetches, queries next
+        self._engine.workbench.processes.warm()  # who fetches, queries next
         store = self._engine.snapshots
         store.check_space(self._expected_bytes(priced))
         with store.claim(admitted.principal.name, name, admitted.call, force=force) as claim:

@@ -14,7 +14,7 @@ from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.snapshots.models import Snapshot
-from agnes_mcp.workbench.views import View
+from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
     from agnes_mcp.workbench import Result
@@ -116,14 +116,9 @@ def table_view(table: Table) -> Callable[[], View]:
     """A local table's files as they are now."""
 
     def resolve() -> View:
-        from agnes_mcp.sources.local.files import find_files
+        from agnes_mcp.sources.local.files import find_files, view_of
 
-        files = find_files(table)
-        if files.kind == "duckdb":
-            source = table.source_table or table.id
-            return View(name=table.id, kind="duckdb_table", paths=files.paths, source_table=source)
-        options: dict[str, Any] = {"union_by_name": True, "hive_partitioning": files.hive}
-        return View(name=table.id, kind="csv" if files.kind == "csv" else "parquet", paths=files.paths, options=options)
+        return view_of(table, find_files(table))
 
     return resolve
 

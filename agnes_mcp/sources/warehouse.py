@@ -7,7 +7,6 @@ object itself is never handed out, because threads that share one read each othe
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -18,13 +17,12 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_errors import INVALIDATED, of_our_statement
 
 if TYPE_CHECKING:
     import duckdb
 
 SPILL_PREFIX = "agnes-spill-"
-# What DuckDB says once an internal error has made the whole instance unusable.
-INVALIDATED = "database has been invalidated"
 
 
 class Warehouse:
@@ -51,7 +49,7 @@ class Warehouse:
     def cursor(self, call: Call | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor of this thread's own, closed at the end. Stopping the call interrupts what it runs.
 
-        DuckDB's errors come out translated; see `translate`.
+        DuckDB's errors come out translated; see `sql.duckdb_errors`.
         """
         import duckdb
 
@@ -67,16 +65,17 @@ class Warehouse:
         finally:
             cursor.close()
 
-    def explain(self, error: Exception, call: Call | None) -> AgnesError:
+    def explain(self, error: Exception, call: Call | None, own: str = "") -> AgnesError:
         """What a failure of DuckDB means for the call: that it was stopped, or the translated error.
 
-        An instance that an internal error has made unusable is discarded.
+        `own` is the statement, where an agent's predicate is part of it. An instance that an internal error has made
+        unusable is discarded.
         """
         if INVALIDATED in str(error):
             self.reopen()
         if call is not None:
             call.check()
-        return translate(error)
+        return of_our_statement(error, own)
 
     def reopen(self) -> None:
         """Discard the instance; the next cursor opens a new one. Calls in flight fail with `table_unavailable`."""
@@ -131,71 +130,3 @@ def sweep_spill(root: Path) -> None:
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             with suppress(OSError):
                 shutil.rmtree(folder)
-
-
-def as_duckdb_error(error: Exception) -> Exception:
-    """What DuckDB raised in the middle of an Arrow stream: Arrow hands over the text, which begins with the kind."""
-    import duckdb
-
-    kinds: dict[str, type[Exception]] = {
-        "INTERRUPT Error": duckdb.InterruptException,
-        "Out of Memory Error": duckdb.OutOfMemoryException,
-        "Conversion Error": duckdb.ConversionException,
-        "Out of Range Error": duckdb.OutOfRangeException,
-        "IO Error": duckdb.IOException,
-        "FATAL Error": duckdb.FatalException,
-        "INTERNAL Error": duckdb.InternalException,
-    }
-    text = str(error)
-    kind = next((kinds[name] for name in kinds if text.startswith(name)), duckdb.InvalidInputException)
-    return kind(text)
-
-
-def translate(error: Exception) -> AgnesError:
-    """One of DuckDB's exceptions as ours: without paths, with the next step."""
-    import duckdb
-
-    text = without_paths(str(error))
-    if INVALIDATED in text or isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
-        return AgnesError("table_unavailable", "DuckDB had an internal error and was reopened.", "Call again.")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return AgnesError(
-            "query_out_of_memory",
-            "DuckDB ran out of the memory it may use.",
-            "Select fewer columns, narrow the WHERE, or aggregate over fewer distinct values.",
-        )
-    if isinstance(error, duckdb.InterruptException):
-        return AgnesError("cancelled", "The statement was interrupted.", "Call again when needed.")
-    if isinstance(error, (duckdb.IOException, duckdb.HTTPException, duckdb.PermissionException)):
-        return unavailable("its files are missing or cannot be read")
-    if isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
-        return AgnesError("schema_changed", f"The table is not as it was: {text}", "Call `schema` again, then repeat.")
-    if isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.TypeMismatchException)):
-        return AgnesError("query_failed", text, "Check the literals and casts against the types that `schema` shows.")
-    if isinstance(error, (duckdb.InvalidInputException, duckdb.NotImplementedException)) and not _DAMAGE.search(text):
-        return AgnesError("query_failed", text, "Check the patterns and literals, and what the functions take.")
-    return unavailable("its files are damaged or not what they were")
-
-
-def unavailable(reason: str, table_id: str = "") -> AgnesError:
-    which = f"The table {table_id!r}" if table_id else "The table"
-    return AgnesError(
-        "table_unavailable",
-        f"{which} cannot be read just now: {reason}.",
-        "Other tables are not affected. Tell whoever keeps this instance; the files of the table need a look.",
-    )
-
-
-# DuckDB has one exception for a bad pattern and for a bad file; only a file's message speaks of these.
-_DAMAGE = re.compile(
-    r"<path>|CSV Error|[Pp]arquet|[Tt]hrift|TProtocol|[Dd]ecompress|what type:|[Pp]age header|magic bytes|"
-    r"[Cc]hecksum|[Cc]orrupt"
-)
-_QUOTED_PATH = re.compile(r"""(["'])(?:[A-Za-z]:)?[\\/][^"']*[\\/][^"']*\1""")
-_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"`:;,()\[\]]+){2,}[\\/]?|file:\S+")
-
-
-def without_paths(text: str) -> str:
-    """The first line of DuckDB's message (its caret picture quotes SQL of ours), with anything like a path removed."""
-    said = _QUOTED_PATH.sub("<path>", text.split("\n\nLINE ", 1)[0])
-    return _PATH.sub("<path>", said).replace("\n", " ").strip()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agnes_mcp.answers.tables import clean
 from agnes_mcp.engine import Admitted, Engine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, digest_of
 from agnes_mcp.spending.prices import cost_usd, judge
+from agnes_mcp.untrusted import clean
 
 _SHOWN_SQL_CHARS = 300
 

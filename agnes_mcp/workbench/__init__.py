@@ -1,12 +1,11 @@
 """Agent-written SQL over local tables and snapshots, in killable processes.
 
-Workbench.run        the server's side: pool, deadline, cancellation
-  └─ Worker          one process: pipes, kill
-       └─ child      confinement, a fresh DuckDB instance per query
-            └─ serving    gate (admission) → grant (engine) → run → Arrow
+Workbench.run        the server's side: what a query may read
+  └─ Processes       pool, deadline, cancellation
+       └─ child      confinement; one question after another
+            └─ Queries    gate (admission) → grant → a locked instance → run → Arrow
 """
 
-from agnes_mcp.workbench.views import View
-from agnes_mcp.workbench.workbench import Result, Workbench
+from agnes_mcp.workbench.workbench import JOB, Result, Workbench
 
-__all__ = ["Result", "View", "Workbench"]
+__all__ = ["JOB", "Result", "Workbench"]

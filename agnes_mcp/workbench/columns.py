@@ -58,13 +58,3 @@ def _readable(kind: Any) -> Any:
     if types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
     return kind
-
-
-class Renamed:
-    """A record batch under another schema of the same layout: `pa.record_batch(Renamed(batch, schema))`."""
-
-    def __init__(self, batch: pa.RecordBatch, schema: pa.Schema) -> None:
-        self._batch, self._schema = batch, schema
-
-    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        return self._schema.__arrow_c_schema__(), self._batch.__arrow_c_array__()[1]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from agnes_mcp.calls.processes import confinement, frames
+from agnes_mcp.calls.processes import frames
+from agnes_mcp.calls.processes.arrow import Stream
+from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import columns, engine, failures
+from agnes_mcp.sql import duckdb_errors
+from agnes_mcp.sql.duckdb_errors import Complaint
+from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.views import View
+from agnes_mcp.workbench import admission, columns
 from agnes_mcp.workbench.admission import Parser
-from agnes_mcp.workbench.views import View
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from agnes_mcp.workbench.parser import DuckDBParser
 
 #: Rows of a batch: what may be computed past the limit. Small answers should not wait for a large batch.
 SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 2048, 16384
@@ -25,39 +26,44 @@ SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 2048, 16384
 Admit = Callable[[str, Sequence[str], Parser], list[str]]
 
 
-class Query:
-    """`touched` tells whether the instance was given views or ran anything, and so must not serve again."""
+class Queries:
+    """The job of the workbench: each query in an instance of its own."""
 
-    def __init__(
-        self, requests: BinaryIO, answers: BinaryIO, instance: DuckDBPyConnection, parser: Parser, admit: Admit
-    ) -> None:
-        self._requests, self._answers = requests, answers
-        self._instance, self._parser, self._admit = instance, parser, admit
+    admit: Admit = staticmethod(admission.admit)
+
+    def __init__(self, memory_bytes: int, threads: int) -> None:
+        self._memory_bytes, self._threads = memory_bytes, threads
+        self._parser = DuckDBParser(memory_bytes)
+        self._instance = open_instance(memory_bytes, threads)
         self._paths: list[str] = []
-        self.touched = False
+        self._touched = False  # whether the instance was given views, and so must not serve again
 
-    def serve(self) -> bool:
-        """Answer one request. False: this process should not serve another. Raises frames.ClosedError."""
-        ask = self._receive(frames.ASK)
-        confinement.limit_cpu(ask["cpu_s"])
+    def answer(self, question: dict[str, Any], channel: Channel) -> bool:
+        self._paths = []
         try:
-            self._answer(ask)
+            self._answer(question, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
-            failure = failures.translate(error, ask["sql"], self._paths)
-            frames.send_json(self._answers, frames.FAILED, failures.as_message(failure))
-            return failures.leaves_process_sound(error, failure)
+            failure = duckdb_errors.of_agents_sql(error, question["sql"], self._paths)
+            channel.fail(frames.as_message(failure))
+            return leaves_process_sound(error, failure)
         return True
 
-    def _answer(self, ask: dict[str, Any]) -> None:
-        tables = self._admit(ask["sql"], ask["tables"], self._parser)
-        frames.send_json(self._answers, frames.NEEDS, {"tables": tables})
-        views = [View(**view) for view in self._receive(frames.GRANT)["views"]]
-        self._paths = [path for view in views for path in view.files()]
-        self.touched = True
-        engine.lock_instance(self._instance, views)
-        self._run(ask["sql"], ask["limit_rows"], ask["max_bytes"])
+    def renew(self) -> bool:
+        if not self._touched:
+            return False
+        self._instance.close()
+        self._instance, self._touched = open_instance(self._memory_bytes, self._threads), False
+        return True
 
-    def _run(self, sql: str, limit_rows: int, max_bytes: int) -> None:
+    def _answer(self, question: dict[str, Any], channel: Channel) -> None:
+        tables = type(self).admit(question["sql"], question["tables"], self._parser)
+        views = [View(**view) for view in channel.need({"tables": tables})["views"]]
+        self._paths = [path for view in views for path in view.files()]
+        self._touched = True
+        lock_instance(self._instance, views)
+        self._run(question["sql"], question["limit_rows"], question["max_bytes"], channel)
+
+    def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:
         self._instance.execute(sql)
         description = self._instance.description or []
         types = [str(column[1]) for column in description]
@@ -65,57 +71,34 @@ class Query:
         batch_rows = SMALL_BATCH_ROWS if limit_rows < SMALL_BATCH_ROWS else LARGE_BATCH_ROWS
         reader = self._instance.to_arrow_reader(batch_rows)
         schema = columns.readable_schema(reader.schema, [str(column[0]) for column in description])
-        stream = _Stream(self._answers, schema)
-        cut_by = stream.copy(reader, limit_rows, max_bytes)
-        done = {"rows": stream.rows, "cut_by": cut_by, "types": types}
-        frames.send_json(self._answers, frames.DONE, done)
-
-    def _receive(self, expected: bytes) -> dict[str, Any]:
-        kind, content = frames.receive(self._requests)
-        if kind != expected:
-            raise frames.ClosedError
-        message: dict[str, Any] = json.loads(content)
-        return message
+        stream = Stream(channel, schema)
+        cut_by = _copy(stream, reader, limit_rows, max_bytes)
+        channel.end({"rows": stream.rows, "cut_by": cut_by, "types": types})
 
 
-class _Stream:
-    """Record batches on their way out, as one Arrow IPC stream in pieces."""
+def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:
+    """Whether the process may serve another question after this failure."""
+    if failure.kind in ("query_out_of_memory", "internal_error"):
+        return False
+    broken = (Complaint.INTERNAL, Complaint.INTERRUPT)
+    return isinstance(error, AgnesError) or duckdb_errors.complaint_of(error) not in broken
 
-    def __init__(self, answers: BinaryIO, schema: pa.Schema) -> None:
-        self._answers, self._schema = answers, schema
-        self._piece = io.BytesIO()
-        self._writer = pa.ipc.new_stream(self._piece, self._schema)
-        self.rows = 0
-        self._bytes = 0
 
-    def copy(self, reader: pa.RecordBatchReader, limit_rows: int, max_bytes: int) -> str:
-        """Send batches until the limits; returns what ended it: "rows", "bytes", or "" when all were sent."""
-        cut_by = ""
-        for batch in reader:
-            part = batch.slice(0, limit_rows - self.rows)
-            cut_by = "rows" if part.num_rows < batch.num_rows else ""
-            if self._bytes + part.nbytes > max_bytes:
-                part, cut_by = part.slice(0, _rows_within(part, max_bytes - self._bytes)), "bytes"
-            self._send(part)
-            if cut_by:
-                break
-        if cut_by == "bytes" and self.rows == 0:
-            raise _row_too_large(max_bytes)
-        self._writer.close()
-        self._flush()
-        return cut_by
-
-    def _send(self, batch: pa.RecordBatch) -> None:
-        if batch.num_rows:
-            self._writer.write_batch(pa.record_batch(columns.Renamed(batch, self._schema)))
-            self.rows += batch.num_rows
-            self._bytes += batch.nbytes
-            self._flush()
-
-    def _flush(self) -> None:
-        frames.queue(self._answers, frames.ARROW, self._piece.getvalue())
-        self._piece.seek(0)
-        self._piece.truncate()
+def _copy(stream: Stream, reader: pa.RecordBatchReader, limit_rows: int, max_bytes: int) -> str:
+    """Send batches until the limits; returns what ended it: "rows", "bytes", or "" when all were sent."""
+    cut_by = ""
+    for batch in reader:
+        part = batch.slice(0, limit_rows - stream.rows)
+        cut_by = "rows" if part.num_rows < batch.num_rows else ""
+        if stream.bytes + part.nbytes > max_bytes:
+            part, cut_by = part.slice(0, _rows_within(part, max_bytes - stream.bytes)), "bytes"
+        stream.send(part)
+        if cut_by:
+            break
+    if cut_by == "bytes" and stream.rows == 0:
+        raise _row_too_large(max_bytes)
+    stream.close()
+    return cut_by
 
 
 def _rows_within(batch: pa.RecordBatch, max_bytes: int) -> int:

@@ -14,7 +14,9 @@ import pytest
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import KINDS, AgnesError
-from agnes_mcp.sources.warehouse import SPILL_PREFIX, Warehouse, as_duckdb_error, sweep_spill, translate, without_paths
+from agnes_mcp.sources.warehouse import SPILL_PREFIX, Warehouse, sweep_spill
+from agnes_mcp.sql.duckdb_errors import of_our_statement
+from agnes_mcp.untrusted import without_paths
 
 MB = 2**20
 
@@ -139,7 +141,7 @@ SECRET_PLACES = (
 
 @pytest.mark.parametrize("kind", exceptions_of_duckdb(), ids=lambda kind: kind.__name__)
 def test_every_exception_of_duckdb_is_translated(kind: type[Exception]) -> None:
-    error = translate(kind(SECRET_PLACES))
+    error = of_our_statement(kind(SECRET_PLACES))
     assert error.kind in KINDS
     assert error.kind != "internal_error"
     assert error.hint
@@ -196,7 +198,7 @@ def test_failures_in_the_middle_of_a_stream_are_translated_as_well(warehouse: Wa
         reader = cursor.execute(sql).to_arrow_reader(1_000)
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is what is tested
             reader.read_all()
-    assert translate(as_duckdb_error(caught.value)).kind == kind
+    assert of_our_statement(caught.value).kind == kind
 
 
 def test_an_instance_that_was_discarded_opens_anew(warehouse: Warehouse) -> None:

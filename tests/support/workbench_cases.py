@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 import duckdb
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.workbench import Result, View, Workbench
-from agnes_mcp.workbench.views import Option
+from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.sql import names
+from agnes_mcp.sql.views import View
+from agnes_mcp.workbench import JOB, Result, Workbench
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "query"
 
@@ -63,13 +66,27 @@ def write_dataset(folder: Path) -> Dataset:
 
 
 def _views(folder: Path) -> list[View]:
-    csv_options: dict[str, Option] = {"delim": ";", "header": True, "columns": {"country": "VARCHAR", "rate": "DOUBLE"}}
+    csv_options: dict[str, names.Literal] = {
+        "delim": ";",
+        "header": True,
+        "columns": {"country": "VARCHAR", "rate": "DOUBLE"},
+    }
     return [
         View("orders", "parquet", [f"{folder}/orders_1.parquet", f"{folder}/orders_2.parquet"]),
         View("events", "parquet", [f"{folder}/events.parquet"]),
         View("rates", "csv", [f"{folder}/rates.csv"], csv_options),
         View("customers", "duckdb_table", [f"{folder}/shop.duckdb"], source_table="customers"),
     ]
+
+
+@contextmanager
+def opened(pool_size: int = 2, timeout_s: float = 30, **processes: Any) -> Iterator[Workbench]:
+    """A workbench over processes of its own, which end with the block."""
+    bench = Workbench(Processes(JOB, size=pool_size, **processes), timeout_s=timeout_s)
+    try:
+        yield bench
+    finally:
+        bench.processes.close()
 
 
 def run(bench: Workbench, sql: str, views: list[View], **limits: Any) -> Result:

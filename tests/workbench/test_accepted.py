@@ -6,7 +6,8 @@ import duckdb
 import pytest
 from support.workbench_cases import Case, Dataset, cases, plain, rows, run, stated_rows
 
-from agnes_mcp.workbench import Workbench, engine
+from agnes_mcp.sql import instance
+from agnes_mcp.workbench import Workbench
 
 ACCEPTED = cases("accepted.sql")
 
@@ -16,7 +17,7 @@ def oracle(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     """Plain DuckDB, unconfined, over the same files."""
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    engine.make_views(con, dataset.views)
+    instance.make_views(con, dataset.views)
     return con
 
 

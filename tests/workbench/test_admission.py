@@ -7,17 +7,18 @@ import json
 import pytest
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import admission, engine, functions, grammar, series
+from agnes_mcp.workbench import admission, functions, grammar, series
+from agnes_mcp.workbench.parser import DuckDBParser
 
 TABLES = ["orders", "Events"]
 
 
 @pytest.fixture(scope="module")
-def parser() -> engine.Parser:
-    return engine.Parser(256 * 2**20)
+def parser() -> DuckDBParser:
+    return DuckDBParser(256 * 2**20)
 
 
-def refusal(sql: str, parser: engine.Parser) -> AgnesError:
+def refusal(sql: str, parser: DuckDBParser) -> AgnesError:
     with pytest.raises(AgnesError) as refused:
         admission.admit(sql, TABLES, parser)
     return refused.value
@@ -40,9 +41,7 @@ def refusal(sql: str, parser: engine.Parser) -> AgnesError:
         ("SELECT 'DROP TABLE x; --', $$read_text('/etc/passwd')$$", []),
     ],
 )
-def test_a_plain_select_is_admitted_with_the_tables_it_reads(
-    sql: str, tables: list[str], parser: engine.Parser
-) -> None:
+def test_a_plain_select_is_admitted_with_the_tables_it_reads(sql: str, tables: list[str], parser: DuckDBParser) -> None:
     assert admission.admit(sql, TABLES, parser) == tables
 
 
@@ -72,13 +71,13 @@ def test_a_plain_select_is_admitted_with_the_tables_it_reads(
         ("SELECT range()", "query_refused", "range"),
     ],
 )
-def test_what_is_refused_says_why(sql: str, kind: str, told: str, parser: engine.Parser) -> None:
+def test_what_is_refused_says_why(sql: str, kind: str, told: str, parser: DuckDBParser) -> None:
     error = refusal(sql, parser)
     assert error.kind == kind
     assert told in error.message
 
 
-def test_a_text_of_just_the_largest_size_is_admitted(parser: engine.Parser) -> None:
+def test_a_text_of_just_the_largest_size_is_admitted(parser: DuckDBParser) -> None:
     sql = "SELECT '" + "x" * (admission.MAX_TEXT_BYTES - 9) + "'"
     assert admission.admit(sql, TABLES, parser) == []
 

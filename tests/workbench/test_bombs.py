@@ -10,12 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.workbench_cases import Dataset, cases, rows, run
+from support.workbench_cases import Dataset, cases, opened, rows, run
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes import worker
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import Workbench, admission, engine
+from agnes_mcp.workbench import Workbench, admission
+from agnes_mcp.workbench.parser import DuckDBParser
 
 MEMORY_BYTES = 192 * 2**20
 TIMEOUT_S = 0.8
@@ -52,7 +53,7 @@ def peak_of(bench: Workbench) -> Iterator[list[int]]:
 
     def sample() -> None:
         while not done.wait(0.01):
-            for pid in bench.state()["processes"]:
+            for pid in bench.processes.state()["processes"]:
                 try:
                     peaks[0] = max(peaks[0], psutil.Process(pid).memory_info().rss)
                 except psutil.Error:
@@ -90,7 +91,7 @@ class Neighbour(threading.Thread):
 
 def refused_by_gate(dataset: Dataset) -> dict[str, str]:
     """The bombs that only reach the engine when the gate is taken away."""
-    parser, tables, refused = engine.Parser(MEMORY_BYTES), [view.name for view in dataset.views], {}
+    parser, tables, refused = DuckDBParser(MEMORY_BYTES), [view.name for view in dataset.views], {}
     for name, sql in BOMBS.items():
         try:
             admission.admit(sql, tables, parser)
@@ -124,7 +125,7 @@ def test_a_bomb_ends_in_time_within_memory_and_others_are_served(gated: bool, da
     bombs = BOMBS if gated else refused_by_gate(dataset)
     command = worker.CHILD if gated else UNGATED
     own_bytes = psutil.Process().memory_info().rss
-    with Workbench(pool_size=2, memory_bytes=MEMORY_BYTES, threads=1, timeout_s=20, command=command) as bench:
+    with opened(pool_size=2, memory_bytes=MEMORY_BYTES, threads=1, timeout_s=20, command=command) as bench:
         neighbour = Neighbour(bench, dataset)
         neighbour.start()
         with peak_of(bench) as peaks:

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from support.workbench_cases import Dataset, rows, run, wait_until
+from support.workbench_cases import Dataset, opened, rows, run, wait_until
 
 from agnes_mcp.calls.processes import frames
 from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_errors import query_out_of_memory
 from agnes_mcp.workbench import Workbench
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
@@ -25,15 +27,24 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Lin
 SERVER = """
 import sys, threading
 from agnes_mcp.calls.call import Call
-from agnes_mcp.workbench import Workbench
-bench = Workbench(pool_size=2, timeout_s=60)
+from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.workbench import JOB, Workbench
+bench = Workbench(Processes(JOB, size=2), timeout_s=60)
 run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))
 run("SELECT 1")
 threading.Thread(target=run, args=("SELECT max(n) FROM range(1000000000000) t(n)",)).start()
-while len(bench.state()["processes"]) < 2: pass
-print(*bench.state()["processes"], flush=True)
+while len(bench.processes.state()["processes"]) < 2: pass
+print(*bench.processes.state()["processes"], flush=True)
 threading.Event().wait()
 """
+
+
+def asking(sql: str) -> dict[str, Any]:
+    return {"job": "query", "sql": sql, "tables": [], "limit_rows": 1, "max_bytes": 1000, "cpu_s": 60}
+
+
+def grant_nothing(needed: dict[str, Any]) -> dict[str, Any]:
+    return {"views": []}
 
 
 def is_running(pid: int) -> bool:
@@ -46,9 +57,9 @@ def is_running(pid: int) -> bool:
 @LINUX
 def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "canary-environment")
-    with Workbench(pool_size=1) as bench, open(__file__, encoding="utf-8"):
+    with opened(pool_size=1) as bench, open(__file__, encoding="utf-8"):
         run(bench, "SELECT 1", [])
-        process = psutil.Process(bench.state()["processes"][0])
+        process = psutil.Process(bench.processes.state()["processes"][0])
         assert set(process.environ()) <= {
             "LC_ALL",
             "TZ",
@@ -67,7 +78,7 @@ def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) ->
 @LINUX
 def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
     run(bench, "SELECT 1", [])
-    state = bench.state()
+    state = bench.processes.state()
     assert state["confined"] == {
         "dies_with_server": True,
         "no_network": True,
@@ -82,10 +93,10 @@ def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
 @LINUX
 def test_cpu_time_is_bounded_behind_the_deadline(small: Workbench) -> None:
     run(small, "SELECT 1", [])
-    worker = small._pool.workers()[0]
-    question = {"sql": ENDLESS, "tables": [], "limit_rows": 1, "max_bytes": 1000, "cpu_s": 0}
+    worker = small.processes.pool.workers()[0]
+    question = asking(ENDLESS) | {"cpu_s": 0}
     with pytest.raises(frames.ClosedError):
-        worker.ask(question, lambda tables: [])
+        worker.ask(question, grant_nothing).finish()
     assert worker.reap() == -signal.SIGXCPU
 
 
@@ -101,21 +112,21 @@ def test_no_process_outlives_a_server_that_is_killed() -> None:
 
 
 def test_memory_is_measured_where_the_system_does_not_bound_it() -> None:
-    question = {"sql": "SELECT list(sha256(n::VARCHAR)) FROM range(90000000) t(n)", "tables": [], "cpu_s": 60}
-    with Workbench(pool_size=1, memory_bytes=2**30, threads=1) as roomy:
+    question = asking("SELECT list(sha256(n::VARCHAR)) FROM range(90000000) t(n)")
+    with opened(pool_size=1, memory_bytes=2**30, threads=1) as roomy:
         run(roomy, "SELECT 1", [])
-        worker = roomy._pool.workers()[0]
+        worker = roomy.processes.pool.workers()[0]
         worker.wait_ready()
         worker.confined["memory_limited"] = False
-        watch = Watch(worker, time.monotonic() + 20, 20.0, memory_bytes=8 * 2**20)
+        watch = Watch(worker, time.monotonic() + 20, 20.0, 8 * 2**20, query_out_of_memory)
         with pytest.raises(frames.ClosedError), watch.watching():
-            worker.ask(question | {"limit_rows": 1, "max_bytes": 1000}, lambda tables: [])
+            worker.ask(question, grant_nothing).finish()
     assert watch.reason is not None
     assert watch.reason.kind == "query_out_of_memory"
 
 
 def test_a_query_that_kept_much_memory_takes_nothing_from_the_next() -> None:
-    with Workbench(pool_size=1, memory_bytes=192 * 2**20, threads=1) as bench:
+    with opened(pool_size=1, memory_bytes=192 * 2**20, threads=1) as bench:
         for _ in range(3):
             heavy = run(bench, "SELECT len(list(n)) AS n FROM range(3000000) t(n)", [])
             assert rows(heavy) == [[3_000_000]]
@@ -123,13 +134,13 @@ def test_a_query_that_kept_much_memory_takes_nothing_from_the_next() -> None:
 
 def test_nothing_of_one_query_is_there_for_the_next(dataset: Dataset) -> None:
     command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
-    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, command=command) as bench:
+    with opened(pool_size=1, memory_bytes=256 * 2**20, threads=1, command=command) as bench:
         run(bench, "SELECT 1", [])
-        before = bench.state()["processes"]
+        before = bench.processes.state()["processes"]
         for sql in ("CREATE MACRO lower(x) AS 'poisoned'", "CREATE TABLE kept AS SELECT 1", "SET VARIABLE kept = 1"):
             run(bench, sql, dataset.views)
         assert rows(run(bench, "SELECT lower('A'), getvariable('kept')", [])) == [["a", None]]
         for gone in ("kept", "orders"):
             with pytest.raises(AgnesError):
                 run(bench, f"SELECT * FROM {gone}", [])
-        assert bench.state()["processes"] == before
+        assert bench.processes.state()["processes"] == before

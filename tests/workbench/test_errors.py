@@ -9,7 +9,10 @@ import pytest
 from support.workbench_cases import Dataset, run
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import View, Workbench, failures
+from agnes_mcp.sql import duckdb_errors
+from agnes_mcp.sql.views import View
+from agnes_mcp.untrusted import without_paths_beside_sql
+from agnes_mcp.workbench import Workbench
 
 
 def error_of(bench: Workbench, sql: str, views: list[View]) -> AgnesError:
@@ -139,8 +142,8 @@ def test_too_much_memory_is_its_own_kind(bench: Workbench) -> None:
 )
 def test_every_exception_of_duckdb_is_translated(exception: type[duckdb.Error]) -> None:
     raised = exception("Some Error: cannot read '/srv/secret/folder/t.parquet' at 0x7f")
-    error = failures.translate(raised, "SELECT 1", ["/srv/secret/folder/t.parquet"])
-    assert error.kind.startswith(("query_", "table_", "timeout"))
+    error = duckdb_errors.of_agents_sql(raised, "SELECT 1", ["/srv/secret/folder/t.parquet"])
+    assert error.kind.startswith(("query_", "table_", "cancelled"))
     assert "/srv" not in error.message
 
 
@@ -155,11 +158,11 @@ def test_every_exception_of_duckdb_is_translated(exception: type[duckdb.Error]) 
     ],
 )
 def test_paths_are_cut_out_of_messages(message: str, cleaned: str) -> None:
-    assert failures.clean(message, "IOException", "SELECT 1", []) == cleaned
+    assert without_paths_beside_sql(message) == cleaned
 
 
 def test_long_messages_are_shortened_between_lines(bench: Workbench, dataset: Dataset) -> None:
     error = error_of(bench, "SELECT note + 1 FROM orders", dataset.views)
-    assert len(error.message) <= failures.MAX_MESSAGE_CHARS + 10
+    assert len(error.message) <= duckdb_errors.MAX_MESSAGE_CHARS + 10
     assert "No function matches" in error.message
     assert "LINE 1: SELECT note + 1" in error.message

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.workbench_cases import Case, Dataset, cases, rows, run
+from support.workbench_cases import Case, Dataset, cases, opened, rows, run
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.workbench import Workbench
@@ -24,7 +24,7 @@ SECRETS = ("root:x:", "canary-foreign", "canary-payroll", "canary-environment")
 def ungated() -> Iterator[Workbench]:
     """The same worker without its gate."""
     command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
-    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=10, command=command) as bench:
+    with opened(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=10, command=command) as bench:
         yield bench
 
 

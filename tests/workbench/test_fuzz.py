@@ -7,10 +7,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
-from support.workbench_cases import Dataset, cases, rows, run
+from support.workbench_cases import Dataset, cases, opened, rows, run
 
 from agnes_mcp.errors import KINDS, AgnesError
-from agnes_mcp.workbench import Workbench
 
 SEED = 20240501
 MUTANTS = 2400
@@ -71,7 +70,7 @@ def test_mutants_end_in_an_answer_or_a_coded_error(dataset: Dataset) -> None:
     mutants = [mutate(sources, choose) for _ in range(MUTANTS)]
     me = psutil.Process()
     before = {child.pid for child in me.children(recursive=True)}
-    with Workbench(pool_size=2, memory_bytes=192 * 2**20, threads=1, timeout_s=2) as bench:
+    with opened(pool_size=2, memory_bytes=192 * 2**20, threads=1, timeout_s=2) as bench:
 
         def ask(sql: str) -> str:
             try:

@@ -11,7 +11,8 @@ from support.workbench_cases import Dataset, rows, run
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import View, Workbench
+from agnes_mcp.sql.views import View
+from agnes_mcp.workbench import Workbench
 
 
 def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, dataset: Dataset) -> None:

@@ -14,13 +14,17 @@ from pathlib import Path
 import duckdb
 import psutil
 import pytest
-from support.workbench_cases import Dataset, rows, run, wait_until
+from support.workbench_cases import Dataset, opened, rows, run, wait_until
 
 from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.processes import child
+from agnes_mcp.calls.processes.processes import Processes, Question, _explain_death
 from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import View, Workbench, child
-from agnes_mcp.workbench.workbench import _explain_death
+from agnes_mcp.sql.duckdb_errors import query_out_of_memory
+from agnes_mcp.sql.views import View
+from agnes_mcp.workbench import JOB, Workbench
+from agnes_mcp.workbench.workbench import died
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
 
@@ -35,8 +39,8 @@ def start_running(bench: Workbench, call: Call) -> threading.Thread:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_until(lambda: bool(bench.state()["processes"]))
-    process = psutil.Process(bench.state()["processes"][0])
+    wait_until(lambda: bool(bench.processes.state()["processes"]))
+    process = psutil.Process(bench.processes.state()["processes"][0])
     wait_until(lambda: process.cpu_percent(0.05) > 10 and process.num_threads() > 0)
     return thread
 
@@ -48,7 +52,7 @@ def test_48_callers_at_once_each_get_their_own_rows(tmp_path: Path) -> None:
         return [View("mine", "parquet", [str(path)])]
 
     grants = [files(caller) for caller in range(48)]
-    with Workbench(pool_size=4, memory_bytes=128 * 2**20, threads=1, timeout_s=60) as bench:
+    with opened(pool_size=4, memory_bytes=128 * 2**20, threads=1, timeout_s=60) as bench:
 
         def ask(caller: int) -> list[list[list[int]]]:
             sql = f"SELECT DISTINCT owner, {caller} AS asked, count(*) OVER () AS n FROM mine"
@@ -57,13 +61,13 @@ def test_48_callers_at_once_each_get_their_own_rows(tmp_path: Path) -> None:
         with ThreadPoolExecutor(48) as callers:
             answers = list(callers.map(ask, range(48)))
         assert answers == [[[[caller, caller, 50]]] * 3 for caller in range(48)]
-        assert len(bench.state()["processes"]) <= 4
+        assert len(bench.processes.state()["processes"]) <= 4
 
 
 def test_a_running_query_is_killed_when_its_call_is_cancelled(small: Workbench) -> None:
     call = Call("query", "ana")
     thread = start_running(small, call)
-    before = small.state()["processes"]
+    before = small.processes.state()["processes"]
     stopped_at = time.monotonic()
     call.stop(cancelled())
     thread.join(5)
@@ -83,7 +87,7 @@ def test_a_cancelled_call_says_so(small: Workbench) -> None:
 @pytest.mark.parametrize("bound", ["the call's", "the workbench's"])
 def test_a_deadline_ends_the_query_within_a_second(bound: str) -> None:
     own_s, call_s = (20.0, 0.5) if bound == "the call's" else (2.0, None)
-    with Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=own_s) as bench:
+    with opened(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=own_s) as bench:
         assert rows(run(bench, "SELECT 1", [])) == [[1]]
         started = time.monotonic()
         with pytest.raises(AgnesError) as refused:
@@ -108,7 +112,7 @@ def test_a_waiting_call_can_be_cancelled_and_others_keep_their_turn(small: Workb
     threads = [threading.Thread(target=ask, args=(call,)) for call in (waiting, after)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(small._pool._waiting) == 2)
+    wait_until(lambda: len(small.processes.pool._waiting) == 2)
     waiting.stop(cancelled())
     threads[0].join(2)
     assert kinds == {"bob": "cancelled"}
@@ -130,28 +134,28 @@ def test_a_call_that_waits_past_its_deadline_is_told_so(small: Workbench) -> Non
 
 def test_a_process_is_used_again_after_an_answer_and_after_a_refusal(small: Workbench, dataset: Dataset) -> None:
     run(small, "SELECT 1", [])
-    before = small.state()["processes"]
+    before = small.processes.state()["processes"]
     for sql in ("SELECT count(*) FROM orders", "SELECT nothing FROM orders", "SELECT read_text('x')", "SELECT 1 FORM"):
         try:
             run(small, sql, dataset.views)
         except AgnesError:
             continue
     assert rows(run(small, "SELECT count(*) FROM orders", dataset.views)) == [[60]]
-    assert small.state()["processes"] == before
+    assert small.processes.state()["processes"] == before
 
 
 def test_a_process_outlives_the_thread_that_first_used_it(small: Workbench) -> None:
     thread = threading.Thread(target=run, args=(small, "SELECT 1", []))
     thread.start()
     thread.join()
-    before = small.state()["processes"]
+    before = small.processes.state()["processes"]
     assert rows(run(small, "SELECT 2", [])) == [[2]]
-    assert small.state()["processes"] == before
+    assert small.processes.state()["processes"] == before
 
 
 def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Workbench) -> None:
     run(small, "SELECT 1", [])
-    os.kill(small.state()["processes"][0], signal.SIGKILL)
+    os.kill(small.processes.state()["processes"][0], signal.SIGKILL)
     assert rows(run(small, "SELECT 2", [])) == [[2]]
     call = Call("query", "ana")
     kinds: list[str] = []
@@ -164,7 +168,7 @@ def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Work
 
     thread = threading.Thread(target=ask)
     thread.start()
-    process = psutil.Process(small.state()["processes"][0])
+    process = psutil.Process(small.processes.state()["processes"][0])
     wait_until(lambda: process.cpu_percent(0.05) > 10)
     os.kill(process.pid, signal.SIGSEGV)
     thread.join(5)
@@ -183,18 +187,18 @@ def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Work
     ],
 )
 def test_every_way_a_process_ends_has_a_code(code: int, kind: str) -> None:
-    assert _explain_death(code, 5.0).kind == kind
+    assert _explain_death(code, 5.0, Question("query", {}, query_out_of_memory, died)).kind == kind
 
 
 def test_processes_that_cannot_start_are_an_error_and_not_a_hang() -> None:
-    with Workbench(pool_size=1, timeout_s=10, command=("-c", "raise SystemExit(3)")) as bench:
+    with opened(pool_size=1, timeout_s=10, command=("-c", "raise SystemExit(3)")) as bench:
         with pytest.raises(AgnesError) as refused:
             run(bench, "SELECT 1", [])
         assert refused.value.kind == "internal_error"
 
 
 def test_close_ends_every_process_and_every_call() -> None:
-    bench = Workbench(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=20)
+    bench = Workbench(Processes(JOB, size=1, memory_bytes=256 * 2**20, threads=1), timeout_s=20)
     running = start_running(bench, Call("query", "ana"))
     kinds: list[str] = []
 
@@ -206,9 +210,9 @@ def test_close_ends_every_process_and_every_call() -> None:
 
     waiting = threading.Thread(target=ask)
     waiting.start()
-    wait_until(lambda: len(bench._pool._waiting) == 1)
-    pids = bench.state()["processes"]
-    bench.close()
+    wait_until(lambda: len(bench.processes.pool._waiting) == 1)
+    pids = bench.processes.state()["processes"]
+    bench.processes.close()
     for thread in (running, waiting):
         thread.join(5)
         assert not thread.is_alive()
@@ -220,8 +224,8 @@ def test_close_ends_every_process_and_every_call() -> None:
 
 def test_a_late_kill_does_not_reach_the_next_callers_process(small: Workbench) -> None:
     run(small, "SELECT 1", [])
-    worker = small._pool.workers()[0]
-    watch = Watch(worker, time.monotonic() + 9, 9.0, 2**20)
+    worker = small.processes.pool.workers()[0]
+    watch = Watch(worker, time.monotonic() + 9, 9.0, 2**20, query_out_of_memory)
     with watch.watching():
         pass
     watch.kill()
@@ -229,18 +233,18 @@ def test_a_late_kill_does_not_reach_the_next_callers_process(small: Workbench) -
 
 
 def test_a_process_is_replaced_after_its_last_query() -> None:
-    with Workbench(pool_size=1, memory_bytes=128 * 2**20, threads=1) as bench:
-        answers = [rows(run(bench, f"SELECT {number}", [])) for number in range(child.MAX_QUERIES + 5)]
-        assert answers == [[[number]] for number in range(child.MAX_QUERIES + 5)]
-        assert bench.state()["processes_started"] == 2
-        assert len(bench.state()["processes"]) == 1
+    with opened(pool_size=1, memory_bytes=128 * 2**20, threads=1) as bench:
+        answers = [rows(run(bench, f"SELECT {number}", [])) for number in range(child.MAX_QUESTIONS + 5)]
+        assert answers == [[[number]] for number in range(child.MAX_QUESTIONS + 5)]
+        assert bench.processes.state()["processes_started"] == 2
+        assert len(bench.processes.state()["processes"]) == 1
 
 
 def test_a_process_that_ended_while_idle_is_replaced_unasked(small: Workbench) -> None:
     run(small, "SELECT 1", [])
-    first = small.state()["processes"]
+    first = small.processes.state()["processes"]
     os.kill(first[0], signal.SIGKILL)
-    wait_until(lambda: small.state()["processes"] not in ([], first))
+    wait_until(lambda: small.processes.state()["processes"] not in ([], first))
 
 
 def test_importing_the_workbench_loads_no_engine() -> None:

@@ -2,13 +2,18 @@
 
 from collections.abc import Sequence
 
+from agnes_mcp.calls.processes.child import main
 from agnes_mcp.workbench.admission import Parser
-from agnes_mcp.workbench.child import main
+from agnes_mcp.workbench.serving import Queries
 
 
 def admit_everything(sql: str, tables: Sequence[str], parser: Parser) -> list[str]:
     return list(tables)
 
 
+class Ungated(Queries):
+    admit = staticmethod(admit_everything)
+
+
 if __name__ == "__main__":
-    main(admit_everything)
+    main({"query": Ungated})

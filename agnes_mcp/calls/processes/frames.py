@@ -7,15 +7,17 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from agnes_mcp.errors import AgnesError
+
 # From the worker.
-READY = b"R"  # a fresh instance waits; content: what confines the process
-NEEDS = b"N"  # the gate has passed; content: the tables the SQL reads
+READY = b"R"  # it waits for a question; content: what confines the process
+NEEDS = b"N"  # what the job has to be told before it can go on
 ARROW = b"A"  # the next piece of one Arrow IPC stream
-DONE = b"D"  # the end; content: how many rows, what cut them off, DuckDB's names of the column types
+DONE = b"D"  # the end; content: what the job says of its answer
 FAILED = b"F"  # the end; content: an AgnesError
 # To the worker.
-ASK = b"Q"  # the SQL, the names of the visible tables, the limits
-GRANT = b"G"  # the views over the tables it reads
+ASK = b"Q"  # the job's name, its question, and the CPU time it may use
+GRANT = b"G"  # what was needed
 
 _HEAD = struct.Struct("<cQ")
 
@@ -50,6 +52,20 @@ def receive(stream: BinaryIO) -> tuple[bytes, bytes]:
     """The next frame: kind and content. Raises ClosedError."""
     kind, length = _HEAD.unpack(_exactly(stream, _HEAD.size))
     return kind, _exactly(stream, length)
+
+
+def receive_json(stream: BinaryIO, expected: bytes) -> dict[str, Any]:
+    """The content of the next frame, which has to be of that kind. Raises ClosedError."""
+    kind, content = receive(stream)
+    if kind != expected:
+        raise ClosedError
+    message: dict[str, Any] = json.loads(content)
+    return message
+
+
+def as_message(error: AgnesError) -> dict[str, Any]:
+    """An error as it travels, JSON-ready."""
+    return {"kind": error.kind, "message": error.message, "hint": error.hint, "details": error.details}
 
 
 def _exactly(stream: BinaryIO, length: int) -> bytes:

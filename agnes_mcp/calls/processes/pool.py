@@ -125,7 +125,7 @@ class Pool:
         if self._closed:
             return
         if self._starter is None:
-            self._starter = threading.Thread(target=self._start_on_order, name="workbench-starter", daemon=True)
+            self._starter = threading.Thread(target=self._start_on_order, name="process-starter", daemon=True)
             self._starter.start()
         for _ in range(self.size - len(self._idle) - len(self._busy) - self._starting):
             self._starting += 1

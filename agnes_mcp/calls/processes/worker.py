@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agnes_mcp.calls.processes import frames
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench.views import View
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHILD = ("-I", "-B", "-m", "agnes_mcp.workbench.child")
+#: What the interpreter is told, so that it becomes a worker process.
+CHILD = ("-I", "-B", "-m", "agnes_mcp.calls.processes.child")
+
+#: Gives a job what it turns out to need; both JSON-ready.
+Grant = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 class UnreadyError(Exception):
-    """The process ended before it could take a query; another one may."""
+    """The process ended before it could take a question; another one may."""
 
 
 class Worker:
-    """A child process with two pipes. One thread asks at a time; `kill` may come from any."""
+    """A child process with two pipes. One thread asks at a time; `kill` may come from any.
 
-    def __init__(self, memory_bytes: int, threads: int, command: Sequence[str] = CHILD) -> None:
+    `jobs` are what it can be asked: a name, and the `module:class` that answers.
+    """
+
+    def __init__(
+        self, memory_bytes: int, threads: int, jobs: Mapping[str, str], command: Sequence[str] = CHILD
+    ) -> None:
         self.confined: dict[str, bool] = {}
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, numbers for arguments
-            [sys.executable, *command, str(memory_bytes), str(threads)],
+        handed = [f"{name}={place}" for name, place in jobs.items()]
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules, numbers for arguments
+            [sys.executable, *command, str(memory_bytes), str(threads), *handed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -54,46 +64,48 @@ class Worker:
 
     @property
     def settled(self) -> bool:
-        """Whether the last query was answered to its end, so that another may follow."""
+        """Whether the last question was answered to its end, so that another may follow."""
         return self._answered and self.alive
 
     def wait_ready(self) -> None:
-        """Return when a fresh instance waits for a query. Raises UnreadyError."""
+        """Return when it waits for a question. Raises UnreadyError."""
         if self._ready:
             return
         try:
-            kind, content = frames.receive(self._answers)
+            self.confined = frames.receive_json(self._answers, frames.READY)
         except frames.ClosedError as error:
             raise UnreadyError from error
-        if kind != frames.READY:
-            raise UnreadyError
-        self.confined = json.loads(content)
         self._ready = True
 
-    def ask(self, question: dict[str, Any], grant: Callable[[list[str]], Sequence[View]]) -> Answer:
-        """Run one query; `grant` gives the views over the tables that the SQL turned out to read.
+    def ask(self, question: Mapping[str, Any], grant: Grant) -> Answer:
+        """Put one question to its job; the answer is read from what this returns.
 
-        Raises AgnesError: what the worker answers, or `grant` raises. Raises frames.ClosedError: the process died.
+        Raises frames.ClosedError: the process died.
         """
         self.wait_ready()
         self._ready = self._answered = False
         frames.send_json(self._requests, frames.ASK, question)
-        pieces: list[bytes] = []
+        return Answer(self, grant)
+
+    def next_piece(self, grant: Grant) -> bytes | dict[str, Any]:
+        """The next piece of the Arrow stream; or, at its end, what the job says of it.
+
+        Raises AgnesError: what the job answers, or `grant` raises. Raises frames.ClosedError: the process died.
+        """
         while True:
             kind, content = frames.receive(self._answers)
             if kind == frames.ARROW:
-                pieces.append(content)
-            elif kind == frames.NEEDS:
-                views = grant(json.loads(content)["tables"])
-                frames.send_json(self._requests, frames.GRANT, {"views": [view.as_message() for view in views]})
-            elif kind == frames.DONE:
-                self._answered = True
-                return Answer(pieces, json.loads(content))
-            elif kind == frames.FAILED:
-                self._answered = True
-                raise AgnesError(**json.loads(content))
-            else:
+                return content
+            message: dict[str, Any] = json.loads(content)
+            if kind == frames.NEEDS:
+                frames.send_json(self._requests, frames.GRANT, grant(message))
+                continue
+            self._answered = kind in (frames.DONE, frames.FAILED)
+            if kind == frames.FAILED:
+                raise AgnesError(**message)
+            if kind != frames.DONE:
                 raise frames.ClosedError
+            return message
 
     def kill(self) -> None:
         """End the process and whatever it started, at once. May be called again."""
@@ -124,19 +136,85 @@ class Worker:
         return self._process.stdout  # type: ignore[return-value]
 
 
-class Answer:
-    """What a worker sent: the pieces of one Arrow IPC stream, and what it says of them."""
+class Answer(io.RawIOBase):
+    """The Arrow IPC stream of one answer, as a file that is read while the process still works.
 
-    def __init__(self, pieces: list[bytes], done: dict[str, Any]) -> None:
-        self._pieces = pieces
-        self.cut_by: str = done["cut_by"]
-        self.types: list[str] = done["types"]
+    `done` is what the job says of it, once the stream has been read to its end. Reading raises what `next_piece` does;
+    pyarrow turns some of that into its own exceptions, so the first failure is also kept in `failure`.
+    """
 
-    def read(self) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    def __init__(self, worker: Worker, grant: Grant) -> None:
+        super().__init__()
+        self._worker, self._grant = worker, grant
+        self._piece = memoryview(b"")
+        self.done: dict[str, Any] = {}
+        self.failure: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As much of the present piece as fits; 0 at the end."""
+        if not self._piece and not self._fetch():
+            return 0
+        room = memoryview(buffer)
+        taken = min(len(room), len(self._piece))
+        room[:taken] = self._piece[:taken]
+        self._piece = self._piece[taken:]
+        return taken
+
+    def finish(self) -> None:
+        """Read what is left, so that `done` is there. Raises as `next_piece`."""
+        while self._fetch():
+            pass
+
+    def schema_and_batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The stream, decoded as it arrives. An answer without rows has a schema too.
+
+        Both raise what `next_piece` raises.
+        """
         import pyarrow as pa
 
-        with pa.ipc.open_stream(b"".join(self._pieces)) as reader:
-            return reader.schema, list(reader)
+        try:
+            reader = pa.ipc.open_stream(pa.PythonFile(io.BufferedReader(self), mode="r"))
+        except (pa.ArrowException, OSError, AgnesError, frames.ClosedError):
+            if self.failure is not None:
+                raise self.failure from None
+            self.finish()  # an answer that failed before its schema says why
+            raise
+        return reader.schema, self._batches(reader)
+
+    def _batches(self, reader: pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                break
+            except (pa.ArrowException, OSError, AgnesError, frames.ClosedError):
+                if self.failure is not None:
+                    raise self.failure from None
+                self.finish()  # cut in the middle of a message: what comes next says why
+                raise
+            yield batch
+        self.finish()
+
+    def _fetch(self) -> bool:
+        if self.done:
+            return False
+        if self.failure is not None:
+            raise self.failure
+        try:
+            piece = self._worker.next_piece(self._grant)
+        except (AgnesError, frames.ClosedError) as error:
+            self.failure = error
+            raise
+        if isinstance(piece, dict):
+            self.done = piece
+            return False
+        self._piece = memoryview(piece)
+        return True
 
 
 def _environment() -> dict[str, str]:

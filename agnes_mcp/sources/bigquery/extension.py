@@ -27,7 +27,7 @@ from agnes_mcp.sources.bigquery.errors import Complaint, as_error
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.tokens import TokenSource
-from agnes_mcp.untrusted import redact
+from agnes_mcp.untrusted import redact, without_paths_in_prose
 
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import BigQuerySettings
@@ -260,9 +260,6 @@ def _status_of(text: str) -> int:
     return next((status for pattern, status in _STATUS_OF_TEXT if re.search(pattern, text)), 503)
 
 
-_PATH = re.compile(r"(?<![\w:/.])(?:/|[A-Za-z]:\\)[^\s'\",;:)]+")
-
-
 def _first_line(text: str) -> str:
     """DuckDB's message without the SQL it quotes, a path of this machine, or a token."""
-    return redact(_PATH.sub("[path]", text.split("\n", 1)[0]))
+    return redact(without_paths_in_prose(text.split("\n", 1)[0]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.sources.bigquery.clients import storage_address
 from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sql.names import identifier, literal
 
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import BigQuerySettings
@@ -34,7 +35,7 @@ def load(file: str) -> list[str]:
 def secret(project: str, token: str) -> str:
     """Replaces the one there is; counts from the extension's next request on, also for what is attached."""
     return (
-        f"CREATE OR REPLACE SECRET {quoted(f'agnes_bigquery_{project}')} "
+        f"CREATE OR REPLACE SECRET {identifier(f'agnes_bigquery_{project}')} "
         f"(TYPE bigquery, SCOPE {literal(f'bq://{project}')}, ACCESS_TOKEN {literal(token)})"
     )
 
@@ -49,18 +50,10 @@ def attach(path: TablePath, alias: str, settings: BigQuerySettings) -> str:
         "grpc_endpoint": storage_address(settings)[1],
     }
     target = " ".join(f"{name}={value}" for name, value in parts.items() if value)
-    return f"ATTACH {literal(target)} AS {quoted(alias)} (TYPE bigquery, READ_ONLY)"
+    return f"ATTACH {literal(target)} AS {identifier(alias)} (TYPE bigquery, READ_ONLY)"
 
 
 def select(path: TablePath, alias: str, columns: Sequence[str]) -> str:
     """A plain projection; the extension is trusted with nothing else."""
-    names = ", ".join(quoted(name) for name in columns)
-    return f"SELECT {names} FROM {quoted(alias)}.{quoted(path.dataset)}.{quoted(path.table)}"  # noqa: S608 - every name is quoted
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    names = ", ".join(identifier(name) for name in columns)
+    return f"SELECT {names} FROM {identifier(alias, path.dataset, path.table)}"  # noqa: S608 - every name is quoted

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from google.auth.transport import requests as requests_transport
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.untrusted import redact, remember
+from agnes_mcp.untrusted import redact, remember, without_paths_in_prose
 
 _log = logging.getLogger(__name__)
 
@@ -277,7 +276,4 @@ def _first_line(error: Exception) -> str:
     text = text.splitlines()[0] if text else ""
     if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         text = text.replace(named, "GOOGLE_APPLICATION_CREDENTIALS")
-    return redact(f"{type(error).__name__}: {_PATH.sub('[path]', text)}")
-
-
-_PATH = re.compile(r"(?<![\w:/.])(?:/|[A-Za-z]:\\)[^\s'\",;:)]+")
+    return redact(f"{type(error).__name__}: {without_paths_in_prose(text)}")

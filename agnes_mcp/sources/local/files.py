@@ -8,7 +8,8 @@ from glob import escape, glob, has_magic
 from typing import NamedTuple
 
 from agnes_mcp.models import Table
-from agnes_mcp.sources.warehouse import unavailable
+from agnes_mcp.sql.duckdb_errors import unavailable
+from agnes_mcp.sql.views import View
 
 _DUCKDB_SUFFIXES = (".duckdb", ".db", ".ddb")
 _CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst")
@@ -84,20 +85,9 @@ def hive_keys(files: Files) -> list[str]:
     return [part.split("=", 1)[0] for part in folders if "=" in part]
 
 
-def read_function(files: Files) -> str:
-    """The table function that reads these Parquet or CSV files."""
-    listed = "[" + ", ".join(literal(path) for path in files.paths) + "]"
-    hive = "true" if files.hive else "false"
-    if files.kind == "csv":
-        return f"read_csv({listed}, union_by_name = true, hive_partitioning = {hive})"
-    return f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
-
-
-def quote(name: str) -> str:
-    """A DuckDB identifier, whatever is in the name."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A DuckDB string literal. A NUL would end it early, and cannot be in a path."""
-    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+def view_of(table: Table, files: Files) -> View:
+    """The table as a statement names it, over these files."""
+    if files.kind == "duckdb":
+        return View(table.id, "duckdb_table", files.paths, source_table=table.source_table or table.id)
+    options = {"union_by_name": True, "hive_partitioning": files.hive}
+    return View(table.id, "csv" if files.kind == "csv" else "parquet", files.paths, options)

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
-from agnes_mcp.sources.local.files import Files, Signature, find_files, hive_keys, literal, quote, read_function
+from agnes_mcp.sources.local.files import Files, Signature, find_files, hive_keys, view_of
 from agnes_mcp.sources.local.types import columns_of, loses_in_arrow, safe_type
-from agnes_mcp.sources.warehouse import Warehouse, as_duckdb_error, unavailable
+from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.sql.duckdb_errors import unavailable
+from agnes_mcp.sql.names import identifier
+from agnes_mcp.sql.views import attach_statement, make_view
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,7 +50,7 @@ class LocalSource:
         files = find_files(table)
         with self._cursor(table, call) as cursor:
             self._ensure_view(cursor, table, files)
-            cursor.execute(f"SELECT * FROM {quote(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
+            cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
             columns = columns_of(cursor.description or [])
             rows, size_bytes = self._measure(cursor, table, files)
         hive = hive_keys(files)
@@ -64,10 +67,10 @@ class LocalSource:
 
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Rows of a local table are always free."""
-        selected = ", ".join(quote(column) for column in columns)
+        selected = ", ".join(identifier(column) for column in columns)
         with self._cursor(table, call) as cursor:
             self._ensure_view(cursor, table, find_files(table))
-            sql = f"SELECT {selected} FROM {quote(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
+            sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
             return cursor.execute(_lossless(cursor, sql)).to_arrow_table()
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
@@ -81,8 +84,16 @@ class LocalSource:
             files = find_files(table)
             self._ensure_view(cursor, table, files)
             self._refuse_change(cursor, table, files, schema)
-            reader = cursor.execute(_lossless(cursor, statement.sql)).to_arrow_reader(BATCH_ROWS)
-            yield LocalReading(reader, call, lambda error: self._warehouse.explain(as_duckdb_error(error), call))
+            reader = self._run(cursor, statement.sql, call)
+            yield LocalReading(reader, call, lambda error: self._warehouse.explain(error, call, statement.sql))
+
+    def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str, call: Call) -> pa.RecordBatchReader:
+        import duckdb
+
+        try:
+            return cursor.execute(_lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
+        except duckdb.Error as error:
+            raise self._warehouse.explain(error, call, sql) from None
 
     @contextmanager
     def _cursor(self, table: Table, call: Call) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -100,14 +111,9 @@ class LocalSource:
             known = self._views.get(table.id)
             if known and known[0] == self._warehouse.generation and known[1].signature == files.signature:
                 return
-            relation = self._relation(cursor, table, files)
-            cursor.execute(f"CREATE OR REPLACE VIEW {quote(table.id)} AS SELECT * FROM {relation}")  # noqa: S608 - see quote
+            database = self._attach(cursor, files) if files.kind == "duckdb" else ""
+            make_view(cursor, view_of(table, files), database)
             self._views[table.id] = (self._warehouse.generation, files)
-
-    def _relation(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> str:
-        if files.kind == "duckdb":
-            return f"{quote(self._attach(cursor, files))}.{quote(table.source_table or table.id)}"
-        return read_function(files)
 
     def _attach(self, cursor: duckdb.DuckDBPyConnection, files: Files) -> str:
         """Attach a DuckDB file once, read-only, however many of its tables are served; anew if it was replaced."""
@@ -116,10 +122,10 @@ class LocalSource:
         if known is not None and known.generation == self._warehouse.generation:
             if known.files.signature == files.signature:
                 return known.alias
-            cursor.execute(f"DETACH DATABASE IF EXISTS {quote(known.alias)}")
+            cursor.execute(f"DETACH DATABASE IF EXISTS {identifier(known.alias)}")
         self._attachments += 1
         alias = f"file_{self._attachments}"
-        cursor.execute(f"ATTACH {literal(files.paths[0])} AS {quote(alias)} (READ_ONLY)")
+        cursor.execute(attach_statement(files.paths[0], alias))
         self._attached[key] = _Attached(self._warehouse.generation, files, alias)
         return alias
 
@@ -128,7 +134,7 @@ class LocalSource:
         known = self._columns.get(table.id)
         if known is not None and known[0] == files.signature:
             return known[1]
-        cursor.execute(f"SELECT * FROM {quote(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
+        cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
         now = {c.name: c for c in columns_of(cursor.description or [])}
         self._columns[table.id] = (files.signature, now)
         return now
@@ -192,7 +198,9 @@ def _lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
     if not any(loses_in_arrow(kind) for _, kind in outputs):
         return sql
     casts = [
-        f"CAST({quote(name)} AS {safe_type(kind)}) AS {quote(name)}" if loses_in_arrow(kind) else quote(name)
+        f"CAST({identifier(name)} AS {safe_type(kind)}) AS {identifier(name)}"
+        if loses_in_arrow(kind)
+        else identifier(name)
         for name, kind in outputs
     ]
     return f"SELECT {', '.join(casts)} FROM ({sql})"  # noqa: S608 - names of the schema, quoted

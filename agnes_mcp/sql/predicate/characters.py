@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from agnes_mcp.sql.predicate.limits import MAX_CHARS
 from agnes_mcp.sql.predicate.refusals import refuse
+from agnes_mcp.untrusted import is_unseen
 
 _LAYOUT = "\t\r\n"
-#: Control, format (bidi overrides, zero-width), surrogate, private use, unassigned, line and paragraph separators.
-#: DuckDB cuts a text at NUL; the others let a reader of a log see another predicate than the engine does.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
-def is_unseen(character: str) -> bool:
-    return character not in _LAYOUT and unicodedata.category(character) in _UNSEEN
 
 
 def check_characters(text: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from agnes_mcp.errors import PredicateError, nearest
 from agnes_mcp.sql.predicate.limits import MAX_FRAGMENT_CHARS
+from agnes_mcp.untrusted import visible
 
 #: Which failure is told first when a predicate has several: how it is built, whose columns, which functions, which
 #: columns, and last whether it is a condition at all. Among equals the first in the text.
@@ -25,8 +26,8 @@ def refuse(
 
 
 def printable(fragment: str) -> str:
-    """At most 80 characters, with every character that a terminal or a log could obey shown as U+FFFD."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in fragment[:MAX_FRAGMENT_CHARS])
+    """At most 80 characters of it, those that nobody sees shown as U+FFFD."""
+    return visible(fragment, MAX_FRAGMENT_CHARS)
 
 
 class Fault(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from agnes_mcp.models import Dialect
-from agnes_mcp.sql.predicate.characters import is_unseen
 from agnes_mcp.sql.predicate.refusals import refuse
+from agnes_mcp.untrusted import is_unseen
 
 _TRIPLE = "|".join(rf"{q * 3}(?:[^\\]|\\.)*?{q * 3}" for q in ("'", '"'))
 _SINGLE = "|".join(rf"{q}(?:[^{q}\\\r\n]|\\[^\r\n])*{q}" for q in ("'", '"'))

@@ -26,10 +26,11 @@ from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.extension import Database, Extension, ExtensionMissing, ExtensionRows
-from agnes_mcp.sources.bigquery.extension_sql import QUERY_TIMEOUT_MS, literal, quoted
+from agnes_mcp.sources.bigquery.extension_sql import QUERY_TIMEOUT_MS
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.tokens import TokenSource
 from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.sql.names import identifier, literal
 
 ORDERS = TablePath("my-project", "my_dataset", "orders")
 COLUMNS = [Column(name="id", type="INT64"), Column(name="at", type="TIMESTAMP")]
@@ -324,7 +325,7 @@ def test_it_is_not_used_without_a_token_or_over_plaintext(recorder: Recorder, to
         assert extension.state.startswith("not used: ")
 
 
-QUOTING = [(quoted, 'a"b', '"a""b"'), (literal, "it's", "'it''s'"), (quoted, "order", '"order"')]
+QUOTING = [(identifier, 'a"b', '"a""b"'), (literal, "it's", "'it''s'"), (identifier, "order", '"order"')]
 
 
 @pytest.mark.parametrize(("quote", "text", "shown"), QUOTING)

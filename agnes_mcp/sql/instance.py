@@ -8,11 +8,14 @@ by statements that must fail, before the agent's SQL is run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench.views import View, attach_statement, create_statement, literal, probe_statement
+from agnes_mcp.sql.names import literal
+from agnes_mcp.sql.views import View, attach_statement, make_view, probe_statement
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 #: What DuckDB counts itself is stopped below the limit of the process, so that it ends in an error and not in an abort.
 ENGINE_SHARE = 0.75
+#: A buffer of DuckDB's CSV reader, one for each thread, where the view says nothing: with its own 32 MB two scans
+#: fill a worker. It must hold the longest line, which DuckDB bounds at 2 MB.
+CSV_BUFFER_BYTES = 8 * 1024 * 1024
 
 
 def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
@@ -66,21 +72,25 @@ def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
     """Create the views; a DuckDB file is attached once, however many of its tables are read."""
     attached: dict[str, str] = {}
     for view in views:
-        database = ""
-        if view.kind == "duckdb_table":
-            path = view.files()[0]
-            if path not in attached:
-                attached[path] = f"file_{len(attached)}"
-                _run_for(view, connection, attach_statement(path, attached[path]))
-            database = attached[path]
-        _run_for(view, connection, create_statement(view, database))
+        with _of(view):
+            database = ""
+            if view.kind == "duckdb_table":
+                path = view.files()[0]
+                if path not in attached:
+                    attached[path] = f"file_{len(attached)}"
+                    connection.execute(attach_statement(path, attached[path]))
+                database = attached[path]
+            small = {"buffer_size": CSV_BUFFER_BYTES, **view.options} if view.kind == "csv" else view.options
+            make_view(connection, replace(view, options=small), database)
 
 
-def _run_for(view: View, connection: DuckDBPyConnection, statement: str) -> None:
+@contextmanager
+def _of(view: View) -> Iterator[None]:
+    """Tell what DuckDB complains of as a fault of this view's files."""
     import duckdb
 
     try:
-        connection.execute(statement)
+        yield
     except duckdb.OutOfMemoryException:
         raise
     except duckdb.Error as error:
@@ -120,26 +130,5 @@ def _try_doors(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
             "Run `agnes-mcp doctor` and check the version of DuckDB.",
         )
     for view in views:
-        _run_for(view, connection, probe_statement(view))
-
-
-class Parser:
-    """DuckDB's parser: an instance of its own that holds nothing, locked, kept for the life of the process."""
-
-    def __init__(self, memory_bytes: int) -> None:
-        self._connection = open_instance(memory_bytes, threads=1)
-        lock_instance(self._connection, [])
-
-    def tree(self, sql: str) -> str:
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-        if row is None:
-            raise AgnesError("internal_error", "The parser gave no answer.", "Run `agnes-mcp doctor`.")
-        return str(row[0])
-
-    def semicolons(self, sql: str) -> int:
-        import duckdb
-
-        text = sql.encode()
-        return sum(
-            1 for offset, kind in duckdb.tokenize(sql) if kind == duckdb.token_type.operator and text[offset] == 0x3B
-        )
+        with _of(view):
+            connection.execute(probe_statement(view))

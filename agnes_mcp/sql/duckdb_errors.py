@@ -1,0 +1,205 @@
+"""The one table of DuckDB's complaints: what each means for a statement of ours, and for SQL that an agent wrote.
+
+What DuckDB raises in the middle of an Arrow stream comes as pyarrow's exception with DuckDB's text, which begins with
+the kind of the complaint; both ways lead to the same row of the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.untrusted import without_paths, without_paths_beside_sql, without_values
+
+#: What DuckDB says once an internal error has made the whole instance unusable.
+INVALIDATED = "database has been invalidated"
+MAX_MESSAGE_CHARS = 1_500
+_MAX_EXCERPT_CHARS = 400
+
+
+class Complaint(Enum):
+    """What DuckDB complains of."""
+
+    MEMORY = "more memory than it may use"
+    INTERRUPT = "it was interrupted"
+    INTERNAL = "a fault of its own"
+    DENIED = "something it may not do"
+    FILES = "a file that is missing or cannot be read"
+    DAMAGE = "a file that is not what it should be"
+    NAMES = "a name, or types that do not fit each other"
+    VALUES = "a value that does not fit"
+    ARGUMENTS = "an argument of a function"
+    OTHER = "anything else"
+
+
+#: DuckDB's exceptions by name, which are also the first words of its messages ("Conversion Error: …").
+_COMPLAINTS: dict[str, Complaint] = {
+    "OutOfMemoryException": Complaint.MEMORY,
+    "InterruptException": Complaint.INTERRUPT,
+    "FatalException": Complaint.INTERNAL,
+    "InternalException": Complaint.INTERNAL,
+    "PermissionException": Complaint.DENIED,
+    "HTTPException": Complaint.FILES,
+    "IOException": Complaint.FILES,
+    "SerializationException": Complaint.DAMAGE,
+    "BinderException": Complaint.NAMES,
+    "CatalogException": Complaint.NAMES,
+    "ConversionException": Complaint.VALUES,
+    "OutOfRangeException": Complaint.VALUES,
+    "TypeMismatchException": Complaint.VALUES,
+    "InvalidInputException": Complaint.ARGUMENTS,
+    "NotImplementedException": Complaint.ARGUMENTS,
+}
+_FIRST_WORDS: dict[str, str] = {
+    "Out of Memory Error": "OutOfMemoryException",
+    "INTERRUPT Error": "InterruptException",
+    "FATAL Error": "FatalException",
+    "INTERNAL Error": "InternalException",
+    "Permission Error": "PermissionException",
+    "IO Error": "IOException",
+    "Serialization Error": "SerializationException",
+    "Conversion Error": "ConversionException",
+    "Out of Range Error": "OutOfRangeException",
+    "Invalid Input Error": "InvalidInputException",
+    "Not implemented Error": "NotImplementedException",
+}
+#: Messages of these speak of the statement and the schema alone; those of all others may hold values of rows.
+_OF_TEXT = frozenset({"BinderException", "CatalogException", "ParserException", "SyntaxException"})
+# DuckDB has one exception for a bad pattern and for a bad file; only a file's message speaks of these.
+_DAMAGE = re.compile(
+    r"<path>|CSV Error|[Pp]arquet|[Tt]hrift|TProtocol|[Dd]ecompress|what type:|[Pp]age header|magic bytes|"
+    r"[Cc]hecksum|[Cc]orrupt"
+)
+#: What DuckDB puts before the complaint where it comes while rows are fetched.
+_WHILE_FETCHING = re.compile(r"\AInvalid Input Error: Attempting to [\w ]+ query result\nError: ")
+_EXCERPT = re.compile(r"\n+LINE \d+:.*", re.DOTALL)
+
+_AGENT_HINTS: dict[str, str] = {
+    "BinderException": "Check the names and types with `schema`; cast explicitly where types do not fit.",
+    "CatalogException": "Check the name; the message gives the nearest one.",
+    "ConversionException": "Use TRY_CAST to get NULL for values that do not convert, and count them.",
+    "InvalidInputException": "Check the arguments of the function; use TRY(…) or TRY_CAST where values may not fit.",
+    "OutOfRangeException": "Cast to a wider type (BIGINT, HUGEINT, DOUBLE) before calculating.",
+    "ParserException": "Correct the syntax (DuckDB's dialect).",
+}
+
+
+def said_by(error: BaseException) -> str:
+    """DuckDB's message, beginning with the kind of the complaint."""
+    return _WHILE_FETCHING.sub("", str(error))
+
+
+def name_of(error: BaseException) -> str:
+    """The name of DuckDB's exception; in the middle of an Arrow stream, the one that its text begins with."""
+    text = said_by(error)
+    if type(error).__module__.partition(".")[0].lstrip("_") == "duckdb" and text == str(error):
+        return type(error).__name__
+    told = next((name for words, name in _FIRST_WORDS.items() if text.startswith(words)), "")
+    return told or ("InvalidInputException" if _is_of_stream(error) else type(error).__name__)
+
+
+def complaint_of(error: BaseException) -> Complaint:
+    """Which row of the table an exception of DuckDB, or of pyarrow over DuckDB, belongs to."""
+    text, name = str(error), name_of(error)
+    if isinstance(error, MemoryError) or "Out of Memory Error" in text:
+        return Complaint.MEMORY
+    if INVALIDATED in text:
+        return Complaint.INTERNAL
+    return _COMPLAINTS.get(name, Complaint.OTHER)
+
+
+def _is_of_stream(error: BaseException) -> bool:
+    return isinstance(error, OSError) or type(error).__module__.startswith("pyarrow")
+
+
+def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
+    """What a complaint about a statement that the server built means for the call: without paths, with the next step.
+
+    `own` is the statement where an agent's predicate is part of it: of values, only those that it holds are repeated.
+    """
+    text = without_paths(said_by(error))
+    match complaint_of(error):
+        case Complaint.INTERNAL:
+            return AgnesError("table_unavailable", "DuckDB had an internal error and was reopened.", "Call again.")
+        case Complaint.MEMORY:
+            return AgnesError(
+                "query_out_of_memory",
+                "DuckDB ran out of the memory it may use.",
+                "Select fewer columns, narrow the WHERE, or aggregate over fewer distinct values.",
+            )
+        case Complaint.INTERRUPT:
+            return interrupted()
+        case Complaint.FILES | Complaint.DENIED:
+            return unavailable("its files are missing or cannot be read")
+        case Complaint.NAMES:
+            hint = "Call `schema` again, then repeat."
+            return AgnesError("schema_changed", f"The table is not as it was: {text}", hint)
+        case Complaint.VALUES:
+            hint = "Check the literals and casts against the types that `schema` shows."
+            return AgnesError("query_failed", without_values(text, own), hint)
+        case Complaint.ARGUMENTS if not _DAMAGE.search(text):
+            hint = "Check the patterns and literals, and what the functions take."
+            return AgnesError("query_failed", without_values(text, own), hint)
+    return unavailable("its files are damaged or not what they were")
+
+
+def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> AgnesError:
+    """What a complaint about SQL that an agent wrote means, foreseen or in DuckDB's words; `paths` are not repeated."""
+    if isinstance(error, AgnesError):
+        return error
+    match complaint_of(error):
+        case Complaint.MEMORY:
+            return query_out_of_memory()
+        case Complaint.INTERRUPT:
+            return interrupted()
+        case Complaint.DENIED:
+            return AgnesError("query_refused", "DuckDB refused the query.", "Read only the tables of the catalog.")
+        case Complaint.FILES | Complaint.DAMAGE:
+            return AgnesError(
+                "table_unavailable",
+                "A file behind the query cannot be read: it is missing or damaged.",
+                "Refresh or drop the snapshot; for a configured table tell its owner.",
+            )
+        case Complaint.INTERNAL:
+            message = "DuckDB met an internal error in this query."
+            return AgnesError("query_failed", message, "Write the query another way.")
+    name = name_of(error)
+    hint = _AGENT_HINTS.get(name, "Correct the SQL and call again.")
+    return AgnesError("query_failed", _told_to_agent(said_by(error), name, sql, paths), hint)
+
+
+def interrupted() -> AgnesError:
+    return AgnesError("cancelled", "The statement was interrupted.", "Call again when needed.")
+
+
+def query_out_of_memory() -> AgnesError:
+    return AgnesError(
+        "query_out_of_memory",
+        "The query needs more memory than one query may use.",
+        "Aggregate or filter first, select fewer columns, sort less, and avoid cross joins and long lists.",
+    )
+
+
+def unavailable(reason: str, table_id: str = "") -> AgnesError:
+    which = f"The table {table_id!r}" if table_id else "The table"
+    return AgnesError(
+        "table_unavailable",
+        f"{which} cannot be read just now: {reason}.",
+        "Other tables are not affected. Tell whoever keeps this instance; the files of the table need a look.",
+    )
+
+
+def _told_to_agent(message: str, name: str, sql: str, paths: Iterable[str]) -> str:
+    """DuckDB's message without paths of this machine, without values of rows, of bounded length."""
+    found = _EXCERPT.search(message)
+    head, excerpt = (message[: found.start()], found[0]) if found else (message, "")
+    if name not in _OF_TEXT:
+        head = without_values(head, sql)
+    head = _shorten(head, MAX_MESSAGE_CHARS - min(len(excerpt), _MAX_EXCERPT_CHARS))
+    return without_paths_beside_sql(head + excerpt[:_MAX_EXCERPT_CHARS], paths).strip()
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[:limit].rpartition("\n")[0] + "\n\t…"

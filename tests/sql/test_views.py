@@ -1,0 +1,72 @@
+"""Views over Parquet whose BLOB columns DuckDB 1.5 would compare wrongly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from agnes_mcp.sql.views import View, make_view
+
+#: Not plain ASCII, which is what it takes.
+CONSTANT = r"'\xFF\xFE'::BLOB"
+ROWS = f"""
+    SELECT i, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN {CONSTANT} ELSE 'bb'::BLOB END AS b,
+        {{'x': b}} AS s, 'text ' || i AS "my text"
+    FROM range(20000) r(i)"""
+CONDITIONS = [
+    "b = {}",
+    "b IN ({})",
+    "b <> {}",
+    "b >= {}",
+    "b IS NULL",
+    "s.x = {}",
+    "b = {} AND i < 1000",
+    "b = {} OR i = 2",
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("blobs") / "b.parquet"
+    duckdb.execute(f"COPY ({ROWS}) TO '{path}'")
+    return path
+
+
+def count(connection: duckdb.DuckDBPyConnection, relation: str, condition: str) -> int:
+    found = connection.execute(f"SELECT count(*) FROM {relation} WHERE {condition.format(CONSTANT)}").fetchone()
+    return int(found[0]) if found else -1
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_blobs_are_compared_as_bytes(path: Path, condition: str) -> None:
+    with duckdb.connect() as connection:
+        make_view(connection, View("v", "parquet", [str(path)]))
+        assert count(connection, "v", condition) == count(connection, f"({ROWS})", condition)
+
+
+def test_the_view_has_the_columns_of_the_file(path: Path) -> None:
+    with duckdb.connect() as connection:
+        for columns in (None, ["my text", "b"]):
+            make_view(connection, View("v", "parquet", [str(path)], columns=columns))
+            described = connection.execute("DESCRIBE v").fetchall()
+            file = connection.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
+            assert [row[:2] for row in described] == (
+                [row[:2] for row in file] if columns is None else [("my text", "VARCHAR"), ("b", "BLOB")]
+            )
+            assert connection.execute("SELECT count(*) FROM v WHERE b IS NULL").fetchall() == [(5000,)]
+
+
+@pytest.mark.skipif(not duckdb.__version__.startswith("1.5."), reason="views stay plain there")
+def test_duckdb_still_needs_it(path: Path) -> None:
+    """Once this fails, `_blobs` of `sql.views` can go for this version."""
+    with duckdb.connect() as connection:
+        assert count(connection, f"'{path}'", "b = {}") == 0 != count(connection, f"({ROWS})", "b = {}")
+
+
+@pytest.mark.skipif(duckdb.__version__.startswith("1.5."), reason="the 1.5 line compares wrongly")
+def test_other_lines_compare_rightly_without_help(path: Path) -> None:
+    with duckdb.connect() as connection:
+        for condition in CONDITIONS:
+            assert count(connection, f"'{path}'", condition) == count(connection, f"({ROWS})", condition)
