@@ -21,7 +21,8 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Model, Price, QueryMode, Statement, Table
 from agnes_mcp.snapshots.files import disk_errors, open_regular, remove, sync_folder
-from agnes_mcp.sources.local.files import find_files, quote
+from agnes_mcp.sources.local.files import find_files
+from agnes_mcp.sql.names import identifier
 
 if TYPE_CHECKING:
     from agnes_mcp.sources import Source
@@ -184,7 +185,7 @@ class Publisher:
 
         schema = self._source.schema(table, call)
         columns = [column.name for column in schema.columns]
-        sql = f"SELECT {', '.join(map(quote, columns))} FROM {quote(table.id)}"  # noqa: S608 - every name is quoted
+        sql = f"SELECT {', '.join(map(identifier, columns))} FROM {identifier(table.id)}"  # noqa: S608 - every name is quoted
         statement = Statement(sql=sql, dialect="duckdb", columns=columns, source_columns=columns, plain=True)
         free = Price(scan_bytes=0, reserve_bytes=0)
         building = self._folder / f".{table.id}.building"
