@@ -68,6 +68,8 @@ KINDS: dict[str, int] = {
     "estimate_failed": EXIT_SERVER,
     # a table that cannot be read just now
     "table_unavailable": EXIT_SERVER,
+    "table_locked": EXIT_SERVER,
+    "unsupported_format": EXIT_SERVER,
     "schema_changed": EXIT_SERVER,
     "schema_drift": EXIT_VALIDATION,
     "result_too_large": EXIT_VALIDATION,

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,7 +44,10 @@ class Table(Model):
     bucket: str = ""  # BigQuery: the dataset
     source_table: str = ""  # BigQuery: the table's name; local: a table inside a DuckDB file
     project: str = ""  # BigQuery: the project that holds the table; "" is the configured one
+    source_schema: str = "main"  # local: the schema of that table
     path: str = ""  # local: a file, a glob or a folder, absolute
+    csv: dict[str, Any] = Field(default_factory=dict)  # local: how its text is read, by the names of the configuration
+    hive: bool | None = None  # local: whether folders like `key=value` are columns; None: where they look like it
     primary_key: list[str] = Field(default_factory=list)
     discovered: bool = False
 

@@ -108,7 +108,7 @@ def _decimal(value: Decimal) -> int | str:
 
 
 def _structs(array: pa.Array) -> list[Any]:
-    names = [field.name for field in array.type]
+    names = [field.name or f"f{number}" for number, field in enumerate(array.type, start=1)]
     columns = [column_to_json(field) for field in array.flatten()]
     valid = array.is_valid().to_pylist()
     rows = zip(*columns, strict=True) if columns else (() for _ in valid)

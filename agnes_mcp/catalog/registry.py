@@ -71,6 +71,9 @@ def _configured(entry: TableSettings) -> Table:
         bucket=entry.bucket,
         source_table=entry.source_table or (entry.id if remote else ""),
         project=entry.project or "",
+        source_schema=entry.source_schema,
         path=entry.path,
+        csv=entry.csv.model_dump(exclude_none=True) if entry.csv else {},
+        hive=None if entry.hive == "auto" else entry.hive,
         primary_key=entry.primary_key,
     )

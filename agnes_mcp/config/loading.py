@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from glob import has_magic, iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,6 @@ def load_settings(path: Path | None) -> Settings:
         raise _describe(error) from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}.", FIX, "environment") from None
-    _require_files(settings)
     return settings
 
 
@@ -144,19 +142,6 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _anchor(path: str, folder: Path) -> str:
     return os.path.abspath(folder / Path(path).expanduser())
-
-
-def _require_files(settings: Settings) -> None:
-    for index, table in enumerate(settings.tables):
-        if table.path and not _matches_something(table.path):
-            key = f"tables[{index}].path"
-            raise ConfigError(f"{key}: {table.path!r} of the table {table.id!r} matches no file.", FIX, key)
-
-
-def _matches_something(path: str) -> bool:
-    if has_magic(path):
-        return next(iglob(path, recursive=True), None) is not None
-    return os.path.exists(os.path.expanduser(path))
 
 
 def _describe(error: ValidationError) -> ConfigError:

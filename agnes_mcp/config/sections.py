@@ -11,6 +11,7 @@ from agnes_mcp.config.types import (
     AnswerChars,
     Bytes,
     Count,
+    CsvType,
     DatasetId,
     EngineBytes,
     HttpUrl,
@@ -112,6 +113,32 @@ class ApiSettings(Section):
     schema_cache_ttl_seconds: Seconds = Field(default=3600, description="How long a schema is kept; 0: not at all.")
     sample_cache_ttl_seconds: Seconds = Field(default=3600, description="How long a sample is kept; 0: not at all.")
     scan: ScanSettings = Field(default_factory=ScanSettings)
+
+
+class CsvSettings(Section):
+    """How a CSV is read where guessing is not enough. What is not given is found out from the file, all of it."""
+
+    delimiter: str | None = Field(default=None, min_length=1, max_length=4, description="What separates the fields.")
+    header: bool | None = Field(default=None, description="Whether the first line holds the columns' names.")
+    null_values: list[str] | None = Field(default=None, description="Texts that mean null, as in `[NA, '-']`.")
+    encoding: Literal["utf-8", "utf-16", "latin-1"] | None = Field(default=None, description="How the text is encoded.")
+    types: dict[str, CsvType] | None = Field(
+        default=None, description="DuckDB's types of columns, as in `{zip: VARCHAR}`; others are found out."
+    )
+    decimal: Literal[".", ","] | None = Field(default=None, description="The decimal mark.")
+    dateformat: str | None = Field(default=None, max_length=100, description="How dates are written, as in `%d.%m.%Y`.")
+    timestampformat: str | None = Field(
+        default=None, max_length=100, description="How timestamps are written, as in `%d.%m.%Y %H:%M`."
+    )
+    sample_size: int | None = Field(
+        default=None, ge=-1, description="Rows from which types are found out; -1, as where it is not given: all."
+    )
+    ignore_errors: bool | None = Field(default=None, description="Leave out lines that do not fit.")
+    quote: str | None = Field(default=None, max_length=1, description="What stands around a text; empty: nothing.")
+    escape: str | None = Field(default=None, max_length=1, description="What stands before a quote within a text.")
+    comment: str | None = Field(default=None, max_length=1, description="What begins a line that is no row.")
+    skip: Count | None = Field(default=None, description="Lines before the header, or the first row.")
+    null_padding: bool | None = Field(default=None, description="Fill lines that are too short with nulls.")
 
 
 class SnapshotSettings(Section):

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from agnes_mcp.config.sections import (
     ApiSettings,
     BigQuerySettings,
+    CsvSettings,
     DataSources,
     EngineSettings,
     ScanSettings,
@@ -82,8 +83,16 @@ class TableSettings(Section):
     )
     path: str = Field(
         default="",
-        description="Local: a Parquet or CSV file, a glob, a folder (also hive-partitioned), or a DuckDB file; "
-        "relative to instance.yaml. Needed.",
+        description="Local: Parquet, CSV, JSON or Arrow files as a file, a glob or a folder (also hive-partitioned), a "
+        "workbook (`source_table` names the sheet), or a DuckDB file; relative to instance.yaml. Needed.",
+    )
+    source_schema: ShortText = Field(
+        default="main", description="Local: the schema of `source_table` in a DuckDB file."
+    )
+    csv: CsvSettings | None = Field(default=None, description="Local: how its CSV files are to be read.")
+    hive: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Local: whether folders like `year=2026` are columns; `auto`: where all files lie in such ones.",
     )
     primary_key: Names = Field(
         default_factory=list, description="Columns that identify a row; one may be written without brackets."

@@ -75,3 +75,6 @@ HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
 BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]
 Names = Annotated[list[str], BeforeValidator(_list_of_names)]
+CsvType = Annotated[
+    str, StringConstraints(pattern=r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z", max_length=60)
+]

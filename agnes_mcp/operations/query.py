@@ -17,6 +17,8 @@ from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
+    from agnes_mcp.calls.call import Call
+    from agnes_mcp.sources import Source
     from agnes_mcp.workbench import Result
 
 #: What a query worker may send back for one answer; an answer shows far less.
@@ -53,7 +55,9 @@ class Querying:
         snapshots = [s for s in engine.snapshots.list(admitted.principal.name) if self._may_use(admitted, s)]
         with ExitStack() as held:  # the files stay while the query reads them
             views = [late(s.name, self._snapshot_view(admitted, s, held)) for s in snapshots]
-            views += [late(t.id, table_view(t)) for t in tables if t.query_mode == "local"]
+            views += [
+                late(t.id, table_view(t, engine.source(t), admitted.call)) for t in tables if t.query_mode == "local"
+            ]
             try:
                 result = engine.workbench.run(
                     sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=admitted.call
@@ -112,13 +116,14 @@ class Querying:
         )
 
 
-def table_view(table: Table) -> Callable[[], View]:
+def table_view(table: Table, source: Source, call: Call) -> Callable[[], View]:
     """A local table's files as they are now."""
 
     def resolve() -> View:
-        from agnes_mcp.sources.local.files import find_files, view_of
+        from agnes_mcp.sources.local.source import LocalSource
 
-        return view_of(table, find_files(table))
+        assert isinstance(source, LocalSource)  # noqa: S101 - which serves every local table
+        return source.view(table, call)
 
     return resolve
 

@@ -89,25 +89,31 @@ class Warehouse:
         if self._spill is not None:
             shutil.rmtree(self._spill, ignore_errors=True)
 
+    def scratch(self) -> Path:
+        """A folder of this process that goes with the warehouse."""
+        with self._lock:
+            if self._spill is None:
+                sweep_spill(self._spill_root)
+                self._spill = Path(tempfile.mkdtemp(prefix=f"{SPILL_PREFIX}{os.getpid()}-", dir=self._spill_root))
+            return self._spill
+
     def _open(self) -> duckdb.DuckDBPyConnection:
+        spill = self.scratch()
         with self._lock:
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = self._connect(spill)
                 self.generation += 1
             return self._connection
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
+    def _connect(self, spill: Path) -> duckdb.DuckDBPyConnection:
         import duckdb
 
-        if self._spill is None:
-            sweep_spill(self._spill_root)
-            self._spill = Path(tempfile.mkdtemp(prefix=f"{SPILL_PREFIX}{os.getpid()}-", dir=self._spill_root))
         connection = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": f"{self._memory_limit_bytes // 1024}KiB",
                 "threads": self._threads,
-                "temp_directory": str(self._spill),
+                "temp_directory": str(spill),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 "allow_unsigned_extensions": self._unsigned_extensions,

@@ -12,7 +12,7 @@ from agnes_mcp.sql.names import identifier, literal
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-ViewKind = Literal["parquet", "csv", "duckdb_table"]
+ViewKind = Literal["parquet", "csv", "json", "duckdb_table"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class View:
     it may be a function, which is then called only when the SQL reads this view. Every path listed becomes readable for
     the one call, and no other.
 
-    kind `parquet` and `csv`: `options` are named arguments of DuckDB's `read_parquet` and `read_csv`
+    kind `parquet`, `csv` and `json`: `options` are named arguments of DuckDB's `read_parquet`, `read_csv`, `read_json`
     (`{"hive_partitioning": True, "union_by_name": True}`, `{"delim": ";", "columns": {"a": "INTEGER"}}`).
     kind `duckdb_table`: `paths[0]` is the DuckDB file and `source_table` (in `source_schema`) a table or view in it;
     further paths are files that the view reads. `columns`, where given, are the only columns that are seen.
@@ -72,14 +72,15 @@ def make_view(connection: DuckDBPyConnection, view: View, database: str = "") ->
 
 def _statement(view: View, database: str, blobs: Sequence[str] = ()) -> str:
     columns = "*" if view.columns is None else ", ".join(identifier(column) for column in view.columns)
-    relation = _relation(view, database)
+    relation = relation_of(view, database)
     if blobs:
         copied = ", ".join(f"{identifier(blob)} || ''::BLOB AS {identifier(blob)}" for blob in blobs)
         relation = f"(SELECT * REPLACE ({copied}) FROM {relation})"  # noqa: S608 - quoted parts only
     return f"CREATE OR REPLACE VIEW {identifier(view.name)} AS SELECT {columns} FROM {relation}"  # noqa: S608 - quoted parts only
 
 
-def _relation(view: View, database: str) -> str:
+def relation_of(view: View, database: str = "") -> str:
+    """What the view reads, as it stands in FROM."""
     if view.kind == "duckdb_table":
         return identifier(database, view.source_schema, view.source_table)
     options = "".join(f", {identifier(name)} := {literal(value)}" for name, value in view.options.items())

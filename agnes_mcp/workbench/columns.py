@@ -12,7 +12,7 @@ from agnes_mcp.errors import AgnesError
 
 # A field may be called like a type; then a type follows it, not a bracket, comma or the end.
 #: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone.
-_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT)(?=[\[,)]|$)")
+_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT|GEOMETRY)(?=[\[(,)]|$)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 

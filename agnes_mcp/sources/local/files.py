@@ -1,93 +1,149 @@
-"""Which files a local table stands for, and how DuckDB is told to read them."""
+"""Which files a local table stands for. Nothing else is ever opened for it.
+
+The operator's path is taken as it is written, through a symlink too. What a pattern or a folder finds is taken only
+where it really lies below that folder: a link to elsewhere is somebody else's choice of a file.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from glob import escape, glob, has_magic
 from typing import NamedTuple
 
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
+from agnes_mcp.sources.local.formats import FOLDER_KINDS, Kind, kind_by_name, kind_of, problem_of
 from agnes_mcp.sql.duckdb_errors import unavailable
-from agnes_mcp.sql.views import View
 
-_DUCKDB_SUFFIXES = (".duckdb", ".db", ".ddb")
-_CSV_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst")
+#: Path, time of change in ns, bytes and inode of each file: equal while nothing has changed, also where a file is
+#: replaced by one of the same size within one tick of the clock.
+Signature = tuple[tuple[str, int, int, int], ...]
 
-
-#: Path, time of change in ns and bytes of each file: equal while nothing has changed.
-Signature = tuple[tuple[str, int, int], ...]
+_HIVE_FOLDER = re.compile(r"([A-Za-z_][A-Za-z0-9_ .\-]*)=(.*)", re.DOTALL)
 
 
 class Files(NamedTuple):
-    """What a table's `path` stands for just now. `kind` is parquet, csv or duckdb."""
+    """What a table's `path` stands for just now. `hive` are the columns that the folders give, outermost first."""
 
-    kind: str
+    kind: Kind
     paths: list[str]
     size_bytes: int
     modified: datetime
-    hive: bool
+    hive: list[str]
     signature: Signature
 
 
 def find_files(table: Table) -> Files:
-    """The files that a local table's path stands for now. Raises `table_unavailable` where there are none."""
+    """The files that a local table's path stands for now.
+
+    Raises `table_unavailable` where there are none, and `unsupported_format` where they are not what can be read.
+    """
+    root, literal = _root(table.path)
     try:
-        paths, hive = _expand(table.path)
+        paths = [table.path] if literal else _below(root, _found(table.path, root))
         stats = [os.stat(path) for path in paths]
+        kind = _one_kind(paths, table)
     except OSError:
         raise unavailable("its files are missing or cannot be read", table.id) from None
-    if not paths:
-        raise unavailable("its files are missing", table.id)
     newest = max(stat.st_mtime for stat in stats)
     return Files(
-        kind=_kind(paths[0]),
+        kind=kind,
         paths=paths,
         size_bytes=sum(stat.st_size for stat in stats),
         modified=datetime.fromtimestamp(newest, UTC),
-        hive=hive or "=" in os.path.relpath(paths[0], _fixed_part(table.path)),
-        signature=tuple((p, s.st_mtime_ns, s.st_size) for p, s in zip(paths, stats, strict=True)),
+        hive=_hive_columns(root, paths) if table.hive is not False and not literal else [],
+        signature=tuple((p, s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats, strict=True)),
     )
 
 
-def _expand(path: str) -> tuple[list[str], bool]:
+def _root(path: str) -> tuple[str, bool]:
+    """The folder below which files are looked for, and whether the path is that of one file."""
     if os.path.isdir(path):
-        found = sorted(p for p in glob(os.path.join(escape(path), "**", "*"), recursive=True) if _is_table_file(p))
-        return found, any("=" in os.path.relpath(p, path).rpartition(os.sep)[0] for p in found[:1])
-    if has_magic(path) and not os.path.exists(path):
-        return sorted(p for p in glob(path, recursive=True) if os.path.isfile(p)), False
-    return [path], False
-
-
-def _is_table_file(path: str) -> bool:
-    name = os.path.basename(path)
-    return os.path.isfile(path) and not name.startswith((".", "_")) and name.endswith((".parquet", *_CSV_SUFFIXES))
+        return path, False
+    if os.path.exists(path) or not has_magic(path):
+        return os.path.dirname(path), True
+    return _fixed_part(path), False
 
 
 def _fixed_part(path: str) -> str:
-    while has_magic(path):
-        path = os.path.dirname(path)
-    return path
+    """The longest beginning of a pattern that names a folder as it is written."""
+    folder = os.sep if path.startswith(os.sep) else ""
+    for part in path.split(os.sep):
+        deeper = os.path.join(folder, part) if folder else part
+        if has_magic(part) and not os.path.isdir(deeper):
+            break
+        folder = deeper or folder
+    return folder
 
 
-def _kind(path: str) -> str:
-    lowered = path.lower()
-    if lowered.endswith(_DUCKDB_SUFFIXES):
-        return "duckdb"
-    return "csv" if lowered.endswith(_CSV_SUFFIXES) else "parquet"
+def _found(path: str, root: str) -> Iterator[str]:
+    if os.path.isdir(path):
+        yield from _walk(path)
+        return
+    pattern = os.path.join(escape(root), os.path.relpath(path, root))
+    yield from (found for found in sorted(glob(pattern, recursive=True)) if os.path.isfile(found))
 
 
-def hive_keys(files: Files) -> list[str]:
-    """The columns that the folders' names give, outermost first."""
-    if not files.hive:
+def _walk(folder: str) -> Iterator[str]:
+    """Files of a folder and those below, that are called like tables; folders behind links are not entered."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")) or "=" in name)
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            if not name.startswith((".", "_")) and kind_by_name(name) in FOLDER_KINDS and os.path.isfile(path):
+                yield path
+
+
+def _below(root: str, paths: Iterator[str]) -> list[str]:
+    """Those that really lie below the root, each as the file that it is: a link that changes later changes nothing."""
+    real_root = os.path.join(os.path.realpath(root), "")
+    kept = []
+    for path in paths:
+        real = os.path.realpath(path)
+        if real.startswith(real_root):
+            kept.append(path if os.path.join(real_root, os.path.relpath(path, root)) == real else real)
+    return kept
+
+
+def _one_kind(paths: list[str], table: Table) -> Kind:
+    if not paths:
+        raise unavailable("its files are missing", table.id)
+    kinds = {kind_of(path) for path in paths}
+    if len(kinds) > 1:
+        raise _refused(f"its files are of several kinds: {', '.join(sorted(kinds))}", table)
+    kind = kinds.pop()
+    if len(paths) > 1 and kind in ("duckdb", "xlsx"):
+        raise _refused("a database or workbook is served one file at a time", table)
+    for path in paths:
+        problem = problem_of(path, kind)
+        if problem:
+            raise _refused(problem, table)
+    return kind
+
+
+def _refused(reason: str, table: Table) -> AgnesError:
+    return AgnesError(
+        "unsupported_format",
+        f"The table {table.id!r} cannot be read: {reason}.",
+        "Whoever keeps this instance can name files of one kind in the table's `path`: Parquet, CSV, JSON, Arrow, "
+        "a workbook or a DuckDB database. Other tables are not affected.",
+    )
+
+
+def _hive_columns(root: str, paths: list[str]) -> list[str]:
+    """The names before `=` where every file lies in the same sequence of such folders; otherwise none."""
+    layouts = {tuple(_hive_parts(os.path.relpath(path, root))) for path in paths}
+    if len(layouts) != 1:
         return []
-    folders = files.paths[0].split(os.sep)[:-1]
-    return [part.split("=", 1)[0] for part in folders if "=" in part]
+    names = layouts.pop()
+    return list(names) if len({name.casefold() for name in names}) == len(names) else []
 
 
-def view_of(table: Table, files: Files) -> View:
-    """The table as a statement names it, over these files."""
-    if files.kind == "duckdb":
-        return View(table.id, "duckdb_table", files.paths, source_table=table.source_table or table.id)
-    options = {"union_by_name": True, "hive_partitioning": files.hive}
-    return View(table.id, "csv" if files.kind == "csv" else "parquet", files.paths, options)
+def _hive_parts(relative: str) -> Iterator[str]:
+    for part in relative.split(os.sep)[:-1]:
+        found = _HIVE_FOLDER.fullmatch(part)
+        if found:
+            yield found[1]

@@ -1,4 +1,4 @@
-"""Local tables: Parquet (a file, a glob, a hive-partitioned folder), CSV, and tables inside a DuckDB file.
+"""Local tables: Parquet, CSV, JSON, Arrow, a sheet of a workbook, a table in a DuckDB file; files, globs and folders.
 
 Each table is a view on the shared DuckDB connection, so that statements name a table and never a path. Schema, rows and
 sizes come from footers and catalogs; nothing is scanned to learn them.
@@ -6,21 +6,23 @@ sizes come from footers and catalogs; nothing is scanned to learn them.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
-from agnes_mcp.sources.local.files import Files, Signature, find_files, hive_keys, view_of
+from agnes_mcp.sources.local.conversion import Conversions
+from agnes_mcp.sources.local.databases import Databases, Held
+from agnes_mcp.sources.local.files import Files, Signature, find_files
+from agnes_mcp.sources.local.readers import Readers, refuse_text
 from agnes_mcp.sources.local.types import columns_of, loses_in_arrow, safe_type
 from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.sql.duckdb_errors import unavailable
 from agnes_mcp.sql.names import identifier
-from agnes_mcp.sql.views import attach_statement, make_view
+from agnes_mcp.sql.views import View, make_view
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,35 +31,26 @@ if TYPE_CHECKING:
 BATCH_ROWS = 8_192
 
 
-class _Attached(NamedTuple):
-    generation: int
-    files: Files
-    alias: str
-
-
 class LocalSource:
     """Serves local tables through `warehouse`. See `Source` for the contract."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
         self._lock = threading.Lock()
-        self._views: dict[str, tuple[int, Files]] = {}
-        self._attached: dict[str, _Attached] = {}
-        self._attachments = 0
+        self._views: dict[str, tuple[object, ...]] = {}
+        self._databases = Databases()
+        self._readers = Readers()
+        self._conversions = Conversions()
         self._columns: dict[str, tuple[Signature, dict[str, Column]]] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
-        files = find_files(table)
-        with self._cursor(table, call) as cursor:
-            self._ensure_view(cursor, table, files)
-            cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
-            columns = columns_of(cursor.description or [])
-            rows, size_bytes = self._measure(cursor, table, files)
-        hive = hive_keys(files)
+        with self._opened(table, call) as (cursor, files, source):
+            columns = list(self._columns_now(cursor, table, files).values())
+            rows, size_bytes = _measure(cursor, files, source)
         return TableSchema(
             table_id=table.id,
             columns=columns,
-            partition=Partition(column=hive[0], type="HIVE") if hive else None,
+            partition=Partition(column=files.hive[0], type="HIVE") if files.hive else None,
             primary_key=table.primary_key,
             description=table.description,
             rows=rows,
@@ -68,8 +61,7 @@ class LocalSource:
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Rows of a local table are always free."""
         selected = ", ".join(identifier(column) for column in columns)
-        with self._cursor(table, call) as cursor:
-            self._ensure_view(cursor, table, find_files(table))
+        with self._opened(table, call) as (cursor, _, _):
             sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
             return cursor.execute(_lossless(cursor, sql)).to_arrow_table()
 
@@ -80,20 +72,42 @@ class LocalSource:
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> Iterator[LocalReading]:
-        with self._cursor(table, call) as cursor:
-            files = find_files(table)
-            self._ensure_view(cursor, table, files)
+        with self._opened(table, call) as (cursor, files, _):
             self._refuse_change(cursor, table, files, schema)
             reader = self._run(cursor, statement.sql, call)
-            yield LocalReading(reader, call, lambda error: self._warehouse.explain(error, call, statement.sql))
+            yield LocalReading(reader, call, lambda error: self._explain(error, table, files, call, statement.sql))
 
     def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str, call: Call) -> pa.RecordBatchReader:
-        import duckdb
+        return cursor.execute(_lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
 
-        try:
-            return cursor.execute(_lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
-        except duckdb.Error as error:
-            raise self._warehouse.explain(error, call, sql) from None
+    def view(self, table: Table, call: Call) -> View:
+        """The table's files as they are now, for whoever reads them elsewhere. Raises AgnesError."""
+        files = find_files(table)
+        if files.kind == "duckdb":
+            return _stored(table, files)
+        with self._cursor(table, call) as cursor, _text_complaints(table, files, call):
+            return self._view(cursor, table, files, call)
+
+    def _view(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call) -> View:
+        paths = None
+        if files.kind in ("arrow", "xlsx"):
+            paths = self._conversions.parquet(table, files, self._warehouse.scratch(), call)
+        return self._readers.view(table, files, cursor, paths)
+
+    @contextmanager
+    def _opened(self, table: Table, call: Call) -> Iterator[tuple[duckdb.DuckDBPyConnection, Files, Held | View]]:
+        """A cursor on which the table's id is a view over its files as they are now."""
+        files = find_files(table)
+        with self._cursor(table, call) as cursor, ExitStack() as held, _text_complaints(table, files, call):
+            if files.kind == "duckdb":
+                database = self._databases.held(cursor, self._warehouse.generation, table, files, call)
+                stored = held.enter_context(database)
+                self._ensure_view(cursor, _stored(table, files), files, stored.database)
+                yield cursor, files, stored
+            else:
+                view = self._view(cursor, table, files, call)
+                self._ensure_view(cursor, view, files)
+                yield cursor, files, view
 
     @contextmanager
     def _cursor(self, table: Table, call: Call) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -101,33 +115,22 @@ class LocalSource:
             with self._warehouse.cursor(call) as cursor:
                 yield cursor
         except AgnesError as error:
-            if error.kind == "table_unavailable":
+            if error.kind == "table_unavailable" and repr(table.id) not in error.message:
                 raise unavailable(error.message.rsplit(": ", 1)[-1].rstrip("."), table.id) from None
             raise
 
-    def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> None:
-        """A view named as the table's id over the files as they are now."""
-        with self._lock:
-            known = self._views.get(table.id)
-            if known and known[0] == self._warehouse.generation and known[1].signature == files.signature:
-                return
-            database = self._attach(cursor, files) if files.kind == "duckdb" else ""
-            make_view(cursor, view_of(table, files), database)
-            self._views[table.id] = (self._warehouse.generation, files)
+    def _explain(self, error: Exception, table: Table, files: Files, call: Call, sql: str) -> AgnesError:
+        """What a failure in the middle of a stream means."""
+        if files.kind in ("csv", "json") and not call.stopped:
+            refuse_text(table, str(error))
+        return self._warehouse.explain(error, call, sql)
 
-    def _attach(self, cursor: duckdb.DuckDBPyConnection, files: Files) -> str:
-        """Attach a DuckDB file once, read-only, however many of its tables are served; anew if it was replaced."""
-        key = os.path.realpath(files.paths[0])
-        known = self._attached.get(key)
-        if known is not None and known.generation == self._warehouse.generation:
-            if known.files.signature == files.signature:
-                return known.alias
-            cursor.execute(f"DETACH DATABASE IF EXISTS {identifier(known.alias)}")
-        self._attachments += 1
-        alias = f"file_{self._attachments}"
-        cursor.execute(attach_statement(files.paths[0], alias))
-        self._attached[key] = _Attached(self._warehouse.generation, files, alias)
-        return alias
+    def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
+        with self._lock:
+            wanted = (self._warehouse.generation, files.signature, database, repr(view.options), view.source_table)
+            if self._views.get(view.name) != wanted:
+                make_view(cursor, view, database)
+                self._views[view.name] = wanted
 
     def _columns_now(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> dict[str, Column]:
         """The columns of these very files; to ask DuckDB again for each statement of a profile would take longer."""
@@ -152,19 +155,38 @@ class LocalSource:
                 {"columns": changed[:20]},
             )
 
-    def _measure(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> tuple[int | None, int | None]:
-        """Rows and bytes from metadata. The rows of a CSV are not known without reading it."""
-        if files.kind == "csv":
-            return None, files.size_bytes
-        if files.kind == "parquet":
-            cursor.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [files.paths])
-            return int(cursor.fetchall()[0][0]), files.size_bytes
-        alias = self._attached[os.path.realpath(files.paths[0])].alias
-        name = table.source_table or table.id
+
+def _measure(cursor: duckdb.DuckDBPyConnection, files: Files, source: Held | View) -> tuple[int | None, int | None]:
+    """Rows and bytes from metadata. The rows of a text file are not known without reading it."""
+    if isinstance(source, Held):
         found = cursor.execute(
-            "SELECT estimated_size FROM duckdb_tables() WHERE database_name = ? AND table_name = ?", [alias, name]
+            "SELECT estimated_size FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?",
+            [*source],
         ).fetchall()
         return (int(found[0][0]), files.size_bytes) if found else (None, None)
+    if source.kind != "parquet":
+        return None, files.size_bytes
+    cursor.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [source.files()])
+    return int(cursor.fetchall()[0][0]), files.size_bytes
+
+
+def _stored(table: Table, files: Files) -> View:
+    """A table inside a DuckDB file."""
+    name = table.source_table or table.id
+    return View(table.id, "duckdb_table", files.paths, source_table=name, source_schema=table.source_schema)
+
+
+@contextmanager
+def _text_complaints(table: Table, files: Files, call: Call) -> Iterator[None]:
+    """What DuckDB says of a text file names the option that serves."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if files.kind in ("csv", "json") and not call.stopped:
+            refuse_text(table, str(error))
+        raise
 
 
 class LocalReading:
@@ -197,10 +219,6 @@ def _lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
     outputs = [(str(name), str(kind)) for name, kind, *_ in cursor.fetchall()]
     if not any(loses_in_arrow(kind) for _, kind in outputs):
         return sql
-    casts = [
-        f"CAST({identifier(name)} AS {safe_type(kind)}) AS {identifier(name)}"
-        if loses_in_arrow(kind)
-        else identifier(name)
-        for name, kind in outputs
-    ]
+    names = [(identifier(name), kind) for name, kind in outputs]
+    casts = [f"CAST({name} AS {safe_type(kind)}) AS {name}" if loses_in_arrow(kind) else name for name, kind in names]
     return f"SELECT {', '.join(casts)} FROM ({sql})"  # noqa: S608 - names of the schema, quoted

@@ -13,6 +13,7 @@ from agnes_mcp.models import Column
 _LOSSY = ("UHUGEINT", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMETRY")
 # A field may be called like a type; then a type follows it, not a bracket, comma or the end.
 _LOSSY_WORD = re.compile(rf"\b({'|'.join(_LOSSY)})(?=[\[(,)]|$)|\bUNION\(")
+_REFERENCE_SYSTEM = re.compile(r"\bGEOMETRY\('(?:[^']|'')*'\)")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
@@ -31,7 +32,7 @@ def _column(name: str, kind: Any) -> Column:
 def _fields(kind: Any) -> list[Column]:
     if kind.id != "struct":
         return []
-    return [_column(field, child) for field, child in kind.children]
+    return [_column(field or f"f{number}", child) for number, (field, child) in enumerate(kind.children, start=1)]
 
 
 def _spelling(kind: Any) -> str:
@@ -45,6 +46,7 @@ def loses_in_arrow(kind: str) -> bool:
 
 def safe_type(kind: str) -> str:
     """That type with each part that Arrow changes as VARCHAR."""
+    kind = _REFERENCE_SYSTEM.sub("GEOMETRY", kind)
     while (start := _blank_quoted(kind).find("UNION(")) >= 0:
         kind = kind[:start] + "VARCHAR" + kind[_closing(kind, start + len("UNION")) + 1 :]
     return _outside_quotes(kind)

@@ -1,0 +1,157 @@
+"""How DuckDB is told to read a table's files: one table function and its options, the same wherever it is read."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Table
+from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sql import names
+from agnes_mcp.sql.views import View, relation_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: Our word for an option of a CSV, and DuckDB's.
+CSV_OPTIONS: dict[str, str] = {
+    "delimiter": "delim",
+    "header": "header",
+    "null_values": "nullstr",
+    "encoding": "encoding",
+    "types": "types",
+    "decimal": "decimal_separator",
+    "dateformat": "dateformat",
+    "timestampformat": "timestampformat",
+    "sample_size": "sample_size",
+    "ignore_errors": "ignore_errors",
+    "quote": "quote",
+    "escape": "escape",
+    "comment": "comment",
+    "skip": "skip",
+    "null_padding": "null_padding",
+}
+_WHOLE_FILE = -1
+_PACKED = {"gz": "gzip", "zst": "zstd"}
+#: A line that DuckDB could not split gives one column whose name still holds these.
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+class Readers:
+    """Thread-safe. The types of text files are inferred once for each state of the files, over all of their rows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._types: dict[str, tuple[Signature, Mapping[str, Any], dict[str, str]]] = {}
+
+    def view(
+        self, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, paths: list[str] | None = None
+    ) -> View:
+        """`cursor` is one on which types may be inferred; `paths` are read in place of the files' own."""
+        shared: dict[str, names.Literal] = {"union_by_name": True, "hive_partitioning": bool(files.hive)}
+        if files.kind == "csv":
+            options = {**shared, **_compression(files.paths), **csv_options(table.csv)}
+            return self._text(View(table.id, "csv", files.paths, options), table, files, cursor)
+        if files.kind == "json":
+            options = {**shared, **_compression(files.paths)}
+            return self._text(View(table.id, "json", files.paths, options), table, files, cursor)
+        return View(table.id, "parquet", paths or files.paths, shared)
+
+    def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection) -> View:
+        given: dict[str, str] = table.csv.get("types", {})
+        with self._lock:
+            known = self._types.get(table.id)
+        if known is not None and known[0] == files.signature and known[1] == table.csv:
+            found = known[2]
+        else:
+            found = _infer(view, table, cursor)
+            with self._lock:
+                self._types[table.id] = (files.signature, table.csv, found)
+        keys = {name.casefold() for name in files.hive}
+        types = {name: kind for name, kind in found.items() if name.casefold() not in keys}
+        if view.kind == "csv":
+            return replace(view, options={**view.options, "types": {**types, **given}})
+        return replace(view, options={**view.options, "columns": types}) if types else view
+
+
+def _compression(paths: list[str]) -> dict[str, str]:
+    """DuckDB knows a packed file by an ending in small letters only; others it is told, where all are packed alike."""
+    packed = {_PACKED.get(path.lower().rpartition(".")[2], "none") for path in paths}
+    spelt = all(path == path.lower() for path in paths)
+    return {} if spelt or len(packed) > 1 else {"compression": packed.pop()}
+
+
+def csv_options(given: Mapping[str, Any]) -> dict[str, names.Literal]:
+    """DuckDB's options for what the instance says of a CSV."""
+    return {CSV_OPTIONS[name]: value for name, value in given.items()}
+
+
+def _infer(view: View, table: Table, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    whole = replace(view, options={"sample_size": _WHOLE_FILE, **view.options})
+    cursor.execute(f"DESCRIBE SELECT * FROM {relation_of(whole)}")  # noqa: S608 - quoted parts only
+    found = {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
+    only = next(iter(found)) if len(found) == 1 else ""
+    if view.kind == "csv" and any(mark in only for mark in _DELIMITERS) and "delim" not in view.options:
+        raise ragged(table, next(mark for mark in _DELIMITERS if mark in only))
+    return found
+
+
+def ragged(table: Table, delimiter: str) -> AgnesError:
+    """The lines of a CSV have different numbers of fields, so that no delimiter could be found."""
+    shown = {"\t": "\\t"}.get(delimiter, delimiter)
+    return AgnesError(
+        "table_unavailable",
+        f"The table {table.id!r} cannot be read: its lines have different numbers of fields.",
+        f'Whoever keeps this instance can say how to read it: csv: {{delimiter: "{shown}", null_padding: true}} fills '
+        "short lines with nulls, ignore_errors: true leaves out lines that do not fit.",
+        {"options": ["delimiter", "null_padding", "ignore_errors"]},
+    )
+
+
+#: What DuckDB says of a text that it cannot read, what is wrong in our words, and the options that serve.
+_COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        r'Error when converting column "(?P<column>(?:[^"]|"")*)"\..*?as type (?P<type>[A-Z][A-Z0-9_]*)',
+        "its column {column!r} holds something that is not {type}",
+        ("types", "null_values", "ignore_errors"),
+    ),
+    (r"not utf-8 encoded|byte sequence mismatch|[Ii]nvalid unicode", "its text is not UTF-8", ("encoding",)),
+    (
+        r"Expected Number of Columns|[Tt]oo many columns|[Mm]issing columns",
+        "its lines have different numbers of fields",
+        ("null_padding", "ignore_errors", "delimiter"),
+    ),
+    (r"[Uu]nterminated quote|quote should be followed", "a quote in it does not end", ("quote", "escape")),
+    (r"[Mm]aximum line size", "one of its lines is longer than 2 MB", ("quote", "escape", "delimiter")),
+    (r"does not support the encoding", "its encoding is none of utf-8, utf-16 and latin-1", ("encoding",)),
+    (r"do not exist in the CSV File|COLUMN_TYPES", "`csv.types` names a column that it does not have", ("types",)),
+    (
+        r"sniffing file|auto[- ]?detect|dialect",
+        "its delimiter, quotes or header were not recognised",
+        ("delimiter", "quote", "escape", "header", "skip"),
+    ),
+    (r"[Mm]alformed JSON|Invalid Input Error:.*JSON", "it is not well-formed JSON", ()),
+)
+
+
+def refuse_text(table: Table, said: str) -> None:
+    """Raises `table_unavailable` naming the option that serves, where DuckDB's complaint is one of a text file's.
+
+    Nothing of the file's content is repeated, apart from the name of a column.
+    """
+    for pattern, reason, options in _COMPLAINTS:
+        found = re.search(pattern, said, re.DOTALL)
+        if found:
+            words = {name: str(value).strip() for name, value in found.groupdict().items()}
+            raise AgnesError(
+                "table_unavailable",
+                f"The table {table.id!r} cannot be read: {reason.format(**words)}.",
+                f"Whoever keeps this instance can set {' or '.join(f'csv.{name}' for name in options)} for the table."
+                if options
+                else "Whoever keeps this instance can look at the file. Other tables are not affected.",
+                {"options": list(options), **({"column": words["column"]} if "column" in words else {})},
+            )

@@ -1,0 +1,150 @@
+"""Files as people have them: the rows that bare DuckDB reads, or one clear kind, in every tool alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import duckdb
+import pytest
+from support.awkward import Awkward, awkward_files
+from support.instances import connected, settings_of, table
+
+from agnes_mcp.gateway import Gateway
+
+TOOLS = ("schema", "sample", "describe", "scan", "fetch", "query")
+
+
+@pytest.fixture(scope="module")
+def awkward(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Awkward]:
+    return awkward_files(tmp_path_factory.mktemp("awkward"))
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, awkward: dict[str, Awkward]) -> AsyncIterator[Gateway]:
+    tables = [table(name, each.path, **each.table) for name, each in awkward.items()]
+    async with Gateway(settings_of(tmp_path / "s", tables)) as gateway:
+        yield gateway
+
+
+def leaves(value: Any) -> Any:
+    """The same structure with every leaf as text: a DECIMAL is a number to DuckDB and text to us."""
+    if isinstance(value, dict):
+        return {key: leaves(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [leaves(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if value is None else str(value)
+
+
+def rows_of_duckdb(each: Awkward) -> list[Any]:
+    sql = each.rows.replace("{path}", str(each.path).replace("'", "''"))
+    with duckdb.connect(":memory:") as connection:
+        rows = connection.execute(f"SELECT to_json(COLUMNS(*)) FROM ({sql})").fetchall()
+    return [[None if cell is None else leaves(json.loads(cell)) for cell in row] for row in rows]
+
+
+def call_of(tool: str, name: str) -> dict[str, Any]:
+    match tool:
+        case "query":
+            return {"sql": f'SELECT * FROM "{name}"'}
+        case "fetch":
+            return {"table_id": name, "name": "kept"}
+        case "describe":
+            return {"table_id": name, "profile": True}
+        case _:
+            return {"table_id": name}
+
+
+async def test_each_is_served_with_duckdbs_rows_or_named(
+    gateway: Gateway, awkward: dict[str, Awkward], tmp_path: Path
+) -> None:
+    wrong: list[str] = []
+    async with connected(gateway, "auto") as client:
+        for name, each in awkward.items():
+            for tool in TOOLS:
+                arguments = call_of(tool, name)
+                if tool == "fetch":
+                    arguments["name"] = f"kept_{name}"
+                answer = (await client.call_tool(tool, arguments)).structured_content or {}
+                wrong += [f"{name} {tool}: {problem}" for problem in problems(each, tool, answer)]
+    assert wrong == []
+
+
+def problems(each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
+    wanted = each.query_kind if tool == "query" and each.query_kind else each.kind
+    if wanted and not (each.whole and tool in ("schema", "sample", "scan")):
+        if answer.get("error") != wanted:
+            return [f"{answer.get('error') or 'served'} instead of {wanted}"]
+        told = answer["message"] + answer["hint"]
+        said = each.says in told or tool == "query"  # which knows of the files only that they cannot be read
+        leaked = [text for text in ("/etc", "root:", str(each.path.parent)) if text in told]
+        return [f"does not say {each.says!r}: {told}"] * (not said) + [f"leaks {text}" for text in leaked]
+    if "error" in answer:
+        return [f"{answer['error']}: {answer['message']}"]
+    if tool in ("scan", "query") and not each.whole and answer["row_count"] < 1000:
+        rows, expected = leaves(answer["rows"]), rows_of_duckdb(each)
+        return [] if sorted(map(str, rows)) == sorted(map(str, expected)) else [f"{rows} instead of {expected}"]
+    return []
+
+
+async def test_types_of_a_csv_are_inferred_over_the_whole_file_and_kept(
+    gateway: Gateway, awkward: dict[str, Awkward]
+) -> None:
+    """A value after the first 20,480 rows decides too; every tool has the same type."""
+    async with connected(gateway, "auto") as client:
+        schema = (await client.call_tool("schema", {"table_id": "late_text"})).structured_content or {}
+        assert [column["type"] for column in schema["columns"]] == ["BIGINT", "VARCHAR"]
+        query = {"sql": "SELECT typeof(y), count(*) FROM late_text GROUP BY 1"}
+        assert (await client.call_tool("query", query)).structured_content["rows"] == [["VARCHAR", 25_001]]
+
+
+async def test_a_duckdb_file_does_not_keep_its_writer_out(tmp_path: Path) -> None:
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as writer:
+        writer.execute("CREATE TABLE t AS SELECT 1 AS a")
+    async with (
+        Gateway(settings_of(tmp_path / "s", [table("t", path)])) as gateway,
+        connected(gateway, "auto") as client,
+    ):
+        assert (await client.call_tool("scan", {"table_id": "t"})).structured_content["rows"] == [[1]]
+        await client.call_tool("query", {"sql": "SELECT * FROM t"})
+        code = f"import duckdb; duckdb.connect({str(path)!r}).execute('INSERT INTO t VALUES (2)')"
+        await _in_another_process(code)
+        assert (await client.call_tool("scan", {"table_id": "t"})).structured_content["rows"] == [[1], [2]]
+
+
+async def test_a_file_that_is_being_written_is_locked_and_says_so(tmp_path: Path) -> None:
+    """Another process holds the file; then it lets go, and the same call is answered."""
+    path = tmp_path / "shop.duckdb"
+    code = (
+        f"import duckdb, sys; c = duckdb.connect({str(path)!r}); c.execute('CREATE TABLE t AS SELECT 1 AS a');"
+        "print('holding', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(  # noqa: ASYNC220 - a holder of the file, not work of the test
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "holding\n"
+    try:
+        async with (
+            Gateway(settings_of(tmp_path / "s", [table("t", path)])) as gateway,
+            connected(gateway, "auto") as client,
+        ):
+            body = (await client.call_tool("scan", {"table_id": "t"})).structured_content or {}
+            assert body["error"] == "table_locked"
+            holder.communicate()
+            assert (await client.call_tool("scan", {"table_id": "t"})).structured_content["rows"] == [[1]]
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+async def _in_another_process(code: str) -> None:
+    await anyio.run_process([sys.executable, "-c", code])

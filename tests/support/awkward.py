@@ -1,0 +1,256 @@
+"""A folder of small awkward files, as people have them; each with how it is served, and what bare DuckDB reads of it.
+
+Every file is made here, so that the repository holds none of them.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class Awkward:
+    """One table. `rows` is SQL that gives the same rows in bare DuckDB (`{path}` is the file); `kind` an error instead.
+
+    `whole`: the error comes only where all rows are read. `query_kind`: what `query` of it ends in.
+    """
+
+    path: Path
+    rows: str = ""
+    kind: str = ""
+    says: str = ""
+    whole: bool = False
+    query_kind: str = ""
+    table: dict[str, Any] = field(default_factory=dict)
+
+
+def _duckdb(path: Path, *statements: str) -> Path:
+    with duckdb.connect(str(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return path
+
+
+def _copy(path: Path, select: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(":memory:") as connection:
+        connection.sql(select).write_parquet(str(path))
+    return path
+
+
+def _bytes(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def csvs(folder: Path) -> dict[str, Awkward]:
+    numbers = "".join(f"{n},{n}\n" for n in range(25_000))
+    ragged = _bytes(folder / "ragged.csv", b"a,b\n1,2\n3,4,5\n6\n")
+    late = _bytes(folder / "late.csv", f"x,y\n{numbers}25000,none\n".encode())
+    latin = _bytes(folder / "latin.csv", "x,name\n1,café\n".encode("latin-1"))
+    german = _bytes(folder / "german.csv", b"id;amount;day\n1;1234,5;31.12.2025\n2;0,5;01.01.2026\n")
+    noted = _bytes(folder / "noted.csv", b"made by hand\n# a comment\nid|note\n1|'a|b'\n2|'-'\n")
+    return {
+        "late_text": Awkward(late, "SELECT * FROM read_csv('{path}', sample_size=-1)"),
+        "late_forced": Awkward(
+            late,
+            kind="table_unavailable",
+            says="types",
+            whole=True,
+            query_kind="query_failed",
+            table={"csv": {"sample_size": 100}},
+        ),
+        "late_typed": Awkward(
+            late,
+            "SELECT * FROM read_csv('{path}', nullstr=['none'], sample_size=-1)",
+            table={"csv": {"null_values": ["none"]}},
+        ),
+        "ragged": Awkward(ragged, kind="table_unavailable", says="null_padding"),
+        "ragged_padded": Awkward(
+            ragged,
+            "SELECT * FROM read_csv('{path}', delim=',', null_padding=true, strict_mode=false)",
+            table={"csv": {"delimiter": ",", "null_padding": True}},
+        ),
+        "latin": Awkward(latin, kind="table_unavailable", says="encoding"),
+        "latin_said": Awkward(latin, "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "latin-1"}}),
+        "utf16": Awkward(
+            _bytes(folder / "utf16.csv", "x,name\n1,café\n".encode("utf-16")), kind="table_unavailable", says="encoding"
+        ),
+        "utf16_said": Awkward(folder / "utf16.csv", "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "utf-16"}}),
+        "german": Awkward(
+            german,
+            "SELECT 1::BIGINT, 1234.5::DOUBLE, DATE '2025-12-31' UNION ALL SELECT 2, 0.5, DATE '2026-01-01'",
+            table={"csv": {"delimiter": ";", "decimal": ",", "dateformat": "%d.%m.%Y"}},
+        ),
+        "noted": Awkward(
+            noted,
+            "SELECT 1::BIGINT, 'a|b' UNION ALL SELECT 2, NULL",
+            table={"csv": {"skip": 1, "comment": "#", "delimiter": "|", "quote": "'", "null_values": ["-"]}},
+        ),
+        "headless": Awkward(
+            _bytes(folder / "headless.csv", b"a,b\nc,d\n"),
+            "SELECT 'a', 'b' UNION ALL SELECT 'c', 'd'",
+            table={"csv": {"header": False}},
+        ),
+        "zipped": Awkward(
+            _bytes(folder / "zipped.CSV.GZ", gzip.compress(b"a\n1\n2\n")), "SELECT 1::BIGINT UNION ALL SELECT 2"
+        ),
+        "union_by_name": Awkward(
+            _bytes(folder / "union" / "b.csv", b"x,z\n1,2026-01-01\n").parent
+            if _bytes(folder / "union" / "a.csv", b"x,y\n1,text\n")
+            else folder,
+            "SELECT 1::BIGINT, 'text', NULL::DATE UNION ALL SELECT 1, NULL, DATE '2026-01-01'",
+        ),
+        "empty": Awkward(_bytes(folder / "empty.csv", b""), "SELECT '' LIMIT 0"),
+        "only_header": Awkward(_bytes(folder / "header.csv", b"a,b\n"), "SELECT 'x', 'y' LIMIT 0"),
+    }
+
+
+def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
+    two = pa.table({"a": [1, 2], "b": ["x", None]})
+    arrow, feather, stream = folder / "t.arrow", folder / "t.feather", folder / "stream.arrows"
+    with pa.ipc.new_file(arrow, two.schema) as writer:
+        writer.write_table(two)
+    pyarrow.feather.write_feather(two, str(feather))
+    with pa.ipc.new_stream(stream, two.schema) as writer:
+        writer.write_table(two)
+    rows = "SELECT 1::BIGINT, 'x' UNION ALL SELECT 2, NULL"
+    return {
+        "json": Awkward(_bytes(folder / "list.json", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
+        "ndjson": Awkward(_bytes(folder / "lines.ndjson", b'{"a":1,"b":"x"}\n{"a":2}\n'), rows),
+        "jsonl_packed": Awkward(_bytes(folder / "lines.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2}\n')), rows),
+        "json_nested": Awkward(_bytes(folder / "nested.json", b'[{"a":{"b":[1,2]}}]'), "SELECT {'b': [1::BIGINT, 2]}"),
+        "json_broken": Awkward(_bytes(folder / "broken.json", b'[{"a":1},{"a":]'), kind="table_unavailable"),
+        "arrow": Awkward(arrow, rows),
+        "feather": Awkward(feather, rows),
+        "arrow_stream": Awkward(stream, rows),
+        "arrow_torn": Awkward(_bytes(folder / "torn.arrow", arrow.read_bytes()[:-200]), kind="table_unavailable"),
+        "avro": Awkward(_bytes(folder / "x.avro", b"Obj\x01rest"), kind="unsupported_format", says="Avro"),
+        "csv_called_parquet": Awkward(
+            _bytes(folder / "c.parquet", b"a,b\n1,2\n"), kind="unsupported_format", says="text"
+        ),
+        "encrypted": Awkward(
+            _bytes(folder / "e.parquet", b"PARE" + b"\0" * 40 + b"PARE"), kind="unsupported_format", says="encrypted"
+        ),
+        "sqlite": Awkward(
+            _bytes(folder / "s.db", b"SQLite format 3\0" + b"\0" * 100), kind="unsupported_format", says="SQLite"
+        ),
+    }
+
+
+def parquets(folder: Path) -> dict[str, Awkward]:
+    nameless = pa.table({"s": pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["", "b"])})
+    pq.write_table(nameless, folder / "nameless.parquet")
+    _copy(folder / "mixed" / "a.parquet", "SELECT 1 AS a")
+    _bytes(folder / "mixed" / "b.csv", b"a\n1\n")
+    _copy(folder / "a=b" / "t.parquet", "SELECT 1 AS x")
+    _copy(folder / "a=b" / "more" / "u.parquet", "SELECT 2 AS x")
+    _copy(folder / "y" / "year=2025" / "t.parquet", "SELECT 1 AS x")
+    _copy(folder / "y" / "year=2026" / "t.parquet", "SELECT 2 AS x")
+    plain = "SELECT * FROM read_parquet('{path}')"
+    return {
+        "count_column": Awkward(_copy(folder / "count.parquet", "SELECT 7 AS count, 'x' AS rows"), plain),
+        "geometry": Awkward(
+            _copy(folder / "g.parquet", "SELECT 1 AS id, 'POINT (1 2)'::GEOMETRY AS g"),
+            "SELECT 1, 'POINT (1 2)'",
+            query_kind="query_failed",
+        ),
+        "timetz": Awkward(
+            _copy(folder / "tz.parquet", "SELECT '12:00:00+02'::TIMETZ AS t"),
+            "SELECT t::VARCHAR FROM '{path}'",
+            query_kind="query_failed",
+        ),
+        "union_type": Awkward(
+            _copy(folder / "u.parquet", "SELECT 1::UNION(num INT, s VARCHAR) AS u"),
+            "SELECT {'f1': 0, 'num': 1, 's': NULL}",
+        ),
+        "nameless": Awkward(folder / "nameless.parquet", "SELECT {'f1': 1, 'b': 3} UNION ALL SELECT {'f1': 2, 'b': 4}"),
+        "brackets": Awkward(_copy(folder / "w[1]" / "x[2].parquet", "SELECT 1 AS a"), "SELECT 1"),
+        "brackets_glob": Awkward(folder / "w[1]" / "*.parquet", "SELECT 1"),
+        "brackets_folder": Awkward(folder / "w[1]", "SELECT 1"),
+        "upper": Awkward(_copy(folder / "up" / "T.PARQUET", "SELECT 1 AS a").parent, "SELECT 1"),
+        "mixed": Awkward(folder / "mixed", kind="unsupported_format", says="csv, parquet"),
+        "no_partition": Awkward(folder / "a=b", "SELECT 1 AS x UNION ALL SELECT 2"),
+        "partition": Awkward(folder / "y", "SELECT 1, 2025::BIGINT UNION ALL SELECT 2, 2026"),
+        "no_hive": Awkward(folder / "y", "SELECT 1 UNION ALL SELECT 2", table={"hive": False}),
+        "quoted_name": Awkward(_copy(folder / "it's.parquet", 'SELECT 1 AS "a ""b"" c", 2 AS "x.y"'), "SELECT 1, 2"),
+        "decimal_map": Awkward(
+            _copy(
+                folder / "m.parquet",
+                "SELECT MAP {'k': 1.25} AS m, [NULL, {'x': 1}] AS l",
+            ),
+            "SELECT m, l FROM '{path}'",
+        ),
+    }
+
+
+def databases(folder: Path) -> dict[str, Awkward]:
+    shop = _duckdb(
+        folder / "shop.duckdb",
+        "CREATE TABLE t AS SELECT 1 AS a",
+        "CREATE SCHEMA s",
+        "CREATE TABLE s.u AS SELECT 2 AS b",
+        "CREATE VIEW fine AS WITH x AS (SELECT * FROM t) SELECT x.a, u.b FROM x, s.u AS u",
+        'CREATE VIEW "named AS t" (q) AS SELECT a FROM t UNION ALL SELECT * FROM range(2)',
+        "CREATE VIEW over_view AS SELECT a FROM fine",
+        "CREATE VIEW leak AS SELECT * FROM read_csv_auto('/etc/passwd', delim=':', header=false)",
+        "CREATE VIEW leak_text AS SELECT content FROM read_text('/etc/passwd')",
+        "CREATE VIEW leak_deep AS SELECT (SELECT max(content) FROM read_text('/etc/hostname'))",
+        "CREATE VIEW leak_over AS SELECT * FROM leak",
+        "CREATE VIEW leak_glob AS SELECT * FROM glob('/etc/*')",
+    )
+    macro = _duckdb(
+        folder / "macro.duckdb",
+        "CREATE TABLE t AS SELECT 1 AS a",
+        "CREATE MACRO lower(p) AS (SELECT max(content) FROM read_text('/etc/hostname'))",
+        "CREATE VIEW hidden AS SELECT lower('x') AS a FROM t",
+    )
+    return {
+        "db_schema": Awkward(shop, "SELECT 2", table={"source_table": "u", "source_schema": "s"}),
+        "db_schema_wrong": Awkward(shop, kind="table_unavailable", says="source_schema", table={"source_table": "u"}),
+        "db_view": Awkward(shop, "SELECT 1, 2", table={"source_table": "fine"}),
+        "db_view_named": Awkward(
+            shop, "SELECT 1 UNION ALL SELECT 0 UNION ALL SELECT 1", table={"source_table": "named AS t"}
+        ),
+        "db_view_over": Awkward(shop, "SELECT 1", table={"source_table": "over_view"}),
+        **{
+            f"db_{name}": Awkward(shop, kind="table_unavailable", says="view", table={"source_table": name})
+            for name in ("leak", "leak_text", "leak_deep", "leak_over", "leak_glob")
+        },
+        "db_macro": Awkward(macro, kind="table_unavailable", says="view", table={"source_table": "hidden"}),
+        "db_macro_table": Awkward(macro, "SELECT 1", table={"source_table": "t"}),
+    }
+
+
+def links(folder: Path) -> dict[str, Awkward]:
+    inside = _copy(folder / "linked" / "a.parquet", "SELECT 1 AS a")
+    _copy(folder / "linked_too" / "a.parquet", "SELECT 1 AS a")
+    outside = _copy(folder / "outside" / "secret.parquet", "SELECT 99 AS a")
+    (folder / "linked" / "b.parquet").symlink_to(outside)
+    (folder / "linked" / "deep").symlink_to(outside.parent)
+    (folder / "named.parquet").symlink_to(inside)
+    (folder / "folder_link").symlink_to(folder / "linked_too")
+    return {
+        "link_in_folder": Awkward(folder / "linked", "SELECT 1"),
+        "link_in_glob": Awkward(folder / "linked" / "**" / "*.parquet", "SELECT 1"),
+        "link_named": Awkward(folder / "named.parquet", "SELECT 1"),
+        "link_to_folder": Awkward(folder / "folder_link", "SELECT 1"),
+    }
+
+
+def awkward_files(folder: Path) -> dict[str, Awkward]:
+    """Every one of them, by the id of its table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Awkward] = {}
+    for make in (csvs, texts_and_workbooks, parquets, databases, links):
+        found |= make(folder)
+    return found
