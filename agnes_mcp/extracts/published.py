@@ -59,7 +59,7 @@ class PublishedFile(Model):
 
     path: str
     stamp: _Stamp
-    signature: list[tuple[str, int, int]]  # of the table's own files
+    signature: list[tuple[str, int, int, int]]  # of the table's own files
     hash: str
     rows: int
     updated: AwareDatetime
@@ -136,7 +136,7 @@ class Publisher:
                 if path.name.lstrip(".").split(".", 1)[0] not in kept:
                     remove(path)
 
-    def _recall(self, table_id: str, signature: list[tuple[str, int, int]]) -> PublishedFile | None:
+    def _recall(self, table_id: str, signature: list[tuple[str, int, int, int]]) -> PublishedFile | None:
         """What an earlier call, perhaps of another process, found out of the same files."""
         try:
             known = PublishedFile.model_validate_json(self._note(table_id).read_bytes())
@@ -144,7 +144,7 @@ class Publisher:
             return None
         return known if known.signature == signature and _stamp(known.path) == known.stamp else None
 
-    def _make(self, table: Table, signature: list[tuple[str, int, int]], call: Call) -> PublishedFile | None:
+    def _make(self, table: Table, signature: list[tuple[str, int, int, int]], call: Call) -> PublishedFile | None:
         """Hash the table's one Parquet file, or write one and hash that. None: the files changed meanwhile."""
         files = find_files(table)
         single = files.kind == "parquet" and len(files.paths) == 1 and not files.hive
