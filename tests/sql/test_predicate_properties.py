@@ -95,7 +95,7 @@ def test_mutated_predicates_break_no_promise() -> None:
 
 
 def test_the_fuzzer_reports_a_broken_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzz_predicate._SLOWEST_S", 0.0)
+    monkeypatch.setattr("sql.fuzz_predicate._SLOWEST_S", 0.0)
     with pytest.raises(AssertionError, match="too slow"):
         run(seconds=5, seed=1)
 

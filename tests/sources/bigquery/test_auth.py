@@ -71,12 +71,12 @@ def test_a_token_is_replaced_shortly_before_it_expires(
 def test_a_wall_clock_set_back_does_not_prolong_a_token(
     metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agnes_mcp.sources.bigquery import auth
+    from agnes_mcp.sources.bigquery import tokens
 
     source = TokenSource()
     source.token()
-    started, hour_ago = time.monotonic(), auth.utcnow().replace(year=2001)
-    monkeypatch.setattr(auth, "utcnow", lambda: hour_ago)
+    started, hour_ago = time.monotonic(), tokens.utcnow().replace(year=2001)
+    monkeypatch.setattr(tokens, "utcnow", lambda: hour_ago)
     monkeypatch.setattr(time, "monotonic", lambda: started + 3601)
     assert source.token() == "ya29.canary-2"
 
