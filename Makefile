@@ -4,15 +4,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null && echo $$p && break; done)
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint types format bench test-emulator test-conformance test-live clean
+.PHONY: demo check quick test soak services lint types format bench test-emulator test-conformance test-live clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agnes-mcp demo
 
+# Before every commit: a minute. Lint, types and the quick tests at once.
+check: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory -j2 lint types quick
+
+quick: $(VENV)/.installed-dev
+	$(PYTEST) -q -m "not slow and not soak" $(ARGS)
+
+# Everything, fuzz, kills and races a few times with fixed seeds: make test ARGS="tests/sql -k like"
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST) $(ARGS)
+
+# Fuzz, kills and races as often as it takes, and what they tried: before a release, and when what they cover changes.
+soak: $(VENV)/.installed-dev
+	AGNES_TEST_SOAK=1 $(PYTEST) -m soak $(ARGS)
+
+# What tests need from outside Python (a browser, nginx, PostgreSQL, npm's tools), where it is missing.
+services: $(VENV)/.installed-dev
+	@cd tests && ../$(BIN)/python -m support.services
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -33,27 +49,35 @@ test-emulator: $(VENV)/.installed-dev
 	@$(BIN)/python tests/support/emulator.py tests/stand_in tests/operations; status=$$?; \
 	if [ $$status -eq 77 ]; then echo "test-emulator: skipped, there is no Python 3.13"; else exit $$status; fi
 
-# The official conformance suite and the Inspector, as clients that are not ours; npm installs both into .node/.
-test-conformance: $(VENV)/.installed-dev
-	cd tests && ../$(BIN)/python -m conformance.node
-	$(BIN)/python -m pytest tests/conformance
+# The official conformance suite and the Inspector, as clients that are not ours; make test runs them too.
+test-conformance: services
+	$(PYTEST) tests/conformance
 
 # Against real BigQuery, by hand: make test-live PROJECT=my-project (bills a few MiB)
 test-live: $(VENV)/.installed-dev
-	AGNES_LIVE_PROJECT=$(PROJECT) $(BIN)/python -m pytest tests/sources/bigquery/live.py
+	AGNES_LIVE_PROJECT=$(PROJECT) $(PYTEST) tests/sources/bigquery/live.py
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=/path/to/python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@echo "Making $(VENV) with $(PYTHON)."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Packages are named as they come, so that nobody looks at a silent screen; pip's complaints are shown as they are.
+define install
+	@echo "Installing $(1) into $(VENV), once: a minute or two."
+	@{ $(BIN)/python -m pip --disable-pip-version-check --no-color install --progress-bar off -c constraints.txt -e '$(2)'; \
+	echo $$? > $(VENV)/.status; } | awk '/^ *(Collecting|Successfully installed)/ { print "  " substr($$0, 1, 100); fflush() }'; \
+	exit $$(cat $(VENV)/.status)
+endef
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e .
-	touch $@
+	$(call install,agnes-mcp and what it needs,.)
+	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[dev]'
-	touch $@ $(VENV)/.installed
+	$(call install,agnes-mcp and what its tests need,.[dev])
+	@touch $@ $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

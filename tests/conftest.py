@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,97 @@ from typing import Any
 import duckdb
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
+from support import services
+from support.counts import soaking, summary
 from support.instances import settings_of, table, tables_of, write, write_files
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 
 BIG = "SELECT i AS id, i % 1000 AS bucket, 'x' || i AS note FROM range(2000000) AS r(i)"
+
+
+#: `.ci/run` says so: what a test needs must be there, and a race may be lost once.
+SERVICES_REQUIRED, SECOND_TRY = "AGNES_TEST_SERVICES", "AGNES_TEST_AGAIN"
+HERE = Path(__file__).parent
+#: Not in `make check`, beside what is marked: rooms and files whose tests start servers, stand-ins or many processes.
+SLOW = (
+    "answers/test_fitting.py",
+    "conformance/",
+    "demo/",
+    "docs/test_commands.py",
+    "operations/",
+    "resources/test_resources.py",
+    "serving/",
+    "sources/bigquery/",
+    "spending/test_races.py",
+    "stand_in/",
+    "test_doctor.py",
+    "test_wheel.py",
+    "tools/test_approval.py",
+    "workbench/test_bombs.py",
+    "workbench/test_confinement.py",
+    "workbench/test_escapes.py",
+    "workbench/test_pool.py",
+)
+#: The time limit of one test in `make soak`, whatever its own in the suite.
+SOAK_TIMEOUT_S = 1800
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(HERE).as_posix()
+        if place.startswith(SLOW) or "googlesql" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+        if soaking():
+            item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT_S), append=False)
+        if os.environ.get(SECOND_TRY) and item.get_closest_marker("race"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What takes a minute is not done inside the first test that happens to need it."""
+    if session.config.option.collectonly or not any(
+        "googlesql" in getattr(i, "fixturenames", ()) for i in session.items
+    ):
+        return
+    module = importlib.import_module("support.googlesql")
+    if not module.compiled().exists():
+        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.write_line("Compiling Google's parser of GoogleSQL, once for this user: a minute or two.")
+    module.start()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`needs("nginx")`: skipped where the program is missing, and failed where it must not be."""
+    wanted = [name for marker in item.iter_markers("needs") for name in marker.args]
+    absent = ", ".join(name for name in wanted if services.missing(name))
+    if absent and os.environ.get(SERVICES_REQUIRED):
+        pytest.fail(f"{absent} must be installed here: make services")
+    if absent:
+        pytest.skip(f"{absent} not installed: make services")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    lines = summary()
+    if lines and (soaking() or terminalreporter.verbosity > 0):
+        terminalreporter.section("tried and got through")
+        for line in lines:
+            terminalreporter.write_line(line)
+    again = sorted({report.nodeid for report in terminalreporter.stats.get("rerun", [])})
+    if again:
+        terminalreporter.section("NEEDED A SECOND TRY", sep="!", red=True, bold=True)
+        for name in again:
+            terminalreporter.write_line(name, red=True)
+
+
+@pytest.fixture(scope="session")
+def googlesql() -> Any:
+    """Google's own parser of GoogleSQL, ready: a function that raises where a text is none."""
+    return importlib.import_module("support.googlesql").parse
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def request_with(where: str) -> Any:
     return ScanRequest(table_id="orders", where=where)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tables(tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """One file behind all of them; every page fits, none is missing, none comes twice."""
     monkeypatch.setattr("agnes_mcp.operations.catalog.LEARN_FOR_S", 0.02)
@@ -139,6 +140,7 @@ async def test_a_cursor_belongs_to_its_search(gateway: Gateway) -> None:
         assert caught.value.kind == "invalid_cursor"
 
 
+@pytest.mark.slow
 async def test_a_very_long_search_costs_neither_time_nor_room(tmp_path: Path, files: dict[str, Path]) -> None:
     tables = [table(f"t{n:04}", files["orders"]) for n in range(2_000)]
     async with Gateway(settings_of(tmp_path, tables)) as gateway:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from conformance.node import installed
 from serving.served import Served, await_serving, environment, serve, stop, write_instance
 from support.instances import tables_of, write_files
+from support.node import command_of
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("conformance"), pytest.mark.timeout(300)]
 HERE = Path(__file__).parent
 REQUIREMENTS = ("2025-11-25", "2026-07-28")
 SKILLS = ("sep-2640-skills-enumeration", "sep-2640-skills-manifest", "sep-2640-skills-directory")
@@ -25,10 +25,7 @@ RUN_WITHIN_S = 240
 
 @pytest.fixture(scope="module")
 def suite() -> list[str]:
-    try:
-        return installed("conformance")
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
+    return command_of("conformance")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance.node import installed
 from serving.served import (
     AGNES_MCP,
     TRANSPORTS,
@@ -22,8 +21,9 @@ from serving.served import (
     write_instance,
 )
 from support.instances import tables_of, write_files
+from support.node import command_of
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("mcp-inspector"), pytest.mark.timeout(300)]
 CALL_WITHIN_S = 90
 EXIT_TOOL_ERROR = 5
 #: Every tool, in an order in which each finds what it needs, with its arguments.
@@ -48,10 +48,7 @@ ERAS = {"stdio": "legacy", "http": "modern", "sse": "legacy"}
 
 @pytest.fixture(scope="module")
 def inspector() -> list[str]:
-    try:
-        return [*installed("mcp-inspector"), "--cli", "-q", "--format", "json", "--stored-auth-only"]
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
+    return [*command_of("mcp-inspector"), "--cli", "-q", "--format", "json", "--stored-auth-only"]
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from snapshots.shelves import ANA, FACTS, files_below, new_call, new_store, put, sessions
 from snapshots.writers import act_and_die, put_version, race, version_of, write_until_killed
+from support.counts import count, tell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are of POSIX")
 
-KILLS = 50
+KILLS = count(20, 250)
 
 
 def finished(children: ForkServerContext, target: Callable[..., None], *args: Any) -> int:
@@ -34,8 +35,9 @@ def finished(children: ForkServerContext, target: Callable[..., None], *args: An
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(4))
-def test_50_kills_at_random_moments(tmp_path: Path, children: ForkServerContext, seed: int) -> None:
+def test_kills_at_random_moments(tmp_path: Path, children: ForkServerContext, seed: int) -> None:
     root, acknowledged = tmp_path / "snapshots", tmp_path / "acknowledged"
     chance = random.Random(seed)
     put_version(new_store(root), "kept", 0)
@@ -57,6 +59,7 @@ def test_50_kills_at_random_moments(tmp_path: Path, children: ForkServerContext,
         version = reached
     assert version > KILLS / 5, "the writers were killed before they could write"
     assert leftovers > KILLS / 25, "hardly a kill hit a write"
+    tell("snapshot writers killed at random moments", tried=KILLS, through=leftovers, note=f"seed {seed}")
 
 
 def kill_a_writer(children: ForkServerContext, root: Path, acknowledged: Path, version: int, writes: float) -> None:
@@ -81,6 +84,7 @@ def last_acknowledged(acknowledged: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("action", "existing"), [("write", False), ("write", True), ("same", True), ("drop", True)])
 def test_a_kill_at_each_call_to_the_operating_system(
@@ -89,7 +93,7 @@ def test_a_kill_at_each_call_to_the_operating_system(
     """Every one of them, in turn: the old version, or the new one, and nothing beside it."""
     new = {"write": 2, "same": 2, "drop": None}[action]
     seen: Counter[int | None] = Counter()
-    for dies_at in range(1, 500):
+    for dies_at in range(1, 500, count(3, 1)):  # in the suite every third
         root = tmp_path / str(dies_at)
         store = new_store(root)
         if existing:
@@ -105,6 +109,7 @@ def test_a_kill_at_each_call_to_the_operating_system(
     assert state == new
     assert sum(seen.values()) > 5
     assert not existing or seen[1] > 0
+    tell("snapshot writers killed at each call", tried=sum(seen.values()), through=seen[new])
 
 
 def state_after_restart(root: Path, same_rows: bool) -> int | None:
@@ -116,6 +121,7 @@ def state_after_restart(root: Path, same_rows: bool) -> int | None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("leftover_at", [15, 26, 33, 40], ids=["rows", "trace", "renamed rows", "old rows"])
 def test_a_sweep_killed_at_each_call_finishes_next_time(
     tmp_path: Path, children: ForkServerContext, leftover_at: int
@@ -125,7 +131,7 @@ def test_a_sweep_killed_at_each_call_finishes_next_time(
     put_version(new_store(littered), "s", 1)
     assert finished(children, act_and_die, littered, "write", leftover_at, False) == -signal.SIGKILL
     assert len(files_below(littered)) > 2
-    for dies_at in range(1, 200):
+    for dies_at in range(1, 200, count(2, 1)):
         root = tmp_path / str(dies_at)
         shutil.copytree(littered, root)
         code = finished(children, act_and_die, root, "sweep", dies_at, False)
@@ -134,6 +140,7 @@ def test_a_sweep_killed_at_each_call_finishes_next_time(
             break
     assert code == 0
     assert dies_at > 3
+    tell("sweeps killed at each call", tried=dies_at, through=dies_at)
 
 
 def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path, children: ForkServerContext) -> None:
@@ -157,11 +164,13 @@ def test_a_sweep_leaves_a_live_writer_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext) -> None:
-    """500 turns each: nobody reads a mixture, nothing is lost, and the loser of a race is told so."""
+    """Turn after turn: nobody reads a mixture, nothing is lost, and the loser of a race is told so."""
+    turns = count(250, 20_000)
     pipes = [children.Pipe(duplex=False) for _ in range(2)]
     racers = [
-        children.Process(target=race, args=(tmp_path, seed, 500, theirs), daemon=True)
+        children.Process(target=race, args=(tmp_path, seed, turns, theirs), daemon=True)
         for seed, (_, theirs) in enumerate(pipes)
     ]
     for racer in racers:
@@ -170,7 +179,7 @@ def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext
         theirs.close()
     seen: Counter[str] = Counter()
     for mine, _ in pipes:
-        assert mine.poll(100), "a racer hangs"
+        assert mine.poll(count(100, 1_500)), "a racer hangs"
         seen += mine.recv()
     for racer in racers:
         racer.join(30)
@@ -180,7 +189,8 @@ def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext
         "snapshot_busy",
         "snapshot_not_found",
     }
-    assert min(seen[action] for action in ("_create", "_replace", "_refresh", "_drop", "_read", "_list")) > 10
+    assert min(seen[action] for action in ("_create", "_replace", "_refresh", "_drop", "_read", "_list")) > 5
+    tell("turns of two processes on five snapshots", tried=2 * turns, through=seen["_create"] + seen["_replace"])
     store = new_store(tmp_path)
     store.sweep()
     listed = [snapshot.name for snapshot in store.list(ANA)]

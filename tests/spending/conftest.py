@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import services
 from support.books import Clock, OpenBooks
-from support.postgres import Postgres, find_programs, serve_postgres
+from support.postgres import Postgres, serve_postgres
 
 from agnes_mcp.spending.books import Books
 from agnes_mcp.spending.stores.sqlite import FileBooks, ProcessBooks
-
-PROGRAMS = find_programs()
 
 
 @pytest.fixture
@@ -23,9 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    if PROGRAMS is None:
-        pytest.skip("needs PostgreSQL's server programs: initdb, pg_ctl (Debian: postgresql)")
-    with serve_postgres(PROGRAMS) as server:
+    with serve_postgres(Path(services.find("postgres"))) as server:
         yield server
 
 
@@ -40,7 +37,7 @@ def schema(postgres: Postgres) -> str:
     return name
 
 
-@pytest.fixture(params=["process", "file", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=["process", "file", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def open_books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenBooks]:
     """Opens books: each time the same ones where the store is shared."""
     opened: list[Books] = []

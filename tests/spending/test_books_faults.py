@@ -187,7 +187,7 @@ def test_what_a_process_holds_is_given_up_when_it_closes(folder: Path) -> None:
     assert list((folder / "processes").iterdir()) == []
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_a_database_that_is_gone_allows_nothing_and_loses_nothing(postgres: Postgres, schema: str) -> None:
     books = PostgresBooks(postgres.url(schema), beat_every_s=0.05)
     running = books.reserve("ana", 400, LIMITS)
@@ -206,7 +206,7 @@ def test_a_database_that_is_gone_allows_nothing_and_loses_nothing(postgres: Post
     books.close()
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_a_connection_that_was_cut_while_idle_is_made_anew(postgres: Postgres, schema: str) -> None:
     import psycopg
 
@@ -220,7 +220,7 @@ def test_a_connection_that_was_cut_while_idle_is_made_anew(postgres: Postgres, s
     books.close()
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_the_day_is_utc_by_the_database_s_clock(postgres: Postgres, schema: str) -> None:
     far = PostgresBooks(postgres.url(schema, options=f"-csearch_path={schema} -cTimeZone=Pacific/Kiritimati"))
     near = PostgresBooks(postgres.url(schema))
@@ -231,7 +231,7 @@ def test_the_day_is_utc_by_the_database_s_clock(postgres: Postgres, schema: str)
     near.close()
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_replicas_that_start_at_once_make_the_tables_once(postgres: Postgres, schema: str) -> None:
     replicas = [PostgresBooks(postgres.url(schema)) for _ in range(8)]
     failures: list[AgnesError] = []
@@ -252,7 +252,7 @@ def test_replicas_that_start_at_once_make_the_tables_once(postgres: Postgres, sc
         books.close()
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_a_role_that_may_only_write_the_tables_is_enough(postgres: Postgres, schema: str) -> None:
     import psycopg
 
@@ -269,7 +269,7 @@ def test_a_role_that_may_only_write_the_tables_is_enough(postgres: Postgres, sch
     server.close()
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_a_database_without_our_tables_in_reach_says_so(postgres: Postgres, schema: str) -> None:
     books = PostgresBooks(postgres.url("no_such_schema"))
     assert fault(lambda: books.left("ana", LIMITS)).details == {"reason": "InvalidSchemaName"}

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 from support.books import NOON, Clock, abandon
+from support.counts import count, tell
 
 from agnes_mcp.errors import QuotaError
 from agnes_mcp.models import JobReference
@@ -147,7 +149,12 @@ class TwoProcesses(RuleBasedStateMachine):
                 assert left.daily_bytes_used == self.billed[scope, self.today] + assumed
 
 
-TestTwoProcesses = TwoProcesses.TestCase
-TestTwoProcesses.settings = hypothesis_settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@pytest.mark.soak
+def test_two_processes_agree_with_the_ledger() -> None:
+    lives = count(30, 2_000)
+    steady = hypothesis_settings(
+        max_examples=lives, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )  # fmt: skip
+    run_state_machine_as_test(TwoProcesses, settings=steady)
+    tell("random lives of two processes that share their books", tried=lives, through=lives)

@@ -11,7 +11,8 @@ import anyio.to_thread
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from support.counts import count, tell
 
 from agnes_mcp.errors import QuotaError
 from agnes_mcp.spending.quota import Limits, Quota, Reservation
@@ -214,5 +215,11 @@ class QuotaMachine(RuleBasedStateMachine):
             assert used(self.quota, who) == (self.running[who], self.reserved[key], self.used[key])
 
 
-TestQuotaMachine = QuotaMachine.TestCase
-TestQuotaMachine.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
+@pytest.mark.soak
+def test_any_order_of_turns_agrees_with_a_simple_model() -> None:
+    turns = count(60, 5_000)
+    steady = hypothesis_settings(
+        max_examples=turns, stateful_step_count=30, deadline=None, derandomize=True, database=None
+    )
+    run_state_machine_as_test(QuotaMachine, settings=steady)
+    tell("orders of turns on a quota", tried=turns, through=turns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.counts import count, tell
 from support.postgres import Postgres
 
 from agnes_mcp.spending.books import Books, Budget, Limits
@@ -26,8 +26,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is of POSIX"),
 ]
 SPENDER = Path(__file__).with_name("spender.py")
-#: How often processes are killed; `make soak` sets more.
-KILLS = int(os.environ.get("AGNES_TEST_KILLS", "3"))
+KILLS = count(3, 50)
 EXPIRES_AFTER_S = 1.0
 
 
@@ -59,7 +58,7 @@ class Spender:
         self.stdout.close()
 
 
-@pytest.fixture(params=["file", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.fixture(params=["file", pytest.param("postgresql", marks=pytest.mark.needs("postgres"))])
 def told(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """What every spender of a test is told."""
     store = "file"
@@ -153,6 +152,7 @@ def test_slots_are_shared_by_processes(told: dict[str, Any]) -> None:
         assert standing(books, told)[:2] == (0, 0)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_what_killed_processes_were_billed_is_known_to_the_byte(told: dict[str, Any], seed: int) -> None:
     """SIGKILL at any moment. Before the true figures are known the books never show less than was billed."""
@@ -170,6 +170,7 @@ def test_what_killed_processes_were_billed_is_known_to_the_byte(told: dict[str, 
         assert standing(books, told)[2] >= sum(bill.values())
         learn(books, bill)
         assert standing(books, told) == (0, 0, sum(bill.values()), 0)
+    tell("processes killed while they spend", tried=len(started), through=bool(reserved) * len(started))
 
 
 def billed_so_far(told: dict[str, Any]) -> list[str]:
@@ -210,7 +211,7 @@ def test_a_neighbour_that_lives_is_never_billed(told: dict[str, Any]) -> None:
         assert standing(books, told) == (0, 0, sum(bill.values()) + 400, 0)
 
 
-@pytest.mark.postgres
+@pytest.mark.needs("postgres")
 def test_a_process_that_was_only_cut_off_settles_what_it_knows(postgres: Postgres, schema: str) -> None:
     """Taken for gone, its reservation counts as billed; the true figure replaces that; what was not sent may not be."""
     import psycopg

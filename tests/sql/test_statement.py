@@ -209,12 +209,6 @@ def test_no_text_of_a_caller_gets_into_the_sql(name: str, other: str) -> None:
     assert re.fullmatch(r'SELECT "\w+"(\."\w+")? AS "\w+" FROM "orders"\s+ORDER BY "\w+"(\."\w+")?( DESC)?', sql)
 
 
-@pytest.fixture(scope="module")
-def googlesql() -> Any:
-    """Google's own parser of GoogleSQL; slow to load, exact."""
-    return pytest.importorskip("support.googlesql").parse
-
-
 @pytest.mark.parametrize("name", NASTY_BIGQUERY)
 def test_statements_for_bigquery_are_google_sql(googlesql: Any, name: str) -> None:
     schema = TableSchema(table_id="t", columns=[Column(name=name, type="INT64"), Column(name="other", type="INT64")])

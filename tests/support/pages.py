@@ -34,8 +34,8 @@ class Block(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """README and every page of the documentation."""
-    return [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+    """README, its siblings, and every page of the documentation."""
+    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(path: Path, language: str = "") -> list[Block]:

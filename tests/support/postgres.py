@@ -13,16 +13,6 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 
-def find_programs() -> Path | None:
-    """The folder of `initdb` and `pg_ctl`: Debian keeps them out of PATH, one folder per version."""
-    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    named = [Path(found).parent for found in [shutil.which("initdb")] if found]
-    folders = [
-        folder for folder in (*packaged, *named) if (folder / "initdb").exists() and (folder / "pg_ctl").exists()
-    ]
-    return folders[0] if folders else None
-
-
 @dataclass(frozen=True)
 class Postgres:
     folder: Path

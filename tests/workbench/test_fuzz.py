@@ -7,12 +7,14 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+import pytest
+from support.counts import count, tell
 from support.workbench_cases import Dataset, cases, opened, rows, run
 
 from agnes_mcp.errors import KINDS, AgnesError
 
 SEED = 20240501
-MUTANTS = 2400
+MUTANTS = count(800, 40_000)
 _TOKEN = re.compile(r"\s+|\w+|'[^']*'|\"[^\"]*\"|.", re.DOTALL)
 _NASTY = (
     *"'\"`;()[]{},.*?$#@:\\%",
@@ -64,6 +66,7 @@ def mutate(sources: list[str], choose: random.Random) -> str:
     return "".join(tokens)
 
 
+@pytest.mark.soak
 def test_mutants_end_in_an_answer_or_a_coded_error(dataset: Dataset) -> None:
     choose = random.Random(SEED)
     sources = [case.sql for name in ("accepted.sql", "accepted.sql", "escapes.sql") for case in cases(name)]
@@ -85,3 +88,4 @@ def test_mutants_end_in_an_answer_or_a_coded_error(dataset: Dataset) -> None:
     assert outcomes.count("") > MUTANTS // 40
     assert outcomes.count("query_refused") + outcomes.count("query_failed") > MUTANTS // 4
     assert {child.pid for child in me.children(recursive=True)} <= before
+    tell("mutated queries", tried=MUTANTS, through=outcomes.count(""))

@@ -11,6 +11,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
+from support.counts import count, tell
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.source import BigQuerySource
@@ -72,7 +73,8 @@ def billed(bq: StandIn, job_id: str) -> int:
     return int(found[0].total_bytes_billed or 0) if found else 0
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(count(20, 1_000)))
 def test_random_faults_give_exact_rows_or_one_foreseen_error(source: BigQuerySource, big: StandIn, seed: int) -> None:
     chance = random.Random(seed)
     schema = source.schema(BIG, call())
@@ -93,6 +95,7 @@ def test_random_faults_give_exact_rows_or_one_foreseen_error(source: BigQuerySou
     big.faults.clear()
     if reading.receipt.job_id:
         assert billed(big, reading.receipt.job_id) <= reading.receipt.bytes_billed <= (price.reserve_bytes or 0)
+    tell("reads with random faults", tried=1, through=len(rows) == ROWS)
 
 
 def test_a_hundred_reads_leave_no_descriptors_and_no_threads(source: BigQuerySource, bq: StandIn) -> None:
