@@ -27,11 +27,13 @@ HERE = Path(__file__).parent
 #: Not in `make check`, beside what is marked: rooms and files whose tests start servers, stand-ins or many processes.
 SLOW = (
     "answers/test_fitting.py",
+    "charts/test_rendering.py",
     "conformance/",
     "demo/",
     "docs/test_commands.py",
     "operations/",
     "resources/test_resources.py",
+    "plugin/",
     "serving/",
     "sources/bigquery/",
     "spending/test_races.py",

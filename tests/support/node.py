@@ -14,8 +14,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / ".node"
 WANTED = Path(__file__).with_name("package.json")
-#: The official conformance suite, and the Inspector's command line.
-TOOLS = ("conformance", "mcp-inspector")
+#: The official conformance suite, the Inspector's command line, and the programs of hosts.
+TOOLS = ("conformance", "mcp-inspector", "claude", "mcpb", "gemini")
 #: The conformance suite uses `fs.globSync`.
 OLDEST_NODE = 22
 INSTALL_TIMEOUT_S = 900
