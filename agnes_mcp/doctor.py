@@ -23,7 +23,7 @@ async def examine(gateway: Gateway) -> list[Finding]:
     """One finding for the data directory, each table, the query workers and BigQuery."""
     async with gateway:
         findings = [_data_dir(gateway)]
-        tables = gateway.engine.registry.tables()
+        tables = list(gateway.registry.by_id.values())
         findings += [await _try(f"table {table.id}", _describe(gateway, table.id)) for table in tables]
         findings.append(await _try("query workers", _ask_workers(gateway)))
         if gateway.settings.data_source.bigquery is not None:
@@ -47,24 +47,24 @@ def _data_dir(gateway: Gateway) -> Finding:
 
 
 async def _describe(gateway: Gateway, table_id: str) -> str:
-    schema = await gateway.schema(os_user(), table_id)
+    schema = await gateway.catalog.columns(os_user(), table_id)
     rows = "rows not known" if schema.rows is None else f"{schema.rows:,} rows"
     if schema.sql_flavor == "bigquery":
         first = next((column.name for column in schema.columns if column.mode != "REPEATED"), None)
         request = ScanRequest(table_id=table_id, select=[first] if first else None, limit=1)
-        estimate = await gateway.estimate(os_user(), request)
+        estimate = await gateway.scans.estimate(os_user(), request)
         return f"{schema.entity_type}, {rows}; a dry run answers ({estimate.estimated_scan_bytes or 0:,} bytes)"
     return f"{schema.columns_total} columns, {rows}"
 
 
 async def _ask_workers(gateway: Gateway) -> str:
-    await gateway.query(os_user(), "SELECT 1")
-    confined = gateway.engine.workbench.processes.state()["confined"]
+    await gateway.queries.query(os_user(), "SELECT 1")
+    confined = gateway.workbench.processes.state()["confined"]
     missing = [name for name, held in sorted(confined.items()) if not held]
     return f"answer; not confined by this system: {', '.join(missing)}" if missing else "answer, confined"
 
 
 def _bigquery(gateway: Gateway) -> Finding:
-    health = gateway.engine.bigquery_health()
+    health = gateway.sources.health("bigquery")
     said = ", ".join(f"{name} {value}" for name, value in health.items() if name not in ("configured", "used"))
     return Finding("BigQuery", "last_error" not in health, said or "not used: no remote table is configured")

@@ -1,67 +1,80 @@
-"""The one door. Every tool and every command goes through here, on every transport.
-
-Each method admits the call (grants checked now, deadline, audit), does the work in worker threads, and answers with a
-model of `answers`. It raises `AgnesError` only; anything else is a crash.
-"""
+"""One instance: its parts, built once per process; the operations that it lends; and their end, in order."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from agnes_mcp import __version__
-from agnes_mcp.access.grants import visible_tables
-from agnes_mcp.answers.models import (
-    CatalogAnswer,
-    DescribeAnswer,
-    EstimateAnswer,
-    FetchAnswer,
-    QueryAnswer,
-    SampleAnswer,
-    ScanAnswer,
-    SchemaAnswer,
-    SnapshotDropAnswer,
-    SnapshotEntry,
-    SnapshotListAnswer,
-    SnapshotRefreshAnswer,
-    UsageAnswer,
-)
-from agnes_mcp.calls.call import Call
-from agnes_mcp.config.settings import Settings
-from agnes_mcp.engine import Engine
+import anyio
+import anyio.to_thread
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.calls.audit import Audit
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.catalog.background import Background
+from agnes_mcp.catalog.registry import Registry
+from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.config.settings import GIB, EngineSettings, Settings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Consent, Principal, Progress, ScanRequest, SourceType
-from agnes_mcp.operations.catalog import Discovery
-from agnes_mcp.operations.describe import Describing
-from agnes_mcp.operations.fetch import Fetching
-from agnes_mcp.operations.names import Naming
-from agnes_mcp.operations.query import Querying
-from agnes_mcp.operations.quotes import Quoting
-from agnes_mcp.operations.scan import Scanning
-from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
-from agnes_mcp.spending.quota import utc_now
+from agnes_mcp.operations.catalog import Catalog
+from agnes_mcp.operations.describe import Descriptions
+from agnes_mcp.operations.fetch import Fetches
+from agnes_mcp.operations.query import Queries
+from agnes_mcp.operations.scan import Scans
+from agnes_mcp.operations.snapshots import Snapshots
+from agnes_mcp.operations.usage import Usage
+from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.sources.kinds import Makers, Sources, source_makers
+from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.spending.consent import Questions
+from agnes_mcp.spending.purchase import Purchases
+from agnes_mcp.spending.quota import Quota, utc_now
+from agnes_mcp.workbench import JOB, Workbench
 
-if TYPE_CHECKING:
-    from agnes_mcp.sources import Source
-
-OnProgress = Callable[[Progress], None]
+logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One per process. Use it as an async context, or call `aclose`."""
+    """Use it as an async context, or call `aclose`. Whatever loads slowly or starts processes waits for its first use.
 
-    def __init__(self, settings: Settings, make_bigquery: Callable[[Engine], Source] | None = None) -> None:
-        self.engine = Engine(settings, make_bigquery)
-        self._discovery = Discovery(self.engine)
-        self._scanning = Scanning(self.engine)
-        self._fetching = Fetching(self.engine, self._scanning)
-        self._querying = Querying(self.engine)
-        self._describing = Describing(self.engine, self._discovery, self._scanning)
-        self.naming = Naming(self.engine)
-        self.quoting = Quoting(self.engine, self._scanning, self._describing, self._fetching)
+    `makers` replaces how sources are made; the demo brings its own.
+    """
+
+    def __init__(self, settings: Settings, makers: Callable[[Settings, Warehouse], Makers] = source_makers) -> None:
+        api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
+        self.settings = settings
+        self.access = Access(settings.access.users)
+        self.registry = Registry.from_settings(settings)
+        self.quota = Quota()
+        self.store = _open_store(settings)
+        self.warehouse = _open_warehouse(settings.engine)
+        self.workbench = _open_workbench(settings.engine)
+        self.sources = Sources(makers(settings, self.warehouse))
+        self.calls = Calls(Audit(settings.data_dir / "audit"), settings.engine.workers, self._restore)
+        self.tables = Tables(self.calls, self.access, self.registry, self.sources, api, lists_datasets=bool(datasets))
+        self._background = Background(self.calls, self.tables, self.sources)
+        self.purchases = Purchases(self.calls, self.tables, self.sources, self.access, self.quota, api.scan)
+
+        self.questions = Questions()
+        self.catalog = Catalog(self.calls, self.tables, self.sources, self._background, api)
+        self.descriptions = Descriptions(self.calls, self.tables, self.sources, self.purchases, self.catalog, api)
+        self.scans = Scans(self.calls, self.purchases, self.store, api)
+        self.fetches = Fetches(self.calls, self.tables, self.purchases, self.store, self.scans, self.workbench, api)
+        self.snapshots = Snapshots(self.calls, self.store, api)
+        self.queries = Queries(
+            self.calls,
+            self.tables,
+            self.access,
+            self.sources,
+            self.store,
+            self.workbench,
+            api,
+            settings.engine.query_workers,
+        )
+        self.usage = Usage(self.calls, self.access, self.tables, self.sources, self.quota, api.scan)
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -72,193 +85,50 @@ class Gateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self.engine.aclose()
+        """Give everything back. Calls that still run are the caller's to end: `calls.stop_all`."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
 
-    async def stop_calls(self, within_s: float) -> None:
-        """End every call that runs: statements are interrupted, reservations settled."""
-        await self.engine.stop_calls(within_s)
+    def _close(self) -> None:
+        """Whoever asks before whom it asks."""
+        self._background.close()
+        self.calls.close()
+        self.sources.close()
+        self.workbench.processes.close()
+        self.warehouse.close()
 
-    @property
-    def settings(self) -> Settings:
-        return self.engine.settings
+    def _restore(self) -> None:
+        """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
+        try:
+            self.store.sweep()
+        except AgnesError as error:
+            logger.warning("leftovers of snapshots not removed: %s", error.kind)
+        self.quota.restore(self.calls.audit.billed_today(utc_now()))
 
-    async def catalog(
-        self,
-        principal: Principal,
-        *,
-        search: str = "",
-        source_type: SourceType | None = None,
-        limit: int = 50,
-        cursor: str = "",
-        refresh: bool = False,
-    ) -> CatalogAnswer:
-        async with self.engine.admit("catalog", principal) as admitted:
-            return await self._discovery.catalog(
-                admitted, search=search, source_type=source_type, limit=limit, cursor=cursor, refresh=refresh
-            )
 
-    async def schema(self, principal: Principal, table_id: str) -> SchemaAnswer:
-        async with self.engine.admit("schema", principal, table_id=table_id) as admitted:
-            return await self._discovery.schema(admitted, table_id)
+def _open_store(settings: Settings) -> SnapshotStore:
+    """Nothing is on the disk before the first snapshot."""
+    kept = settings.snapshots
+    return SnapshotStore(
+        settings.data_dir / "snapshots",
+        quota_bytes=int(kept.quota_gb * GIB),
+        stale_warn_days=kept.stale_warn_days,
+        min_free_bytes=int(kept.min_free_gb * GIB),
+    )
 
-    async def sample(
-        self,
-        principal: Principal,
-        table_id: str,
-        n: int = 5,
-        select: list[str] | None = None,
-        consent: Consent | None = None,
-    ) -> SampleAnswer:
-        async with self.engine.admit(
-            "sample", principal, table_id=table_id, timeout_s=self._scan_timeout_s, consent=consent
-        ) as admitted:
-            return await self._describing.sample(admitted, table_id, n, select)
 
-    async def free_sample(self, principal: Principal, table_id: str, n: int) -> SampleAnswer:
-        """Rows of the table, or an empty answer whose note says why none are free."""
-        async with self.engine.admit("sample", principal, table_id=table_id) as admitted:
-            return await self._describing.free_sample(admitted, table_id, n)
+def _open_warehouse(engine: EngineSettings) -> Warehouse:
+    """The shared DuckDB connection; opened with the first cursor. A local extension file is not signed."""
+    return Warehouse(
+        memory_limit_bytes=engine.memory_limit_bytes,
+        threads=engine.threads,
+        unsigned_extensions="AGNES_BIGQUERY_EXTENSION" in os.environ,
+    )
 
-    async def describe(
-        self,
-        principal: Principal,
-        table_id: str,
-        n: int = 5,
-        profile: bool = False,
-        on_progress: OnProgress | None = None,
-        consent: Consent | None = None,
-    ) -> DescribeAnswer:
-        async with self.engine.admit(
-            "describe",
-            principal,
-            table_id=table_id,
-            timeout_s=self._scan_timeout_s,
-            on_progress=on_progress,
-            consent=consent,
-        ) as admitted:
-            return await self._describing.describe(admitted, table_id, n, profile)
 
-    async def estimate(self, principal: Principal, request: ScanRequest) -> EstimateAnswer:
-        async with self.engine.admit("estimate", principal, table_id=request.table_id) as admitted:
-            return await self._scanning.estimate(admitted, request)
-
-    async def scan(
-        self,
-        principal: Principal,
-        request: ScanRequest,
-        on_progress: OnProgress | None = None,
-        consent: Consent | None = None,
-    ) -> ScanAnswer:
-        """`consent` is what a person allowed; None: there is nobody to ask, so the hard caps alone decide."""
-        async with self.engine.admit(
-            "scan",
-            principal,
-            table_id=request.table_id,
-            timeout_s=self._scan_timeout_s,
-            on_progress=on_progress,
-            consent=consent,
-        ) as admitted:
-            return await self._scanning.scan(admitted, request)
-
-    async def fetch(
-        self,
-        principal: Principal,
-        request: ScanRequest,
-        *,
-        name: str = "",
-        force: bool = False,
-        estimate_only: bool = False,
-        on_progress: OnProgress | None = None,
-        consent: Consent | None = None,
-    ) -> FetchAnswer:
-        async with self.engine.admit(
-            "fetch",
-            principal,
-            table_id=request.table_id,
-            timeout_s=self._scan_timeout_s,
-            on_progress=on_progress,
-            consent=consent,
-        ) as admitted:
-            return await self._fetching.fetch(admitted, request, name, force, estimate_only)
-
-    async def query(self, principal: Principal, sql: str, limit: int = 1000) -> QueryAnswer:
-        async with self.engine.admit("query", principal, timeout_s=self._scan_timeout_s) as admitted:
-            admitted.line.limit = limit
-            return await self._querying.query(admitted, sql, limit)
-
-    async def snapshot_list(self, principal: Principal) -> SnapshotListAnswer:
-        async with self.engine.admit("snapshot_list", principal) as admitted:
-            return await self._fetching.list(admitted)
-
-    async def snapshot(self, principal: Principal, name: str) -> SnapshotEntry:
-        """One snapshot's metadata. Raises `snapshot_not_found`."""
-        async with self.engine.admit("snapshot", principal) as admitted:
-            return await self._fetching.get(admitted, name)
-
-    async def snapshot_file(self, principal: Principal, name: str) -> Path | None:
-        """Where a snapshot's Parquet file is, for who can read this machine's files anyway; None for anybody else."""
-        if not principal.local:
-            return None
-        call = Call("snapshot_file", principal.name)
-        return await self.engine.workers.run(call, lambda: self.engine.snapshots.verify(principal.name, name, call))
-
-    async def snapshot_refresh(
-        self,
-        principal: Principal,
-        name: str,
-        where: str = "",
-        on_progress: OnProgress | None = None,
-        consent: Consent | None = None,
-    ) -> SnapshotRefreshAnswer:
-        async with self.engine.admit(
-            "snapshot_refresh", principal, timeout_s=self._scan_timeout_s, on_progress=on_progress, consent=consent
-        ) as admitted:
-            return await self._fetching.refresh(admitted, name, where)
-
-    async def snapshot_drop(self, principal: Principal, name: str) -> SnapshotDropAnswer:
-        async with self.engine.admit("snapshot_drop", principal) as admitted:
-            return await self._fetching.drop(admitted, name)
-
-    async def snapshot_prune(
-        self,
-        principal: Principal,
-        *,
-        older_than: str | None = None,
-        larger_than: str | None = None,
-        expired: bool = False,
-        dry_run: bool = False,
-    ) -> SnapshotPrune:
-        async with self.engine.admit("snapshot_prune", principal) as admitted:
-            return await self._fetching.prune(admitted, older_than, larger_than, expired, dry_run)
-
-    async def disk_info(self, principal: Principal) -> DiskUsage:
-        async with self.engine.admit("disk_info", principal) as admitted:
-            return await self._fetching.disk_usage(admitted)
-
-    async def usage(self, principal: Principal) -> UsageAnswer:
-        async with self.engine.admit("usage", principal):
-            engine, scan = self.engine, self.settings.api.scan
-            return UsageAnswer(
-                principal=principal.name,
-                quota=engine.quota.left(principal.name, engine.limits(principal)),
-                max_scan_bytes=scan.max_scan_bytes,
-                confirm_above_bytes=scan.confirm_above_bytes,
-                max_limit=scan.max_limit,
-                request_timeout_seconds=scan.request_timeout_seconds,
-                tables_visible=len(visible_tables(engine.registry, engine.access, principal)),
-                bigquery=engine.bigquery_health(),
-                server_time=utc_now(),
-                version=__version__,
-            )
-
-    async def record_refusal(
-        self, tool: str, principal: Principal, error: AgnesError, table_id: str | None = None
-    ) -> None:
-        """One audit line for a call that was refused before it could be admitted."""
-        with suppress(AgnesError):
-            async with self.engine.admit(tool, principal, table_id=table_id):
-                raise error
-
-    @property
-    def _scan_timeout_s(self) -> float:
-        return self.settings.api.scan.request_timeout_seconds
+def _open_workbench(engine: EngineSettings) -> Workbench:
+    """Where agent-written SQL runs; its processes start with the first query, or when it is warmed."""
+    processes = Processes(
+        JOB, size=engine.query_workers, memory_bytes=engine.query_memory_bytes, threads=engine.threads
+    )
+    return Workbench(processes, timeout_s=engine.query_timeout_seconds)

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import BigQuerySettings
-from agnes_mcp.models import Statement, Table
+from agnes_mcp.models import Principal, Statement, Table
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 
 WANTED_RATIO = 0.8
@@ -92,7 +92,7 @@ def our_read(source: BigQuerySource, tail: str, pause_s: float = 0.0, name: str 
     sql = f"SELECT {', '.join(COLUMNS)} FROM `my-project.my_dataset.{name}`{tail}"
     asked = Statement(sql=sql, dialect="bigquery", columns=COLUMNS, source_columns=COLUMNS, plain=not tail)
     table = Table(id=name, source_type="bigquery", query_mode="remote", bucket="my_dataset", source_table=name)
-    call = Call("bench", "bench")
+    call = Call("bench", Principal("bench"))
     schema = source.schema(table, call)
     price = source.price(table, schema, asked, call)
     rows = 0

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.models import Principal
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.models import SnapshotFacts
 
@@ -67,7 +68,7 @@ def _groups(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def write_snapshot(store: SnapshotStore, batches: list[pa.RecordBatch]) -> None:
-    facts, call = SnapshotFacts(table_id="web_sessions"), Call("fetch", OWNER)
+    facts, call = SnapshotFacts(table_id="web_sessions"), Call("fetch", Principal(OWNER))
     store.write(OWNER, "s", batches, batches[0].schema, facts, force=True, call=call)
 
 

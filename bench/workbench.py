@@ -26,6 +26,7 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.models import Principal
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import JOB, Workbench
 
@@ -96,7 +97,7 @@ def main() -> None:
         with closing(processes):
 
             def ask(_: int = 0) -> object:
-                return bench.run(SQL, views, limit_rows=1000, max_bytes=2**20, call=Call("query", "ana"))
+                return bench.run(SQL, views, limit_rows=1000, max_bytes=2**20, call=Call("query", Principal("ana")))
 
             pooled = measure_ms(ask, calls)
             with ThreadPoolExecutor(8) as callers:

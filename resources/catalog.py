@@ -17,4 +17,4 @@ def register(server: AgnesServer) -> None:
     )
     async def catalog() -> str:
         serving = server.serving
-        return content(await serving.gateway.catalog(serving.principal, limit=500))
+        return content(await serving.gateway.catalog.browse(serving.principal, limit=500))

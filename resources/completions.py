@@ -33,14 +33,14 @@ def register(server: AgnesServer) -> None:
 
 async def _candidates(server: AgnesServer, name: str, typed: str, known: dict[str, str]) -> list[str]:
     """Whole values that begin as the typed one does, without regard to case."""
-    principal, naming = server.serving.principal, server.serving.gateway.naming
+    principal, gateway = server.serving.principal, server.serving.gateway
     if name == "table_id":
-        return _beginning([table.id for table in naming.tables(principal)], typed)
+        return _beginning([table.id for table in gateway.catalog.visible(principal)], typed)
     if name == "name":
-        return _beginning([kept.name for kept in await naming.snapshots(principal)], typed)
+        return _beginning([kept.name for kept in await gateway.snapshots.kept(principal)], typed)
     if name == "columns" and known.get("table_id"):
         before, comma, last = typed.rpartition(",")
-        columns = await naming.columns(principal, known["table_id"])
+        columns = await gateway.catalog.column_names(principal, known["table_id"])
         spacing = last[: len(last) - len(last.lstrip())]
         return [f"{before}{comma}{spacing}{column}" for column in _beginning(columns, last.strip())]
     return []

@@ -36,15 +36,15 @@ def register(server: AgnesServer) -> None:
 
 
 async def _ranked(server: AgnesServer) -> list[tuple[_Rank, Resource]]:
-    principal, naming = server.serving.principal, server.serving.gateway.naming
+    principal, gateway = server.serving.principal, server.serving.gateway
     fixed = await server.list_resources()
     tables = [
         _resource(SCHEMA_URI.format(table_id=table.id), f"{table.id} schema", table.description)
-        for table in naming.tables(principal)
+        for table in gateway.catalog.visible(principal)
     ]
     snapshots = [
         _resource(SNAPSHOT_URI.format(name=kept.name), kept.name, f"A snapshot of {kept.table_id or 'a table'}")
-        for kept in await naming.snapshots(principal)
+        for kept in await gateway.snapshots.kept(principal)
     ]
     return [((group, r.uri), r) for group, listed in enumerate((fixed, tables, snapshots)) for r in listed]
 

@@ -74,7 +74,7 @@ def register(server: AgnesServer) -> None:
 async def _schema(server: AgnesServer, table_id: str) -> Message:
     """The table's schema, embedded. Raises `table_not_found`."""
     serving = server.serving
-    text = content(await serving.gateway.schema(serving.principal, table_id))
+    text = content(await serving.gateway.catalog.columns(serving.principal, table_id))
     uri = SCHEMA_URI.format(table_id=table_id)
     return UserMessage(
         EmbeddedResource(type="resource", resource=TextResourceContents(uri=uri, mime_type=JSON, text=text))

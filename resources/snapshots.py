@@ -18,4 +18,4 @@ def register(server: AgnesServer) -> None:
     )
     async def snapshot(name: str) -> str:
         serving = server.serving
-        return content(await serving.gateway.snapshot(serving.principal, name))
+        return content(await serving.gateway.snapshots.entry(serving.principal, name))

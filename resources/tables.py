@@ -21,7 +21,7 @@ def register(server: AgnesServer) -> None:
     )
     async def table_schema(table_id: str) -> str:
         serving = server.serving
-        return content(await serving.gateway.schema(serving.principal, table_id))
+        return content(await serving.gateway.catalog.columns(serving.principal, table_id))
 
     @server.resource(
         SAMPLE_URI,
@@ -32,4 +32,4 @@ def register(server: AgnesServer) -> None:
     )
     async def table_sample(table_id: str) -> str:
         serving = server.serving
-        return content(await serving.gateway.free_sample(serving.principal, table_id, SAMPLE_ROWS))
+        return content(await serving.gateway.descriptions.free_sample(serving.principal, table_id, SAMPLE_ROWS))

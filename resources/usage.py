@@ -17,4 +17,4 @@ def register(server: AgnesServer) -> None:
     )
     async def usage() -> str:
         serving = server.serving
-        return content(await serving.gateway.usage(serving.principal))
+        return content(await serving.gateway.usage.today(serving.principal))

@@ -28,7 +28,7 @@ async def catalog(
     column names. A table that is not listed cannot be read: say so, do not guess another name."""
     serving = ctx.request_context.lifespan_context
     return answer(
-        await serving.gateway.catalog(
+        await serving.gateway.catalog.browse(
             serving.principal, search=search, source_type=source_type, limit=limit, cursor=cursor, refresh=refresh
         )
     )

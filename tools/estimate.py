@@ -33,7 +33,7 @@ async def estimate(
         table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
         limit=limit,
     )  # fmt: skip
-    return answer(await serving.gateway.estimate(serving.principal, request))
+    return answer(await serving.gateway.scans.estimate(serving.principal, request))
 
 
 def register(tools: StrictTools) -> None:

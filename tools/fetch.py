@@ -10,14 +10,43 @@ from mcp.types import CallToolResult, ResourceLink
 from pydantic import Field
 
 from agnes_mcp.answers.models import FetchAnswer
+from agnes_mcp.models import Aggregate, Consent, ScanRequest
 from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import WRITES, answer
-from ._approval import Answer, Request, ask_fetch, consent_of, quote_fetch
+from ._approval import approval
 from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, SnapshotName, TableId, Where
 from ._progress import reported
+
+
+async def requested(
+    table_id: str,
+    select: list[str] | None,
+    where: str,
+    group_by: list[str] | None,
+    aggregates: list[Aggregate] | None,
+    order_by: list[str] | None,
+    limit: int | None,
+) -> ScanRequest:
+    """The tool's own arguments as one request."""
+    return ScanRequest(
+        table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
+        limit=limit,
+    )  # fmt: skip
+
+
+Request = Annotated[ScanRequest, Resolve(requested)]
+
+
+async def price(ctx: Context[Serving], request: Request, name: str, force: bool, estimate_only: bool) -> Quote | None:
+    """What a person is asked before that fetch."""
+    serving = ctx.request_context.lifespan_context
+    return None if estimate_only else await serving.gateway.fetches.price_fetch(serving.principal, request, name, force)
+
+
+agreed = approval("fetch", price)
 
 
 async def fetch(
@@ -36,18 +65,16 @@ async def fetch(
     estimate_only: Annotated[bool, Field(description="Only the price; reads nothing")] = False,
     *,
     request: Request,
-    quote: Annotated[Quote | None, Resolve(quote_fetch)],
-    approval: Annotated[Answer, Resolve(ask_fetch)],
+    consent: Annotated[Consent | None, Resolve(agreed)],
 ) -> Annotated[CallToolResult, FetchAnswer]:
     """Call when several questions need the same rows: reads them once into a snapshot (a Parquet file of your own), to
     be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. For
     one number use scan with aggregates instead. Drop the snapshot when done."""
     serving = ctx.request_context.lifespan_context
     principal = serving.principal
-    consent = await consent_of(ctx, "fetch", quote, approval)
     fetched = await reported(
         ctx,
-        lambda report: serving.gateway.fetch(
+        lambda report: serving.gateway.fetches.fetch(
             principal,
             request,
             name=name,
@@ -59,7 +86,7 @@ async def fetch(
     )
     result = answer(fetched)
     if fetched.snapshot is not None:
-        path = await serving.gateway.snapshot_file(principal, fetched.snapshot.name)
+        path = await serving.gateway.snapshots.file_of(principal, fetched.snapshot.name)
         result.content += [_link(fetched.snapshot.name, path)] if path else []
     return result
 

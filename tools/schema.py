@@ -19,7 +19,7 @@ async def schema(ctx: Context[Serving], table_id: TableId) -> Annotated[CallTool
     """Call before writing select or where, for a table's columns and types. Free. Also tells the partition column
     (filter on it to lower the price), clustering, primary key, rows, bytes, and how this dialect writes literals."""
     serving = ctx.request_context.lifespan_context
-    return answer(await serving.gateway.schema(serving.principal, table_id))
+    return answer(await serving.gateway.catalog.columns(serving.principal, table_id))
 
 
 def register(tools: StrictTools) -> None:

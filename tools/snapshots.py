@@ -9,13 +9,14 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotListAnswer, SnapshotRefreshAnswer
+from agnes_mcp.models import Consent
 from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
 from agnes_mcp.spending.consent import Quote
 
 from ._answers import DROPS, FREE, WRITES, answer
-from ._approval import Answer, ask_refresh, consent_of, quote_refresh
+from ._approval import approval
 from ._arguments import RequiredSnapshotName, Text, Where
 from ._progress import reported
 
@@ -24,7 +25,16 @@ async def snapshot_list(ctx: Context[Serving]) -> Annotated[CallToolResult, Snap
     """Call before fetch, to see which snapshots you have: table, predicate, rows, size, age. Free. A damaged or stale
     one says so."""
     serving = ctx.request_context.lifespan_context
-    return answer(await serving.gateway.snapshot_list(serving.principal))
+    return answer(await serving.gateway.snapshots.entries(serving.principal))
+
+
+async def price(ctx: Context[Serving], name: str, where: str) -> Quote | None:
+    """What a person is asked before that refresh."""
+    serving = ctx.request_context.lifespan_context
+    return await serving.gateway.fetches.price_refresh(serving.principal, name, where)
+
+
+agreed = approval("snapshot_refresh", price)
 
 
 async def snapshot_refresh(
@@ -32,19 +42,14 @@ async def snapshot_refresh(
     name: RequiredSnapshotName,
     where: Where = "",
     *,
-    quote: Annotated[Quote | None, Resolve(quote_refresh)],
-    approval: Annotated[Answer, Resolve(ask_refresh)],
+    consent: Annotated[Consent | None, Resolve(agreed)],
 ) -> Annotated[CallToolResult, SnapshotRefreshAnswer]:
     """Call to run a snapshot's request again for newer rows; billed like the fetch that made it. Dates relative to
     today are evaluated anew; a where given here replaces the stored one. Tells rows, bytes and time before and after,
     and whether the rows are identical."""
     serving = ctx.request_context.lifespan_context
-    principal = serving.principal
-    consent = await consent_of(ctx, "snapshot_refresh", quote, approval)
-    refreshed = await reported(
-        ctx, lambda report: serving.gateway.snapshot_refresh(principal, name, where, report, consent=consent)
-    )
-    return answer(refreshed)
+    fetches, principal = serving.gateway.fetches, serving.principal
+    return answer(await reported(ctx, lambda report: fetches.refresh(principal, name, where, report, consent)))
 
 
 async def snapshot_drop(
@@ -52,7 +57,7 @@ async def snapshot_drop(
 ) -> Annotated[CallToolResult, SnapshotDropAnswer]:
     """Call when a snapshot is no longer needed: removes it and its file. The table it came from is not touched."""
     serving = ctx.request_context.lifespan_context
-    return answer(await serving.gateway.snapshot_drop(serving.principal, name))
+    return answer(await serving.gateway.snapshots.remove(serving.principal, name))
 
 
 async def snapshot_prune(
@@ -66,7 +71,7 @@ async def snapshot_prune(
     is needed. Try dry_run first."""
     serving = ctx.request_context.lifespan_context
     return answer(
-        await serving.gateway.snapshot_prune(
+        await serving.gateway.snapshots.clear_out(
             serving.principal,
             older_than=older_than or None,
             larger_than=larger_than or None,
@@ -79,7 +84,7 @@ async def snapshot_prune(
 async def disk_info(ctx: Context[Serving]) -> Annotated[CallToolResult, DiskUsage]:
     """Call to see how much disk your snapshots take, how much is free, and how much is meant for them. Free."""
     serving = ctx.request_context.lifespan_context
-    return answer(await serving.gateway.disk_info(serving.principal))
+    return answer(await serving.gateway.snapshots.disk_space(serving.principal))
 
 
 def register(tools: StrictTools) -> None:

@@ -18,7 +18,7 @@ async def usage(ctx: Context[Serving]) -> Annotated[CallToolResult, UsageAnswer]
     """Call to learn what is left of today's bytes and scan slots, the limits, when they reset, who you are, and how
     BigQuery is doing. Free."""
     serving = ctx.request_context.lifespan_context
-    return answer(await serving.gateway.usage(serving.principal))
+    return answer(await serving.gateway.usage.today(serving.principal))
 
 
 def register(tools: StrictTools) -> None:

@@ -8,10 +8,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal
 
-from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import UserSettings
-from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.models import Principal, Table
+from agnes_mcp.models import Principal
 
 
 @dataclass(frozen=True)
@@ -94,28 +92,3 @@ class Access:
             if hmac.compare_digest(digest, presented):
                 found = Principal(name)
         return found
-
-
-def find_table(registry: Registry, access: Access, principal: Principal, table_id: str) -> Table:
-    """The table, if it exists and the principal may read it.
-
-    Otherwise `table_not_found`, with the same words in both cases and suggestions only from what the principal may see.
-    """
-    table = registry.find(table_id)
-    granted = access.may_read(principal, table_id)
-    if table is not None and granted:
-        return table
-    visible = visible_tables(registry, access, principal)
-    close = nearest(table_id, [t.id for t in visible])
-    raise AgnesError(
-        "table_not_found",
-        f"There is no table {table_id[:80]!r} that you can read.",
-        f"Did you mean {' or '.join(close)}?" if close else "Call `catalog` for the tables there are.",
-        {"table_id": table_id[:80], "nearest": close},
-    )
-
-
-def visible_tables(registry: Registry, access: Access, principal: Principal) -> list[Table]:
-    """The tables that the principal may read, by id."""
-    grants = access.grants(principal)
-    return [table for table in registry.tables() if grants.covers(table.id)]

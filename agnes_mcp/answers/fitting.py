@@ -6,14 +6,18 @@ Sizes are characters of compact JSON, which is what a client hands to its model.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
 
 from agnes_mcp.answers.values import column_to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 #: A cell longer than this is cut, so that one long text does not push every other row out.
 MAX_CELL_CHARS = 4_000
 #: SQL and types beside rows are for orientation; of very long ones the beginning does.
@@ -29,14 +33,43 @@ _HEADING_SHARE = 0.6
 _SLICE_ROWS = 256
 
 
-def compact(value: Any) -> str:
-    """JSON as short as it gets; the one form in which an answer is measured and sent."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+#: JSON as short as it gets; the one form in which an answer is measured and sent.
+compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def chars_of(item: Any) -> int:
+    """What a model, or anything that is JSON already, takes in an answer."""
+    return len(compact(item.model_dump(mode="json") if isinstance(item, BaseModel) else item))
 
 
 def clip(text: str, max_chars: int) -> str:
     """The text, or its beginning and how long it is in all."""
     return text if len(text) <= max_chars else text[:max_chars] + _CUT.format(len(text))
+
+
+class Room:
+    """Characters that are left of an answer."""
+
+    def __init__(self, chars: int) -> None:
+        self.left = chars
+
+    def take(self, chars: int) -> bool:
+        """Whether an item of so many characters, and its comma, still fits; then they are taken."""
+        fits = chars + 1 <= self.left
+        self.left -= (chars + 1) * fits
+        return fits
+
+
+def fit(items: Iterable[T], chars: int, *, at_least: int = 0, measure: Callable[[T], int] = chars_of) -> list[T]:
+    """The first of `items` that take at most `chars` together; so many as `at_least` whatever they take."""
+    room, taken = Room(chars), list[T]()
+    for item in items:
+        if not room.take(measure(item)):
+            if len(taken) >= at_least:
+                break
+            room.left = 0
+        taken.append(item)
+    return taken
 
 
 @dataclass
@@ -51,15 +84,13 @@ class Frame:
 
 def frame_columns(names: list[str], kinds: list[str], budget_chars: int) -> Frame:
     """As many columns, from the first, as leave room for a short cell in each; at least one."""
-    types = [clip(kind, MAX_TYPE_CHARS) for kind in kinds]
-    sizes = [len(compact(name)) + len(compact(kind)) + 2 for name, kind in zip(names, types, strict=True)]
-    shown, used = 0, 0
-    while shown < len(names) and (
-        not shown or used + sizes[shown] + _SHORT_CELL_CHARS <= budget_chars * _HEADING_SHARE
-    ):
-        used += sizes[shown] + _SHORT_CELL_CHARS
-        shown += 1
-    return Frame(names[:shown], types[:shown], len(names) - shown, budget_chars - sum(sizes[:shown]))
+    headings = [(name, clip(kind, MAX_TYPE_CHARS)) for name, kind in zip(names, kinds, strict=True)]
+    with_cell = lambda heading: chars_of(heading) + _SHORT_CELL_CHARS  # noqa: E731 - one expression, used below
+    shown = fit(headings, int(budget_chars * _HEADING_SHARE), at_least=1, measure=with_cell)
+    taken = sum(chars_of(heading) for heading in shown)
+    return Frame(
+        [name for name, _ in shown], [kind for _, kind in shown], len(names) - len(shown), budget_chars - taken
+    )
 
 
 class RowShaper:
@@ -70,7 +101,7 @@ class RowShaper:
 
     def __init__(self, columns: int, budget_chars: int, max_rows: int | None = None) -> None:
         self._columns = max(1, columns)
-        self._left = budget_chars - 2
+        self._room = Room(budget_chars - 1)
         self._max_rows = max_rows
         self.rows: list[list[Any]] = []
         self.cut_cells = 0
@@ -99,13 +130,12 @@ class RowShaper:
             self.truncated_by = "limit"
             return False
         fitted, size, cut = _fit_cells(row, MAX_CELL_CHARS)
-        if size > self._left and not self.rows:
+        if size >= self._room.left and not self.rows:
             # the first row alone is too long: better every cell's beginning than nothing
-            fitted, size, cut = _fit_cells(row, max(3, (self._left - 3) // len(row) - 1))
-        if size > self._left:
+            fitted, size, cut = _fit_cells(row, max(3, (self._room.left - 3) // len(row) - 1))
+        if not self._room.take(size):
             self.truncated_by = "answer_size"
             return False
-        self._left -= size
         self.cut_cells += cut
         self.rows.append(fitted)
         return True
@@ -114,7 +144,7 @@ class RowShaper:
 def _fit_cells(row: tuple[Any, ...], room: int) -> tuple[list[Any], int, int]:
     """The row with no cell longer than `room` characters of JSON; its own length, and how many cells were cut."""
     fitted: list[Any] = []
-    size, cut = 3, 0
+    size, cut = 1, 0  # brackets, less the comma that the last cell has none of
     for value in row:
         text = compact(value)
         if len(text) > room:

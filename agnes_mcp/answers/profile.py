@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import chars_of, compact, fit
 from agnes_mcp.answers.models import ColumnProfile, ProfileAnswer
 from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.models import Column, TableSchema
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 #: A column with more distinct values than this has no frequent ones worth a second pass.
 MAX_DISTINCT_FOR_TOP = 10_000
 MAX_VALUE_CHARS = 120
-_PROFILE_OVERHEAD_CHARS = 150
 
 
 def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
@@ -51,15 +50,11 @@ def shorten(value: Any) -> Any:
 
 def fit_profile(profile: ProfileAnswer, budget_chars: int) -> None:
     """Make a profile fit: of a wide table the most frequent values go first, then columns from the end."""
-    if len(compact(profile.model_dump(mode="json"))) > budget_chars:
+    if chars_of(profile) > budget_chars:
         for column in profile.columns:
             column.top_values = []
-    left = budget_chars - _PROFILE_OVERHEAD_CHARS
-    shown = 0
-    for column in profile.columns:
-        left -= len(compact(column.model_dump(mode="json"))) + 1
-        if left < 0:
-            break
-        shown += 1
-    profile.columns_cut += len(profile.columns) - shown
-    profile.columns = profile.columns[:shown]
+    columns, profile.columns = profile.columns, []
+    left_out = profile.columns_cut
+    profile.columns_cut += len(columns)  # the longest that it can become
+    profile.columns = fit(columns, budget_chars - chars_of(profile))
+    profile.columns_cut = left_out + len(columns) - len(profile.columns)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from agnes_mcp.answers.fitting import MAX_SQL_CHARS, clip, compact
-from agnes_mcp.answers.models import AnsweredColumn, SnapshotEntry
+from agnes_mcp.answers.fitting import MAX_SQL_CHARS, chars_of, clip, fit
+from agnes_mcp.answers.models import AnsweredColumn, SnapshotEntry, SnapshotListAnswer
 from agnes_mcp.snapshots.models import Snapshot
+
+_MORE = "{} more are not shown. Prune what is not needed."
 
 
 def snapshot_entry(snapshot: Snapshot, columns_chars: int = 0) -> SnapshotEntry:
@@ -17,11 +19,21 @@ def snapshot_entry(snapshot: Snapshot, columns_chars: int = 0) -> SnapshotEntry:
         return SnapshotEntry(**{**facts, "sql": ""})
     facts["sql"] = clip(snapshot.sql, MAX_SQL_CHARS)
     entry = SnapshotEntry(**{**facts, "columns_cut": 0})
-    for done, column in enumerate(snapshot.columns):
-        answered = AnsweredColumn.model_validate(column.model_dump())
-        columns_chars -= len(compact(answered.model_dump(mode="json"))) + 1
-        if columns_chars < 0:
-            entry.columns_cut = len(snapshot.columns) - done
-            break
-        entry.columns.append(answered)
+    columns = (AnsweredColumn.model_validate(column.model_dump()) for column in snapshot.columns)
+    entry.columns = fit(columns, columns_chars)
+    entry.columns_cut = len(snapshot.columns) - len(entry.columns)
     return entry
+
+
+def snapshot_list(found: list[Snapshot], budget_chars: int) -> SnapshotListAnswer:
+    """As many of them as fit one answer, each without columns and SQL."""
+    answer = SnapshotListAnswer(snapshots=[], total=len(found), note=_MORE.format(len(found)))
+    answer.snapshots = fit((snapshot_entry(snapshot) for snapshot in found), budget_chars - chars_of(answer))
+    cut = len(found) - len(answer.snapshots)
+    answer.note = _MORE.format(cut) if cut else None
+    return answer
+
+
+def columns_share(budget_chars: int) -> int:
+    """What the columns of one snapshot may take of an answer: half of it, the rest is for the other facts."""
+    return budget_chars // 2

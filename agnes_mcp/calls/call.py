@@ -1,4 +1,4 @@
-"""One call on its way through the engine: who asks, until when, how to report progress, how to stop it.
+"""One call: who asks, until when, what a person allowed, how to report progress, how to stop it, and its audit line.
 
 A `Call` crosses from the event loop into a worker thread. The thread asks it (`check`) whether to go on and tells it
 how it can be interrupted; the loop stops it. Nothing in here blocks.
@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Progress
+from agnes_mcp.models import Consent, Principal, Progress
 
 
 def new_request_id() -> str:
@@ -23,16 +24,21 @@ def new_request_id() -> str:
 
 @dataclass(eq=False)
 class Call:
-    """`timeout_s` counts from creation on the monotonic clock; None is no deadline."""
+    """`timeout_s` counts from creation on the monotonic clock; None is no deadline.
+
+    `consent` is what a person allowed to be billed; None: there is nobody to ask, so the hard caps alone decide.
+    """
 
     tool: str
-    principal: str
+    principal: Principal
     timeout_s: float | None = None
     request_id: str = field(default_factory=new_request_id)
     on_progress: Callable[[Progress], None] | None = None
+    consent: Consent | None = None
 
     def __post_init__(self) -> None:
         self.started_at = time.monotonic()
+        self.line = AuditLine(request_id=self.request_id, tool=self.tool, principal=self.principal.name)
         self._stopped_by: AgnesError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._lock = threading.Lock()

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from agnes_mcp.calls.call import Call
-from agnes_mcp.engine import Engine
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table, TableSchema
+from agnes_mcp.sources.kinds import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +21,13 @@ QUESTION_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 30.0
 
 
-class Behind:
-    """Thread-safe. Starts its thread with the first question; it ends with the process or with `Engine.aclose`."""
+class Background:
+    """Thread-safe. Starts its thread with the first question; it ends with the process or with `close`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, calls: Calls, tables: Tables, sources: Sources) -> None:
+        self._calls = calls
+        self._tables = tables
+        self._sources = sources
         self._lock = threading.Lock()
         self._asked: dict[str, float] = {}
         self._executor: ThreadPoolExecutor | None = None
@@ -33,22 +36,25 @@ class Behind:
         """Ask for the table's schema; `remember` is called with it, from the thread."""
 
         def work() -> None:
-            call = Call("catalog", "", QUESTION_TIMEOUT_S)
-            remember(table, self._engine.source(table).schema(table, call))
+            call = self._calls.background("catalog", QUESTION_TIMEOUT_S)
+            remember(table, self._sources.of(table).schema(table, call))
 
         self._ask(table.id, work)
 
-    def discover(self, *, again: bool) -> bool:
-        """List the configured datasets; True while the first listing has not come back."""
-        bigquery = self._engine.settings.data_source.bigquery
-        if bigquery is None or not bigquery.datasets:
+    def list_datasets(self, *, again: bool) -> bool:
+        """Have the configured datasets listed; True while the first listing has not come back."""
+        if not self._tables.lists_datasets:
             return False
-        if again or not self._engine.listed:
+        if again or not self._tables.listed:
             self._ask("datasets:", self._list)
-        return not self._engine.listed
+        return not self._tables.listed
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _list(self) -> None:
-        self._engine.discover(Call("catalog", "", QUESTION_TIMEOUT_S))
+        self._tables.list_datasets(self._calls.background("catalog", QUESTION_TIMEOUT_S))
 
     def _ask(self, key: str, work: Callable[[], None]) -> None:
         with self._lock:
@@ -57,12 +63,7 @@ class Behind:
             self._asked[key] = time.monotonic()
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, "agnes-behind")
-                self._engine.at_close(self._end)
         self._executor.submit(self._answer, key, work)
-
-    def _end(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, key: str, work: Callable[[], None]) -> None:
         try:

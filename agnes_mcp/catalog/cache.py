@@ -43,7 +43,7 @@ class TtlCache(Generic[V]):
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
-    async def fetch(self, key: str, make: Callable[[], Awaitable[V]]) -> V:
+    async def get_or_make(self, key: str, make: Callable[[], Awaitable[V]]) -> V:
         """The cached value, or what `make` gives. Who waits for another's making is not failed by its failure."""
         cached = self.get(key)
         if cached is not None:

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from agnes_mcp.config.settings import Settings, TableSettings
 from agnes_mcp.models import Table
 
 
 class Registry:
-    """Thread-safe."""
+    """`by_id` is replaced whole, never changed: who reads it needs no lock."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self._lock = threading.Lock()
         self._configured = {table.id: table for table in tables}
-        self._discovered: dict[str, Table] = {}
+        self.by_id: Mapping[str, Table] = dict(sorted(self._configured.items()))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:
         return cls(_configured(entry) for entry in settings.tables)
-
-    def find(self, table_id: str) -> Table | None:
-        return self._configured.get(table_id) or self._discovered.get(table_id)
-
-    def tables(self) -> list[Table]:
-        """Every table, by id."""
-        with self._lock:
-            merged = {**self._discovered, **self._configured}
-        return [merged[key] for key in sorted(merged)]
 
     def replace_discovered(self, tables: Iterable[Table]) -> None:
         """What the datasets hold now. A configured table keeps its id and hides a discovered one of the same place."""
@@ -40,8 +29,7 @@ class Registry:
                 continue
             free = _free_id(table, self._configured.keys() | found.keys())
             found[free] = table.model_copy(update={"id": free})
-        with self._lock:
-            self._discovered = found
+        self.by_id = dict(sorted({**found, **self._configured}.items()))
 
 
 def table_id_of(name: str) -> str:

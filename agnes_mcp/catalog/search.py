@@ -16,7 +16,7 @@ from agnes_mcp.sql.dialects import where_examples
 from agnes_mcp.untrusted import clean
 
 MAX_DESCRIPTION_CHARS = 500
-_MAX_CURSOR_CHARS = 500
+MAX_CURSOR_CHARS = 500
 
 Rank = tuple[int, str]
 SchemaOf = Callable[[Table], TableSchema | None]
@@ -64,7 +64,7 @@ def read_cursor(cursor: str, search: str, source_type: str | None) -> Rank | Non
     if not cursor:
         return None
     try:
-        if len(cursor) > _MAX_CURSOR_CHARS:
+        if len(cursor) > MAX_CURSOR_CHARS:
             raise ValueError
         parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         rank, table_id, searched, filtered = parts

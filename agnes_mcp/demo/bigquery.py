@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agnes_mcp.calls.call import Call
-from agnes_mcp.config.settings import BigQuerySettings
+from agnes_mcp.config.settings import BigQuerySettings, Settings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, Statement, Table, TableSchema
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from agnes_mcp.engine import Engine
-    from agnes_mcp.sources import Reading, Source
-    from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.sources.bigquery.source import BigQuerySource
+from agnes_mcp.sources.kinds import Makers, source_makers
+from agnes_mcp.sources.warehouse import Warehouse
 
 PROJECT, DATASET = "my-project", "my_dataset"
 STOP_WITHIN_S = 2.0
@@ -68,10 +62,10 @@ def write_spec(folder: Path) -> Path:
     return path
 
 
-class DemoBigQuery:
-    """A `Source` over a stand-in of its own. Made in a worker thread: starting it takes a second or two."""
+class DemoBigQuery(BigQuerySource):
+    """BigQuery over a stand-in of its own. Made in a worker thread: starting it takes a second or two."""
 
-    def __init__(self, engine: Engine, spec: Path) -> None:
+    def __init__(self, warehouse: Warehouse, spec: Path) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter and paths of ours
             [sys.executable, "-m", "agnes_mcp.stand_in", "--load", str(spec), "--exit-with-parent"],
             stdin=subprocess.PIPE,
@@ -83,29 +77,13 @@ class DemoBigQuery:
             api_endpoint=serving["api_endpoint"],
             storage_endpoint=f"grpc://{serving['grpc_target']}",
         )
-        from agnes_mcp.sources.bigquery.source import BigQuerySource
-
-        self._source: BigQuerySource = BigQuerySource(settings, engine.warehouse)
-
-    def schema(self, table: Table, call: Call) -> TableSchema:
-        return self._source.schema(table, call)
-
-    def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
-        return self._source.preview(table, schema, columns, n, call)
-
-    def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
-        return self._source.price(table, schema, statement, call)
-
-    def read(
-        self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
-    ) -> AbstractContextManager[Reading]:
-        return self._source.read(table, schema, statement, price, call)
+        super().__init__(settings, warehouse)
 
     def health(self) -> dict[str, Any]:
-        return {"stand_in": "local, part of the demo: nothing is billed for real", **self._source.health()}
+        return {"stand_in": "local, part of the demo: nothing is billed for real", **super().health()}
 
     def close(self) -> None:
-        self._source.close()
+        super().close()
         with _ending(self._process):
             self._process.terminate()
 
@@ -131,10 +109,10 @@ def _ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
             pipe.close()
 
 
-def demo_source(spec: Path) -> Any:
-    """What `Engine` is given to make the demo's BigQuery with."""
+def demo_makers(spec: Path) -> Callable[[Settings, Warehouse], Makers]:
+    """How the demo's sources are made: BigQuery is the stand-in that serves `spec`."""
 
-    def make(engine: Engine) -> Source:
-        return DemoBigQuery(engine, spec)
+    def make(settings: Settings, warehouse: Warehouse) -> Makers:
+        return {**source_makers(settings, warehouse), "bigquery": lambda: DemoBigQuery(warehouse, spec)}
 
     return make

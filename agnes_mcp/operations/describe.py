@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import chars_of, compact
 from agnes_mcp.answers.models import DescribeAnswer, ProfileAnswer, SampleAnswer
 from agnes_mcp.answers.profile import fit_profile, read_figures, read_top_values, worth_counting
-from agnes_mcp.engine import Admitted, Engine
-from agnes_mcp.models import Priced, ScanRequest, Statement, Table, TableSchema
-from agnes_mcp.operations.catalog import Discovery
-from agnes_mcp.operations.scan import Scanning
-from agnes_mcp.spending.prices import cost_usd
+from agnes_mcp.answers.rows import NO_ROWS, RowsFitting, columns_of, sample_answer
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls, OnProgress
+from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.models import Column, Consent, Priced, Principal, Relation, ScanRequest, Statement, Table, TableSchema
+from agnes_mcp.operations.catalog import Catalog
+from agnes_mcp.sources.kinds import Sources
+from agnes_mcp.spending.consent import Quote
+from agnes_mcp.spending.purchase import Purchase, Purchases
+from agnes_mcp.sql.columns import select_columns
 from agnes_mcp.sql.profile import figures_statement, profiled_columns, top_values_statement
 
 if TYPE_CHECKING:
@@ -23,110 +29,182 @@ if TYPE_CHECKING:
 
 #: How one answer's characters are shared: schema, sample, and with a profile the rest.
 _SCHEMA_SHARE, _SAMPLE_SHARE = 0.4, 0.3
-_OVERHEAD_CHARS = 100
+_BILLED_NOTE = "This is not a base table, so its sample was a billed scan."
+_NOT_FREE_NOTE = "There are no free rows of a view. The sample tool reads some: billed, capped, and asked about."
 
 
-class Describing:
-    def __init__(self, engine: Engine, discovery: Discovery, scanning: Scanning) -> None:
-        self._engine = engine
-        self._discovery = discovery
-        self._scanning = scanning
+class Descriptions:
+    def __init__(
+        self, calls: Calls, tables: Tables, sources: Sources, purchases: Purchases, catalog: Catalog, api: ApiSettings
+    ) -> None:
+        self._calls = calls
+        self._tables = tables
+        self._sources = sources
+        self._purchases = purchases
+        self._catalog = catalog
+        self._api = api
 
-    async def describe(self, admitted: Admitted, table_id: str, n: int, profile: bool) -> DescribeAnswer:
-        whole = self._engine.settings.api.max_result_chars
-        schema = await self._discovery.schema(admitted, table_id, int(whole * _SCHEMA_SHARE))
-        sample = await self.sample(admitted, table_id, n, None, int(whole * _SAMPLE_SHARE))
-        figures = await self._profile(admitted, table_id) if profile else None
-        if figures is not None:
-            taken = len(compact(schema.model_dump(mode="json"))) + len(compact(sample.model_dump(mode="json")))
-            fit_profile(figures, whole - taken - _OVERHEAD_CHARS)
-        return DescribeAnswer.model_validate({"schema": schema, "sample": sample, "profile": figures})
+    async def describe(
+        self,
+        principal: Principal,
+        table_id: str,
+        n: int = 5,
+        profile: bool = False,
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
+    ) -> DescribeAnswer:
+        """Schema, `n` rows, and with `profile` figures of each column: free for local tables."""
+        async with self._calls.open(
+            "describe",
+            principal,
+            table_id=table_id,
+            timeout_s=self._api.scan.request_timeout_seconds,
+            on_progress=on_progress,
+            consent=consent,
+        ) as call:
+            whole = self._api.max_result_chars
+            schema = await self._catalog.columns_within(call, table_id, int(whole * _SCHEMA_SHARE))
+            sample = await self._sample(call, table_id, n, None, int(whole * _SAMPLE_SHARE))
+            answer = DescribeAnswer.model_validate({"schema": schema, "sample": sample})
+            if profile:
+                answer.profile = await self._profile(call, table_id)
+                fit_profile(answer.profile, whole - chars_of(answer) + chars_of(answer.profile))
+            return answer
 
     async def sample(
-        self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, budget_chars: int | None = None
+        self,
+        principal: Principal,
+        table_id: str,
+        n: int = 5,
+        select: list[str] | None = None,
+        consent: Consent | None = None,
     ) -> SampleAnswer:
-        free = await self._discovery.sample(admitted, table_id, n, select, budget_chars)
+        """`n` rows, free wherever the source can give them free."""
+        timeout_s = self._api.scan.request_timeout_seconds
+        async with self._calls.open(
+            "sample", principal, table_id=table_id, timeout_s=timeout_s, consent=consent
+        ) as call:
+            return await self._sample(call, table_id, n, select, self._api.max_result_chars)
+
+    async def free_sample(self, principal: Principal, table_id: str, n: int) -> SampleAnswer:
+        """Rows of the table, or an empty answer whose note says why none are free."""
+        async with self._calls.open("sample", principal, table_id=table_id) as call:
+            free = await self._free_sample(call, table_id, n, None, self._api.max_result_chars)
+            return free or SampleAnswer(**{**NO_ROWS, "truncated": True}, table_id=table_id, note=_NOT_FREE_NOTE)
+
+    async def price_describe(self, principal: Principal, table_id: str, n: int, profile: bool) -> Quote | None:
+        """What a person must be asked before that description."""
+        return await self._price("describe", principal, table_id, n, None, profile=profile)
+
+    async def price_sample(self, principal: Principal, table_id: str, n: int, select: list[str] | None) -> Quote | None:
+        """What a person must be asked before that sample."""
+        return await self._price("sample", principal, table_id, n, select, profile=False)
+
+    async def _price(
+        self, tool: str, principal: Principal, table_id: str, n: int, select: list[str] | None, *, profile: bool
+    ) -> Quote | None:
+        async with self._calls.open(tool, principal, table_id=table_id, noted=False) as call:
+            if not await self._purchases.may_be_costly(call, table_id):
+                return None
+            statements = []
+            if await self._free_sample(call, table_id, n, select, self._api.max_result_chars) is None:
+                statements.append(await self._prepare_sample(call, table_id, n, select))
+            if profile:
+                statements.append(await self._purchases.prepare_own(call, table_id, _figures))
+            return self._purchases.quote(principal, statements)
+
+    async def _sample(self, call: Call, table_id: str, n: int, select: list[str] | None, chars: int) -> SampleAnswer:
+        free = await self._free_sample(call, table_id, n, select, chars)
         if free is not None:
             return free
-        budget = budget_chars or self._engine.settings.api.max_result_chars
-        priced = await self._price_sample(admitted, table_id, n, select)
-        outcome = await self._scanning.read(admitted, priced, budget)
-        rows = outcome.shaper.rows if outcome.shaper else []
-        return SampleAnswer(
-            table_id=table_id,
-            columns=outcome.columns,
-            types=outcome.types,
-            rows=rows,
-            row_count=len(rows),
-            truncated=len(rows) < outcome.rows_read,
-            bytes_billed=outcome.receipt.bytes_billed,
-            cost_usd=self._usd(outcome.receipt.bytes_billed),
-            cut_cells=outcome.shaper.cut_cells if outcome.shaper else 0,
-            columns_cut=outcome.columns_cut,
-            note="This is not a base table, so its sample was a billed scan.",
-        )
+        priced = await self._prepare_sample(call, table_id, n, select)
+        return await self._read_sample(call, priced, chars)
 
-    async def free_sample(self, admitted: Admitted, table_id: str, n: int) -> SampleAnswer:
-        free = await self._discovery.sample(admitted, table_id, n, None)
-        note = "There are no free rows of a view. The sample tool reads some: billed, capped, and asked about."
-        return free or SampleAnswer(
-            table_id=table_id, columns=[], types=[], rows=[], row_count=0, truncated=True, note=note
-        )
+    async def _free_sample(
+        self, call: Call, table_id: str, n: int, select: list[str] | None, chars: int
+    ) -> SampleAnswer | None:
+        """None where the source has no free way, so that the caller must pay for a scan."""
+        table = await self._tables.find(call, table_id)
+        schema = await self._tables.schema_of(call, table)
+        columns = select_columns(select, schema)
+        key = f"{table.id}|{n}|{chars}|{compact(columns)}"
+        kept = self._tables.samples.get(key)
+        if kept is not None:
+            return kept
 
-    async def price(
-        self, admitted: Admitted, table_id: str, n: int, select: list[str] | None, *, profile: bool
-    ) -> list[Priced]:
-        """The statements that a sample, or a description with its profile, would run and bill."""
-        statements = []
-        if await self._discovery.sample(admitted, table_id, n, select) is None:
-            statements.append(await self._price_sample(admitted, table_id, n, select))
-        if profile:
-            table = await self._engine.find(admitted, table_id)
-            schema = await self._engine.schema(admitted, table)
-            statement = figures_statement(schema, self._engine.relation(table), table.dialect)
-            statements.append(await self._price(admitted, table, schema, statement))
-        return statements
+        def work() -> SampleAnswer | None:
+            rows = self._sources.of(table).preview(table, schema, columns, n, call)
+            return None if rows is None else sample_answer(table.id, rows, chars)
 
-    async def _price_sample(self, admitted: Admitted, table_id: str, n: int, select: list[str] | None) -> Priced:
-        return await self._scanning.price(
-            admitted, ScanRequest(table_id=table_id, select=select, limit=n), one_more=False
-        )
+        answer = await self._calls.run(call, work)
+        if answer is not None:
+            self._tables.samples.put(key, answer)
+        return answer
 
-    async def _profile(self, admitted: Admitted, table_id: str) -> ProfileAnswer:
-        table = await self._engine.find(admitted, table_id)
-        schema = await self._engine.schema(admitted, table)
-        statement = figures_statement(schema, self._engine.relation(table), table.dialect)
-        answer, billed = await self._collect(admitted, table, schema, statement)
-        profile = read_figures(schema, answer)
-        if table.query_mode == "local":
-            await self._add_top_values(admitted, table, schema, profile)
-        profile.bytes_billed, profile.cost_usd = billed, self._usd(billed)
+    async def _prepare_sample(self, call: Call, table_id: str, n: int, select: list[str] | None) -> Priced:
+        return await self._purchases.prepare(call, ScanRequest(table_id=table_id, select=select, limit=n))
+
+    async def _read_sample(self, call: Call, priced: Priced, chars: int) -> SampleAnswer:
+        empty = SampleAnswer(**NO_ROWS, table_id=priced.table.id)
+        max_bytes = self._api.scan.max_result_bytes
+
+        def work(purchase: Purchase) -> RowsFitting[SampleAnswer]:
+            fitting = RowsFitting(empty, *columns_of(purchase.schema), chars)
+            for batch in purchase:
+                fitting.add(batch)
+                if fitting.full or purchase.bytes_read > max_bytes:
+                    break
+            return fitting
+
+        fitting, purchase = await self._purchases.read(call, priced, work)
+        call.line.actual_result_rows, call.line.actual_result_bytes = purchase.rows_read, purchase.bytes_read
+        if fitting.truncated_by or purchase.bytes_read > max_bytes:
+            call.line.status = "truncated"
+        bytes_billed = purchase.receipt.bytes_billed
+        return fitting.finish(
+            truncated=fitting.full, bytes_billed=bytes_billed, cost_usd=self._purchases.usd(bytes_billed),
+            note=_BILLED_NOTE,
+        )  # fmt: skip
+
+    async def _profile(self, call: Call, table_id: str) -> ProfileAnswer:
+        priced = await self._purchases.prepare_own(call, table_id, _figures)
+        answer, bytes_billed = await self._collect(call, priced)
+        profile = read_figures(priced.schema, answer)
+        if priced.table.query_mode == "local":
+            await self._add_top_values(call, priced, profile)
+        profile.bytes_billed, profile.cost_usd = bytes_billed, self._purchases.usd(bytes_billed)
         return profile
 
-    async def _add_top_values(
-        self, admitted: Admitted, table: Table, schema: TableSchema, profile: ProfileAnswer
-    ) -> None:
-        columns = profiled_columns(schema)
+    async def _add_top_values(self, call: Call, figured: Priced, profile: ProfileAnswer) -> None:
+        columns = profiled_columns(figured.schema)
         for done, (column, figures) in enumerate(zip(columns, profile.columns, strict=True), start=1):
             if worth_counting(column, figures):
-                statement = top_values_statement(column, self._engine.relation(table), table.dialect)
-                answer, _ = await self._collect(admitted, table, schema, statement)
+                priced = await self._purchases.prepare_own(call, figured.table.id, _TopValues(column))
+                answer, _ = await self._collect(call, priced)
                 figures.top_values = read_top_values(answer)
-            admitted.call.report(done, len(columns), f"profiled {column.name}")
+            call.report(done, len(columns), f"profiled {column.name}")
 
-    async def _collect(
-        self, admitted: Admitted, table: Table, schema: TableSchema, statement: Statement
-    ) -> tuple[pa.Table, int]:
-        """The whole answer of a statement that has few rows, and what it billed."""
-        priced = await self._price(admitted, table, schema, statement)
-        return await self._scanning.collect(admitted, priced)
+    async def _collect(self, call: Call, priced: Priced) -> tuple[pa.Table, int]:
+        """The whole answer of a statement of ours that gives few rows, and the bytes it billed."""
 
-    async def _price(self, admitted: Admitted, table: Table, schema: TableSchema, statement: Statement) -> Priced:
-        engine = self._engine
-        price = await engine.workers.run(
-            admitted.call, lambda: engine.source(table).price(table, schema, statement, admitted.call)
-        )
-        return Priced(table, schema, ScanRequest(table_id=table.id), statement, price)
+        def work(purchase: Purchase) -> pa.Table:
+            import pyarrow as pa
 
-    def _usd(self, billed: int) -> float:
-        return cost_usd(billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0
+            return pa.Table.from_batches(list(purchase), purchase.schema)
+
+        answer, purchase = await self._purchases.read(call, priced, work)
+        return answer, purchase.receipt.bytes_billed
+
+
+def _figures(table: Table, schema: TableSchema, relation: Relation) -> Statement:
+    return figures_statement(schema, relation, table.dialect)
+
+
+class _TopValues:
+    """The statement that counts the most frequent values of one column."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+
+    def __call__(self, table: Table, schema: TableSchema, relation: Relation) -> Statement:
+        return top_values_statement(self._column, relation, table.dialect)

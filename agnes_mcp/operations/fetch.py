@@ -1,28 +1,26 @@
-"""Fetch once: exactly what was asked for, into a snapshot, under the quota; and look after what was fetched."""
+"""Fetch once: exactly what was asked for, into a snapshot, under the quota; and run a snapshot's request again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agnes_mcp.access.grants import visible_tables
-from agnes_mcp.answers.fitting import compact
-from agnes_mcp.answers.models import (
-    FetchAnswer,
-    SnapshotDropAnswer,
-    SnapshotEntry,
-    SnapshotListAnswer,
-    SnapshotRefreshAnswer,
-)
-from agnes_mcp.answers.snapshots import snapshot_entry
-from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.answers.models import FetchAnswer, SnapshotRefreshAnswer
+from agnes_mcp.answers.snapshots import columns_share, snapshot_entry
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls, OnProgress
+from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Priced, ScanRequest
-from agnes_mcp.operations.scan import Outcome, Scanning
+from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
+from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import facts_of, find_covering
-from agnes_mcp.snapshots import Claim, check_name, default_name
-from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotPrune, SnapshotRefresh, SnapshotWrite
-from agnes_mcp.spending.prices import cost_usd, guess_result
+from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
+from agnes_mcp.snapshots.models import Snapshot, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.spending.consent import Quote
+from agnes_mcp.spending.prices import guess_result
+from agnes_mcp.spending.purchase import Purchase, Purchases
+from agnes_mcp.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,164 +28,144 @@ if TYPE_CHECKING:
 _REPORT_EVERY_ROWS = 50_000
 
 
-class Fetching:
-    def __init__(self, engine: Engine, scanning: Scanning) -> None:
-        self._engine = engine
-        self._scanning = scanning
+class Fetches:
+    def __init__(
+        self,
+        calls: Calls,
+        tables: Tables,
+        purchases: Purchases,
+        snapshots: SnapshotStore,
+        scans: Scans,
+        workbench: Workbench,
+        api: ApiSettings,
+    ) -> None:
+        self._calls = calls
+        self._tables = tables
+        self._purchases = purchases
+        self._snapshots = snapshots
+        self._scans = scans
+        self._workbench = workbench
+        self._api = api
 
     async def fetch(
-        self, admitted: Admitted, request: ScanRequest, name: str, force: bool, estimate_only: bool
+        self,
+        principal: Principal,
+        request: ScanRequest,
+        *,
+        name: str = "",
+        force: bool = False,
+        estimate_only: bool = False,
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
     ) -> FetchAnswer:
         """Price, reserve, read into a snapshot, settle. With `estimate_only` nothing is read."""
-        if estimate_only:
-            estimate = await self._scanning.estimate(admitted, request)
-            return FetchAnswer(estimate=estimate, next_step="Call fetch again without estimate_only to read it.")
-        priced = await self._scanning.price(admitted, request, one_more=False)
-        taken = {t.id for t in visible_tables(self._engine.registry, self._engine.access, admitted.principal)}
-        chosen = check_name(name, taken) if name else default_name(request.table_id, taken)
-        admitted.line.snapshot = chosen
-        outcome = Outcome()
-        written = await self._engine.workers.run(
-            admitted.call, lambda: self._write(admitted, priced, chosen, force, outcome)
-        )
-        return FetchAnswer(
-            snapshot=snapshot_entry(written.snapshot, self._columns_chars),
-            bytes_billed=outcome.receipt.bytes_billed,
-            cost_usd=self._usd(outcome),
-            quota=self._scanning.quota_left(admitted),
-            warnings=written.warnings,
-            next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
-        )
+        async with self._calls.open(
+            "fetch",
+            principal,
+            table_id=request.table_id,
+            timeout_s=self._api.scan.request_timeout_seconds,
+            on_progress=on_progress,
+            consent=consent,
+        ) as call:
+            if estimate_only:
+                estimate = await self._scans.estimate_within(call, request)
+                return FetchAnswer(estimate=estimate, next_step="Call fetch again without estimate_only to read it.")
+            priced = await self._purchases.prepare(call, request)
+            taken = {table.id for table in self._tables.visible(principal)}
+            chosen = check_name(name, taken) if name else default_name(request.table_id, taken)
+            call.line.snapshot = chosen
+            await self._calls.run(call, lambda: self._check_room(call, priced, chosen, force))
+            written, purchase = await self._purchases.read(
+                call, priced, lambda purchase: self._write(call, priced, chosen, force, purchase)
+            )
+            return FetchAnswer(
+                snapshot=snapshot_entry(written.snapshot, columns_share(self._api.max_result_chars)),
+                bytes_billed=purchase.receipt.bytes_billed,
+                cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
+                quota=self._purchases.left(principal),
+                warnings=written.warnings,
+                next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
+            )
 
-    async def refresh(self, admitted: Admitted, name: str, where: str) -> SnapshotRefreshAnswer:
-        """Run the stored request again, its time-relative predicate anew."""
-        priced = await self.price_refresh(admitted, name, where)
-        outcome = Outcome()
-        refreshed = await self._engine.workers.run(
-            admitted.call, lambda: self._rewrite(admitted, priced, name, outcome)
-        )
-        facts = refreshed.model_dump(exclude={"snapshot"})
-        return SnapshotRefreshAnswer(
-            **facts,
-            snapshot=snapshot_entry(refreshed.snapshot, self._columns_chars),
-            bytes_billed=outcome.receipt.bytes_billed,
-            cost_usd=self._usd(outcome),
-        )
+    async def price_fetch(self, principal: Principal, request: ScanRequest, name: str, force: bool) -> Quote | None:
+        """What a person must be asked before that fetch; nothing where it will be refused for what is kept already."""
+        async with self._calls.open("fetch", principal, table_id=request.table_id, noted=False) as call:
+            if not await self._purchases.may_be_costly(call, request.table_id):
+                return None
+            priced = await self._purchases.prepare(call, request)
+            if not force and await self._calls.run(call, lambda: self._is_kept(principal, priced, name)):
+                return None
+            return self._purchases.quote(principal, [priced])
 
-    async def price_refresh(self, admitted: Admitted, name: str, where: str) -> Priced:
-        """The stored request, priced against the table as it is now."""
-        engine = self._engine
-        admitted.line.snapshot = name[:64]
-        old = await engine.workers.run(admitted.call, lambda: engine.snapshots.get(admitted.principal.name, name))
-        request = old.request() if not where else old.request().model_copy(update={"where": where})
-        admitted.line.table_id = request.table_id
-        engine.forget(request.table_id)
-        return await self._price_again(admitted, old, request)
+    async def refresh(
+        self,
+        principal: Principal,
+        name: str,
+        where: str = "",
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
+    ) -> SnapshotRefreshAnswer:
+        """Run the stored request again, its time-relative predicate anew; a `where` replaces the stored one."""
+        async with self._calls.open(
+            "snapshot_refresh",
+            principal,
+            timeout_s=self._api.scan.request_timeout_seconds,
+            on_progress=on_progress,
+            consent=consent,
+        ) as call:
+            priced = await self._prepare_again(call, name, where)
+            refreshed, purchase = await self._purchases.read(
+                call, priced, lambda purchase: self._rewrite(call, priced, name, purchase)
+            )
+            return SnapshotRefreshAnswer(
+                **refreshed.model_dump(exclude={"snapshot"}),
+                snapshot=snapshot_entry(refreshed.snapshot, columns_share(self._api.max_result_chars)),
+                bytes_billed=purchase.receipt.bytes_billed,
+                cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
+            )
 
-    async def is_kept_already(self, admitted: Admitted, priced: Priced, name: str) -> bool:
-        """Whether a fetch without `force` will be refused: its rows, or its name, are there already."""
-        store = self._engine.snapshots
+    async def price_refresh(self, principal: Principal, name: str, where: str) -> Quote | None:
+        """What a person must be asked before that refresh."""
+        async with self._calls.open("snapshot_refresh", principal, noted=False) as call:
+            return self._purchases.quote(principal, [await self._prepare_again(call, name, where)])
 
-        def work() -> bool:
-            if find_covering(self._engine, admitted, priced) is not None:
-                return True
-            return bool(name) and any(kept.name == name for kept in store.list(admitted.principal.name))
-
-        return await self._engine.workers.run(admitted.call, work)
-
-    async def list(self, admitted: Admitted) -> SnapshotListAnswer:
-        """The caller's snapshots by name, as many as fit one answer."""
-        engine = self._engine
-        found = await engine.workers.run(admitted.call, lambda: engine.snapshots.list(admitted.principal.name))
-        left = engine.settings.api.max_result_chars - 300
-        shown: list[SnapshotEntry] = []
-        for snapshot in found:
-            entry = snapshot_entry(snapshot)
-            left -= len(compact(entry.model_dump(mode="json"))) + 1
-            if left < 0:
-                break
-            shown.append(entry)
-        cut = len(found) - len(shown)
-        note = f"{cut} more are not shown. Prune what is not needed." if cut else None
-        return SnapshotListAnswer(snapshots=shown, total=len(found), note=note)
-
-    async def get(self, admitted: Admitted, name: str) -> SnapshotEntry:
-        store = self._engine.snapshots
-        found = await self._engine.workers.run(admitted.call, lambda: store.get(admitted.principal.name, name))
-        return snapshot_entry(found, self._columns_chars)
-
-    async def drop(self, admitted: Admitted, name: str) -> SnapshotDropAnswer:
-        admitted.line.snapshot = name[:64]
-        store = self._engine.snapshots
-        dropped = await self._engine.workers.run(
-            admitted.call, lambda: store.drop(admitted.principal.name, name, admitted.call)
-        )
-        return SnapshotDropAnswer(dropped=dropped.name, freed_bytes=dropped.bytes_local)
-
-    async def prune(
-        self, admitted: Admitted, older_than: str | None, larger_than: str | None, expired: bool, dry_run: bool
-    ) -> SnapshotPrune:
-        store = self._engine.snapshots
-        return await self._engine.workers.run(
-            admitted.call,
-            lambda: store.prune(admitted.principal.name, older_than, larger_than, expired, dry_run),
-        )
-
-    async def disk_usage(self, admitted: Admitted) -> DiskUsage:
-        store = self._engine.snapshots
-        return await self._engine.workers.run(admitted.call, lambda: store.disk_usage(admitted.principal.name))
-
-    def _write(self, admitted: Admitted, priced: Priced, name: str, force: bool, outcome: Outcome) -> SnapshotWrite:
-        """In a worker thread: the name is held before the bytes are reserved, the bytes before anything is read."""
+    def _check_room(self, call: Call, priced: Priced, name: str, force: bool) -> None:
+        """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""
         if not force:
-            self._refuse_paying_twice(admitted, priced)
-        self._engine.workbench.processes.warm()  # who fetches, queries next
-        store = self._engine.snapshots
-        store.check_space(self._expected_bytes(priced))
-        with store.claim(admitted.principal.name, name, admitted.call, force=force) as claim:
-            return self._read_into(claim, admitted, priced, outcome)
+            self._refuse_paying_twice(call.principal, priced)
+        self._workbench.processes.warm()  # who fetches, queries next
+        self._snapshots.check_space(self._expected_bytes(priced))
+        with self._snapshots.claim(call.principal.name, name, call, force=force):
+            pass
 
-    def _read_into(self, claim: Claim, admitted: Admitted, priced: Priced, outcome: Outcome) -> SnapshotWrite:
-        with (
-            self._scanning.reserved(admitted, priced, outcome),
-            self._scanning.opened(admitted, priced, outcome) as reading,
-        ):
-            rows = self._watched(admitted, priced, reading, outcome)
-            return claim.write(rows, reading.schema, facts_of(priced), lambda: reading.receipt)
+    def _write(self, call: Call, priced: Priced, name: str, force: bool, purchase: Purchase) -> SnapshotWrite:
+        """In a worker thread: the name is held before the first row is asked for."""
+        with self._snapshots.claim(call.principal.name, name, call, force=force) as claim:
+            rows = self._watched(call, priced, purchase)
+            return claim.write(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
 
-    def _rewrite(self, admitted: Admitted, priced: Priced, name: str, outcome: Outcome) -> SnapshotRefresh:
-        with (
-            self._engine.snapshots.claim(admitted.principal.name, name, admitted.call, force=True) as claim,
-            self._scanning.reserved(admitted, priced, outcome),
-            self._scanning.opened(admitted, priced, outcome) as reading,
-        ):
-            rows = self._watched(admitted, priced, reading, outcome)
-            return claim.replace_if_changed(rows, reading.schema, facts_of(priced), lambda: reading.receipt)
+    def _rewrite(self, call: Call, priced: Priced, name: str, purchase: Purchase) -> SnapshotRefresh:
+        with self._snapshots.claim(call.principal.name, name, call, force=True) as claim:
+            rows = self._watched(call, priced, purchase)
+            return claim.replace_if_changed(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
 
-    def _watched(
-        self, admitted: Admitted, priced: Priced, batches: Iterable[pa.RecordBatch], outcome: Outcome
-    ) -> Iterator[pa.RecordBatch]:
-        """The same batches, counted, reported, and ended with an error beyond `max_result_bytes`: never cut short."""
+    def _watched(self, call: Call, priced: Priced, purchase: Purchase) -> Iterator[pa.RecordBatch]:
+        """The rows, counted, reported, and ended with an error beyond `max_result_bytes`: never cut short."""
         expected, _ = guess_result(priced.request, priced.statement, priced.schema, priced.price)
-        cap = self._engine.settings.api.scan.max_result_bytes
+        max_bytes = self._api.scan.max_result_bytes
         reported = 0
-        for batch in batches:
-            outcome.rows_read += batch.num_rows
-            outcome.bytes_read += batch.nbytes
-            admitted.line.actual_result_rows = outcome.rows_read
-            admitted.line.actual_result_bytes = outcome.bytes_read
-            if outcome.bytes_read > cap:
-                raise _too_large(cap)
-            if outcome.rows_read - reported >= _REPORT_EVERY_ROWS:
-                reported = outcome.rows_read
-                total = max(expected, reported) if expected else None
-                admitted.call.report(reported, total, f"{reported:,} rows, {outcome.bytes_read:,} bytes")
+        for batch in purchase:
+            rows, size = purchase.rows_read, purchase.bytes_read
+            call.line.actual_result_rows, call.line.actual_result_bytes = rows, size
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            if rows - reported >= _REPORT_EVERY_ROWS:
+                reported = rows
+                call.report(rows, max(expected, rows) if expected else None, f"{rows:,} rows, {size:,} bytes")
             yield batch
 
-    def _refuse_paying_twice(self, admitted: Admitted, priced: Priced) -> None:
-        if not priced.price.scan_bytes:
-            return
-        name = find_covering(self._engine, admitted, priced)
+    def _refuse_paying_twice(self, principal: Principal, priced: Priced) -> None:
+        name = find_covering(self._snapshots, principal, priced) if priced.price.scan_bytes else None
         if name is not None:
             raise AgnesError(
                 "snapshot_exists",
@@ -196,42 +174,50 @@ class Fetching:
                 {"snapshot": name},
             )
 
+    def _is_kept(self, principal: Principal, priced: Priced, name: str) -> bool:
+        """Whether a fetch without `force` will be refused: its rows, or its name, are there already."""
+        if find_covering(self._snapshots, principal, priced) is not None:
+            return True
+        return bool(name) and any(kept.name == name for kept in self._snapshots.list(principal.name))
+
     def _expected_bytes(self, priced: Priced) -> int:
         _, size = guess_result(priced.request, priced.statement, priced.schema, priced.price)
-        return min(size or 0, self._engine.settings.api.scan.max_result_bytes) if not priced.request.where else 0
+        return min(size or 0, self._api.scan.max_result_bytes) if not priced.request.where else 0
 
-    async def _price_again(self, admitted: Admitted, old: Snapshot, request: ScanRequest) -> Priced:
-        table = await self._engine.find(admitted, request.table_id)
-        schema = await self._engine.schema(admitted, table)
+    async def _prepare_again(self, call: Call, name: str, where: str) -> Priced:
+        """The stored request, priced against the table as it is now. Raises `schema_drift`."""
+        call.line.snapshot = name[:64]
+        old = await self._calls.run(call, lambda: self._snapshots.get(call.principal.name, name))
+        request = old.request() if not where else old.request().model_copy(update={"where": where})
+        call.line.table_id = request.table_id
+        self._tables.forget(request.table_id)
+        table = await self._tables.find(call, request.table_id)
+        schema = await self._tables.schema_of(call, table)
         now = {path.casefold() for path, _ in schema.walk()} | {c.name.casefold() for c in schema.pseudo_columns}
-        wanted = request.select or request.group_by or [column.name for column in old.source_columns]
-        if request.aggregates is not None:
-            wanted = [*(request.group_by or []), *(a.column for a in request.aggregates if a.column)]
-        gone = [name for name in wanted if name.casefold() not in now]
+        gone = [column for column in _columns_wanted(request, old) if column.casefold() not in now]
         if gone:
             raise _drift(old.name, gone)
         try:
-            return await self._scanning.price(admitted, request, one_more=False)
+            return await self._purchases.prepare(call, request)
         except AgnesError as error:
             if error.kind == "unknown_column":
                 raise _drift(old.name, [str(error.details.get("column", ""))]) from None
             raise
 
-    @property
-    def _columns_chars(self) -> int:
-        """What the columns of a snapshot may take of an answer: half of it, the rest is for the other facts."""
-        return self._engine.settings.api.max_result_chars // 2
 
-    def _usd(self, outcome: Outcome) -> float:
-        return cost_usd(outcome.receipt.bytes_billed, self._engine.settings.api.scan.bq_cost_per_tb_usd) or 0.0
+def _columns_wanted(request: ScanRequest, old: Snapshot) -> list[str]:
+    """The columns of the table without which the stored request means nothing any more."""
+    if request.aggregates is not None:
+        return [*(request.group_by or []), *(entry.column for entry in request.aggregates if entry.column)]
+    return request.select or request.group_by or [column.name for column in old.source_columns]
 
 
-def _too_large(cap: int) -> AgnesError:
+def _too_large(max_bytes: int) -> AgnesError:
     return AgnesError(
         "result_too_large",
-        f"The result passed {cap:,} bytes, the most that one snapshot may hold here; nothing was kept.",
+        f"The result passed {max_bytes:,} bytes, the most that one snapshot may hold here; nothing was kept.",
         "Select fewer columns, narrow the WHERE, give a limit, or aggregate. What was scanned is billed.",
-        {"max_result_bytes": cap},
+        {"max_result_bytes": max_bytes},
     )
 
 

@@ -1,30 +1,97 @@
-"""Rows kept as snapshots: what a scan could not show, and what a snapshot already covers."""
+"""What was fetched, looked after; rows that a scan could not show, kept; and what a snapshot already covers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotEntry, SnapshotListAnswer
+from agnes_mcp.answers.snapshots import columns_share, snapshot_entry, snapshot_list
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Priced
-from agnes_mcp.snapshots import SCAN_KEPT_HOURS, scan_name
-from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts
+from agnes_mcp.models import Priced, Principal
+from agnes_mcp.snapshots import SCAN_KEPT_HOURS, SnapshotStore, scan_name
+from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune
+from agnes_mcp.spending.purchase import Purchase
 from agnes_mcp.spending.quota import utc_now
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.sources import Reading
-
+T = TypeVar("T")
 #: How old rows may be to stand for a table whose time of change is not known (a view).
 FRESH_FOR = timedelta(hours=24)
 #: A predicate with one of these means other rows tomorrow.
 _TIME_RELATIVE = re.compile(r"\b(CURRENT_|NOW\(|TODAY\(|GET_CURRENT)", re.IGNORECASE)
 #: A scan whose rows could not be kept is still an answer.
 _NOT_KEPT = ("disk_full", "storage_failed", "invalid_argument", "snapshot_busy")
+
+
+class Snapshots:
+    """The caller's own snapshots; nobody sees another's."""
+
+    def __init__(self, calls: Calls, store: SnapshotStore, api: ApiSettings) -> None:
+        self._calls = calls
+        self._store = store
+        self._api = api
+
+    async def entries(self, principal: Principal) -> SnapshotListAnswer:
+        """By name, as many as fit one answer."""
+        found = await self._free("snapshot_list", principal, lambda _: self._store.list(principal.name))
+        return snapshot_list(found, self._api.max_result_chars)
+
+    async def entry(self, principal: Principal, name: str) -> SnapshotEntry:
+        """One snapshot's metadata. Raises `snapshot_not_found`."""
+        found = await self._free("snapshot", principal, lambda _: self._store.get(principal.name, name))
+        return snapshot_entry(found, columns_share(self._api.max_result_chars))
+
+    async def remove(self, principal: Principal, name: str) -> SnapshotDropAnswer:
+        def work(call: Call) -> Snapshot:
+            call.line.snapshot = name[:64]
+            return self._store.drop(principal.name, name, call)
+
+        dropped = await self._free("snapshot_drop", principal, work)
+        return SnapshotDropAnswer(dropped=dropped.name, freed_bytes=dropped.bytes_local)
+
+    async def clear_out(
+        self,
+        principal: Principal,
+        *,
+        older_than: str | None = None,
+        larger_than: str | None = None,
+        expired: bool = False,
+        dry_run: bool = False,
+    ) -> SnapshotPrune:
+        """Remove what meets every given filter."""
+
+        def work(_: Call) -> SnapshotPrune:
+            return self._store.prune(principal.name, older_than, larger_than, expired, dry_run)
+
+        return await self._free("snapshot_prune", principal, work)
+
+    async def disk_space(self, principal: Principal) -> DiskUsage:
+        return await self._free("disk_info", principal, lambda _: self._store.disk_usage(principal.name))
+
+    async def kept(self, principal: Principal) -> list[Snapshot]:
+        """Every snapshot by name, for lists and completions; uncounted."""
+        async with self._calls.open("complete", principal, noted=False) as call:
+            return await self._calls.run(call, lambda: self._store.list(principal.name))
+
+    async def file_of(self, principal: Principal, name: str) -> Path | None:
+        """Where a snapshot's Parquet file is, for who can read this machine's files anyway; None for anybody else."""
+        if not principal.local:
+            return None
+        async with self._calls.open("snapshot_file", principal, noted=False) as call:
+            return await self._calls.run(call, lambda: self._store.verify(principal.name, name, call))
+
+    async def _free(self, tool: str, principal: Principal, work: Callable[[Call], T]) -> T:
+        async with self._calls.open(tool, principal) as call:
+            return await self._calls.run(call, lambda: work(call))
 
 
 def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> SnapshotFacts:
@@ -43,21 +110,20 @@ def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> Snapshot
 
 
 def keep_scan(
-    engine: Engine, admitted: Admitted, priced: Priced, reading: Reading, batches: Iterable[pa.RecordBatch]
+    store: SnapshotStore, call: Call, priced: Priced, purchase: Purchase, batches: Iterable[pa.RecordBatch]
 ) -> str | None:
     """A snapshot, for a day, of rows that did not fit the answer; its name, or None where they cannot be kept."""
     name = scan_name(priced.table.id)
     facts = facts_of(priced, expires_in=timedelta(hours=SCAN_KEPT_HOURS))
     try:
-        engine.snapshots.write(
-            admitted.principal.name, name, batches, reading.schema, facts, call=admitted.call,
-            receipt=lambda: reading.receipt,
-        )  # fmt: skip
+        store.write(
+            call.principal.name, name, batches, purchase.schema, facts, call=call, receipt=lambda: purchase.receipt
+        )
     except AgnesError as error:
         if error.kind in _NOT_KEPT:
             return None
         raise
-    admitted.line.snapshot = name
+    call.line.snapshot = name
     return name
 
 
@@ -74,11 +140,9 @@ def first_rows(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator
         left -= batch.num_rows
 
 
-def find_covering(engine: Engine, admitted: Admitted, priced: Priced) -> str | None:
+def find_covering(store: SnapshotStore, principal: Principal, priced: Priced) -> str | None:
     """A snapshot of the caller that holds exactly the rows which this request would read, and is fresh enough."""
-    found = engine.snapshots.covering(
-        admitted.principal.name, priced.request, priced.statement.predicate_sql, FRESH_FOR
-    )
+    found = store.covering(principal.name, priced.request, priced.statement.predicate_sql, FRESH_FOR)
     return found.name if found is not None and _still_true(found, priced) else None
 
 

@@ -172,7 +172,7 @@ class AgnesServer(MCPServer[Serving]):
             failure = AgnesError(
                 "resource_not_found", "There is no such resource.", "List resources and resource templates."
             )
-            await self.serving.gateway.record_refusal("read_resource", self.serving.principal, failure)
+            await self.serving.gateway.calls.refuse("read_resource", self.serving.principal, failure)
             return failure
         logger.error("a resource crashed", exc_info=error.__cause__ or error)
         return internal_error()
@@ -201,7 +201,7 @@ class AgnesServer(MCPServer[Serving]):
             await tell_older_client(context)
 
     async def _refuse(self, tool: str, error: AgnesError) -> CallToolResult:
-        await self.serving.gateway.record_refusal(tool[:64], self.serving.principal, error)
+        await self.serving.gateway.calls.refuse(tool[:64], self.serving.principal, error)
         return error_result(error)
 
 

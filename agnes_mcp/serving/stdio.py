@@ -37,7 +37,7 @@ async def _leave_on_signal(gateway: Gateway, *, task_status: TaskStatus[None]) -
         task_status.started()
         async for _ in signals:
             with anyio.CancelScope(shield=True):
-                await gateway.stop_calls(STOP_CALLS_WITHIN_S)
+                await gateway.calls.stop_all(STOP_CALLS_WITHIN_S)
                 with anyio.move_on_after(CLOSE_WITHIN_S):
                     await gateway.aclose()
                 sys.stderr.flush()

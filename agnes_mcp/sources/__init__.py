@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.models import Price, Receipt, Statement, Table, TableSchema
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Price, Receipt, Relation, Statement, Table, TableSchema
+from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,23 +29,46 @@ class Reading(Protocol):
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 
 
-class Source(Protocol):
-    """Blocking; called in a worker thread. Every method raises `AgnesError` only."""
+class Source(ABC):
+    """The tables of one kind. Blocking; called in worker threads, by several at once. Raises `AgnesError` only."""
 
+    @abstractmethod
     def schema(self, table: Table, call: Call) -> TableSchema:
         """The table's columns, partitioning, sizes. Free: no query job, no scan."""
-        ...
 
+    @abstractmethod
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Up to `n` rows, free; None where the source cannot give rows of this table for free."""
-        ...
 
+    @abstractmethod
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """What reading exactly this statement would bill. Raises `estimate_failed` when that cannot be known."""
-        ...
 
+    @abstractmethod
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> AbstractContextManager[Reading]:
         """Run the statement, billing at most `price.reserve_bytes`. Leaving early cancels what still runs."""
-        ...
+
+    def relation(self, table: Table) -> Relation:
+        """How a statement names the table: by its id, unless the source has names of its own."""
+        return Relation("", "", table.id)
+
+    def view(self, table: Table, call: Call) -> View:
+        """The table's files as they are now, for another process to read. Raises `table_unavailable` for no files."""
+        raise AgnesError(
+            "table_unavailable",
+            f"{table.id} has no files here.",
+            "It is remote: scan it, or fetch what you need of it.",
+        )
+
+    def discover(self, call: Call) -> list[Table]:
+        """Tables that nobody configured one by one; free. A source that cannot be listed has none."""
+        return []
+
+    def health(self) -> dict[str, Any]:
+        """How it is doing, without asking anybody: no network, no secrets."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to give back
+        """Give back what is held."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from agnes_mcp.engine import Admitted, Engine
+from agnes_mcp.catalog.cache import TtlCache
+from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Consent, Priced, digest_of
+from agnes_mcp.models import Consent, Priced, QuotaLeft, digest_of
 from agnes_mcp.spending.prices import cost_usd, judge
 from agnes_mcp.untrusted import clean
 
 _SHOWN_SQL_CHARS = 300
+#: How long a person may think before the price is asked for again.
+KEPT_FOR_S = 600.0
+_MAX_KEPT = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,8 @@ class Quote:
         return Consent({digest_of(priced.statement): priced.price.scan_bytes or 0 for priced in self.statements})
 
 
-def quote(engine: Engine, admitted: Admitted, statements: list[Priced]) -> Quote | None:
+def quote_of(statements: list[Priced], scan: ScanSettings, left: QuotaLeft) -> Quote | None:
     """What a person must be asked about these statements; None: nothing, because they are cheap or will be refused."""
-    scan = engine.settings.api.scan
-    left = engine.quota.left(admitted.principal.name, engine.limits(admitted.principal))
     verdicts = [judge(priced.price, scan, left) for priced in statements]
     if "needs_approval" not in verdicts or set(verdicts) - {"needs_approval", "ok"}:
         return None
@@ -48,19 +51,38 @@ def quote(engine: Engine, admitted: Admitted, statements: list[Priced]) -> Quote
     return Quote(statements[0].table.id, statements, total, usd)
 
 
-def require_consent(engine: Engine, admitted: Admitted, priced: Priced) -> None:
+def require_consent(consent: Consent | None, priced: Priced, scan: ScanSettings) -> None:
     """Refuse what a person should have been asked about and was not. Without anybody to ask, the hard caps decide.
 
     Raises `approval_outdated`.
     """
-    wanted = priced.price.scan_bytes or 0
-    threshold = engine.settings.api.scan.confirm_above_bytes
-    if wanted <= threshold or admitted.consent is None or admitted.consent.covers(priced):
+    scan_bytes = priced.price.scan_bytes or 0
+    if scan_bytes <= scan.confirm_above_bytes or consent is None or consent.covers(priced):
         return
-    engine.forget(priced.table.id)  # what made the price look lower
     raise AgnesError(
         "approval_outdated",
-        f"This statement would now scan {wanted:,} bytes, which nobody has approved; it was not run.",
+        f"This statement would now scan {scan_bytes:,} bytes, which nobody has approved; it was not run.",
         "Call again: the person is asked about the price of now.",
-        {"estimated_scan_bytes": wanted, "confirm_above_bytes": threshold},
+        {"estimated_scan_bytes": scan_bytes, "confirm_above_bytes": scan.confirm_above_bytes},
     )
+
+
+class Questions:
+    """The prices that persons have been asked about lately.
+
+    Some protocol versions ask over several requests. The price of the first is then kept for the others, so that the
+    question stays the same while a table grows; the call itself is priced anew, and must not cost more.
+    """
+
+    def __init__(self) -> None:
+        self._asked: TtlCache[Quote] = TtlCache(_MAX_KEPT, KEPT_FOR_S)
+
+    async def ask(self, key: str, make: Callable[[], Awaitable[Quote | None]], *, again: bool) -> Quote | None:
+        """What `make` quotes for that call; with `again`, a further round of the same call, what was quoted before."""
+        kept = self._asked.get(key) if again else None
+        if kept is not None:
+            return kept
+        quoted = await make()
+        if quoted is not None:
+            self._asked.put(key, quoted)
+        return quoted

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 
+from agnes_mcp.access.grants import Grants
+from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import QuotaError
 from agnes_mcp.models import QuotaLeft
 
@@ -27,6 +29,14 @@ class Limits:
 
     max_concurrent: int
     max_daily_bytes: int
+
+
+def limits_of(grants: Grants, scan: ScanSettings) -> Limits:
+    """What a principal may spend: its own limits, and where it has none the instance's."""
+    return Limits(
+        max_concurrent=scan.max_concurrent_per_user if grants.max_concurrent is None else grants.max_concurrent,
+        max_daily_bytes=scan.max_daily_bytes_per_user if grants.max_daily_bytes is None else grants.max_daily_bytes,
+    )
 
 
 def utc_now() -> datetime:

@@ -46,7 +46,7 @@ def duckdb_values() -> str:
 async def _query(sql: str) -> tuple[list[str], list[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         async with Gateway(Settings(data_dir=Path(folder))) as gateway:
-            answer = await gateway.query(os_user(), sql)
+            answer = await gateway.queries.query(os_user(), sql)
             return answer.types, answer.rows[0]
 
 

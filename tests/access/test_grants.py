@@ -20,12 +20,12 @@ ANA, BEN, EVE = Principal("ana"), Principal("ben"), Principal("eve")
 
 Ask = Callable[[Gateway, Principal, str], Awaitable[Any]]
 CALLS: dict[str, Ask] = {
-    "schema": lambda g, who, t: g.schema(who, t),
-    "sample": lambda g, who, t: g.sample(who, t),
-    "describe": lambda g, who, t: g.describe(who, t, profile=True),
-    "estimate": lambda g, who, t: g.estimate(who, ScanRequest(table_id=t)),
-    "scan": lambda g, who, t: g.scan(who, ScanRequest(table_id=t, aggregates=[Aggregate(function="count")])),
-    "fetch": lambda g, who, t: g.fetch(who, ScanRequest(table_id=t, limit=1), name="kept", force=True),
+    "schema": lambda g, who, t: g.catalog.columns(who, t),
+    "sample": lambda g, who, t: g.descriptions.sample(who, t),
+    "describe": lambda g, who, t: g.descriptions.describe(who, t, profile=True),
+    "estimate": lambda g, who, t: g.scans.estimate(who, ScanRequest(table_id=t)),
+    "scan": lambda g, who, t: g.scans.scan(who, ScanRequest(table_id=t, aggregates=[Aggregate(function="count")])),
+    "fetch": lambda g, who, t: g.fetches.fetch(who, ScanRequest(table_id=t, limit=1), name="kept", force=True),
 }
 
 
@@ -53,17 +53,17 @@ def faceless(error: AgnesError, table_id: str) -> tuple[str, str, str, dict[str,
 
 @pytest.mark.parametrize("who", [EVE, Principal("nobody"), Principal("")])
 async def test_nothing_is_visible_without_a_grant(gateway: Gateway, who: Principal) -> None:
-    answer = await gateway.catalog(who)
+    answer = await gateway.catalog.browse(who)
     assert (answer.tables, answer.total) == ([], 0)
-    assert (await gateway.usage(who)).tables_visible == 0
+    assert (await gateway.usage.today(who)).tables_visible == 0
     for ask in CALLS.values():
         assert (await failure(ask(gateway, who, "orders"))).kind == "table_not_found"
 
 
 async def test_a_star_grants_every_table_and_a_list_only_its_own(gateway: Gateway) -> None:
-    everything = {entry.id for entry in (await gateway.catalog(ANA)).tables}
+    everything = {entry.id for entry in (await gateway.catalog.browse(ANA)).tables}
     assert everything == {"orders", "events", "parts", "prices", "people", "cities"}
-    assert [entry.id for entry in (await gateway.catalog(BEN)).tables] == ["orders"]
+    assert [entry.id for entry in (await gateway.catalog.browse(BEN)).tables] == ["orders"]
     for ask in CALLS.values():
         await ask(gateway, BEN, "orders")
 
@@ -78,13 +78,13 @@ async def test_forbidden_and_absent_tables_cannot_be_told_apart(gateway: Gateway
 
 
 async def test_suggestions_name_only_what_is_visible(gateway: Gateway) -> None:
-    near_forbidden = await failure(gateway.schema(BEN, "peopl"))
+    near_forbidden = await failure(gateway.catalog.columns(BEN, "peopl"))
     assert "people" not in f"{near_forbidden.message} {near_forbidden.hint} {near_forbidden.details}".replace(
         "peopl'", ""
     )
-    near_granted = await failure(gateway.schema(BEN, "order"))
+    near_granted = await failure(gateway.catalog.columns(BEN, "order"))
     assert near_granted.hint == "Did you mean orders?"
-    assert (await failure(gateway.schema(ANA, "peopl"))).details["nearest"][0] == "people"
+    assert (await failure(gateway.catalog.columns(ANA, "peopl"))).details["nearest"][0] == "people"
 
 
 @pytest.mark.parametrize("ask", CALLS.values(), ids=CALLS.keys())
@@ -92,24 +92,24 @@ async def test_a_revoked_grant_is_gone_at_the_next_call(gateway: Gateway, ask: A
     """Grants are read before any cache."""
     for warm in CALLS.values():
         await warm(gateway, BEN, "orders")
-    gateway.engine.access.replace([UserSettings(name="ben", tables=["people"])])
+    gateway.access.replace([UserSettings(name="ben", tables=["people"])])
     assert (await failure(ask(gateway, BEN, "orders"))).kind == "table_not_found"
-    assert [entry.id for entry in (await gateway.catalog(BEN)).tables] == ["people"]
-    gateway.engine.access.replace([UserSettings(name="ben", tables=["orders"])])
+    assert [entry.id for entry in (await gateway.catalog.browse(BEN)).tables] == ["people"]
+    gateway.access.replace([UserSettings(name="ben", tables=["orders"])])
     await ask(gateway, BEN, "orders")
 
 
 async def test_a_catalog_search_finds_nothing_in_hidden_tables(gateway: Gateway) -> None:
-    await gateway.catalog(ANA, search="person_id")
-    assert (await gateway.catalog(BEN, search="person_id")).total == 0
-    assert (await gateway.catalog(BEN, search="country")).total == 1
+    await gateway.catalog.browse(ANA, search="person_id")
+    assert (await gateway.catalog.browse(BEN, search="person_id")).total == 0
+    assert (await gateway.catalog.browse(BEN, search="country")).total == 1
 
 
 async def test_limits_of_a_user_replace_the_instance_s(gateway: Gateway) -> None:
     """0 of a user is zero."""
-    quota = (await gateway.usage(BEN)).quota
+    quota = (await gateway.usage.today(BEN)).quota
     assert (quota.daily_bytes_limit, quota.max_concurrent_scans) == (0, 1)
-    quota = (await gateway.usage(ANA)).quota
+    quota = (await gateway.usage.today(ANA)).quota
     assert (quota.daily_bytes_limit, quota.max_concurrent_scans) == (50 * 2**30, 5)
 
 

@@ -49,16 +49,16 @@ def settings(tmp_path: Path, database: Path) -> Settings:
 
 Ask = Callable[[Gateway, str], Awaitable[BaseModel]]
 CALLS: dict[str, Ask] = {
-    "schema": lambda g, t: g.schema(ME, t),
-    "sample": lambda g, t: g.sample(ME, t, 100),
-    "describe": lambda g, t: g.describe(ME, t, 20, profile=True),
-    "estimate": lambda g, t: g.estimate(ME, ScanRequest(table_id=t)),
-    "scan": lambda g, t: g.scan(ME, ScanRequest(table_id=t, limit=1_000)),
-    "fetch": lambda g, t: g.fetch(ME, ScanRequest(table_id=t, limit=2), name="kept", force=True),
-    "snapshot_list": lambda g, t: g.snapshot_list(ME),
-    "snapshot_refresh": lambda g, t: g.snapshot_refresh(ME, "kept"),
-    "query": lambda g, t: g.query(ME, f"SELECT * FROM {t}"),
-    "catalog": lambda g, t: g.catalog(ME, search=t),
+    "schema": lambda g, t: g.catalog.columns(ME, t),
+    "sample": lambda g, t: g.descriptions.sample(ME, t, 100),
+    "describe": lambda g, t: g.descriptions.describe(ME, t, 20, profile=True),
+    "estimate": lambda g, t: g.scans.estimate(ME, ScanRequest(table_id=t)),
+    "scan": lambda g, t: g.scans.scan(ME, ScanRequest(table_id=t, limit=1_000)),
+    "fetch": lambda g, t: g.fetches.fetch(ME, ScanRequest(table_id=t, limit=2), name="kept", force=True),
+    "snapshot_list": lambda g, t: g.snapshots.entries(ME),
+    "snapshot_refresh": lambda g, t: g.fetches.refresh(ME, "kept"),
+    "query": lambda g, t: g.queries.query(ME, f"SELECT * FROM {t}"),
+    "catalog": lambda g, t: g.catalog.browse(ME, search=t),
 }
 
 
@@ -72,56 +72,59 @@ async def test_every_answer_fits(settings: Settings, name: str, chars: int) -> N
 
 
 async def test_what_was_left_out_is_said(gateway: Gateway) -> None:
-    schema = await gateway.schema(ME, "wide_names")
+    schema = await gateway.catalog.columns(ME, "wide_names")
     assert schema.columns_cut == 300 - len(schema.columns) > 0
     assert str(schema.columns_cut) in (schema.note or "")
-    sample = await gateway.sample(ME, "wide", 5)
+    sample = await gateway.descriptions.sample(ME, "wide", 5)
     assert sample.columns_cut == WIDE - len(sample.columns) > 0
     assert str(sample.columns_cut) in (sample.note or "")
     assert sample.row_count == 5
-    scan = await gateway.scan(ME, ScanRequest(table_id="wide", limit=5))
+    scan = await gateway.scans.scan(ME, ScanRequest(table_id="wide", limit=5))
     assert scan.columns_cut == WIDE - len(scan.columns) > 0
     assert str(scan.columns_cut) in (scan.note or "")
     assert scan.row_count == 5
     assert scan.truncated
-    described = await gateway.describe(ME, "wide", 2, profile=True)
+    described = await gateway.descriptions.describe(ME, "wide", 2, profile=True)
     assert described.profile is not None
     assert described.profile.columns_cut == WIDE - len(described.profile.columns)
     assert described.profile.columns
 
 
 async def test_a_snapshot_s_columns_that_did_not_fit_are_counted(gateway: Gateway) -> None:
-    fetched = (await gateway.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")).snapshot
+    fetched = (await gateway.fetches.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")).snapshot
     assert fetched is not None
     assert fetched.columns_cut == WIDE - len(fetched.columns) > 0
     assert fetched.sql.endswith("characters in all]")
-    whole = await gateway.query(ME, f"SELECT column_{WIDE - 1} FROM kept ORDER BY 1")
+    whole = await gateway.queries.query(ME, f"SELECT column_{WIDE - 1} FROM kept ORDER BY 1")
     assert whole.rows == [[0], [1]]
 
 
 async def test_the_rows_that_did_not_fit_are_kept_whole(gateway: Gateway) -> None:
     """Never a silent cut; what was paid for is a snapshot."""
-    scan = await gateway.scan(ME, ScanRequest(table_id="many", limit=90_000))
+    scan = await gateway.scans.scan(ME, ScanRequest(table_id="many", limit=90_000))
     assert (scan.truncated, scan.truncated_by) == (True, "answer_size")
     assert scan.snapshot
-    counted = await gateway.query(ME, f"SELECT count(*), max(id) FROM {scan.snapshot}")
+    counted = await gateway.queries.query(ME, f"SELECT count(*), max(id) FROM {scan.snapshot}")
     assert counted.rows[0][0] == 90_000
     assert scan.snapshot in (scan.note or "")
 
 
 async def test_a_limit_that_was_reached_is_told_from_a_table_that_ended(gateway: Gateway) -> None:
-    reached = await gateway.scan(ME, ScanRequest(table_id="many", limit=10))
+    reached = await gateway.scans.scan(ME, ScanRequest(table_id="many", limit=10))
     assert (reached.row_count, reached.truncated, reached.truncated_by) == (10, True, "limit")
-    ended = await gateway.scan(ME, ScanRequest(table_id="many", where="id < 10", limit=10))
+    ended = await gateway.scans.scan(ME, ScanRequest(table_id="many", where="id < 10", limit=10))
     assert (ended.row_count, ended.truncated, ended.truncated_by) == (10, False, None)
-    answer = await gateway.scan(ME, ScanRequest(table_id="many", aggregates=[Aggregate(function="count")]))
+    answer = await gateway.scans.scan(ME, ScanRequest(table_id="many", aggregates=[Aggregate(function="count")]))
     assert (answer.rows, answer.truncated) == ([[100_000]], False)
 
 
 @pytest.mark.parametrize("name", ["long_text", "long_list", "long_blob", "long_escapes"])
 async def test_a_long_cell_is_cut_and_tells_its_length(gateway: Gateway, name: str) -> None:
     lengths = {"long_text": "1,000,000", "long_list": "1,", "long_blob": "800,000", "long_escapes": "1,000,000"}
-    for answer in (await gateway.sample(ME, name, 2), await gateway.scan(ME, ScanRequest(table_id=name, limit=2))):
+    for answer in (
+        await gateway.descriptions.sample(ME, name, 2),
+        await gateway.scans.scan(ME, ScanRequest(table_id=name, limit=2)),
+    ):
         assert answer.rows
         cut = [cell for row in answer.rows for cell in row if isinstance(cell, str) and "… [cut: " in cell]
         assert len(cut) == answer.cut_cells > 0

@@ -109,8 +109,8 @@ async def test_every_duckdb_type_travels_whole(typed: Path, tmp_path: Path) -> N
     wrong: dict[str, Any] = {}
     async with Gateway(settings) as gateway:
         for name, (expression, expected) in zip(names, CASES.items(), strict=True):
-            scanned = await gateway.scan(ME, ScanRequest(table_id=name, limit=10))
-            sampled = await gateway.sample(ME, name, 3)
+            scanned = await gateway.scans.scan(ME, ScanRequest(table_id=name, limit=10))
+            sampled = await gateway.descriptions.sample(ME, name, 3)
             rows = [[None], [expected], [None]]
             for rows_seen in (scanned.rows, sampled.rows):
                 if json.loads(compact(rows_seen)) != rows or type(rows_seen[1][0]) is not type(expected):
@@ -182,5 +182,7 @@ async def test_wrapping_lossy_columns_keeps_the_order(tmp_path: Path) -> None:
             "CREATE TABLE big AS SELECT i::UHUGEINT AS n, hash(i) AS h FROM range(50000) AS r(i) ORDER BY h"
         )
     async with Gateway(settings_of(tmp_path / "s", [table("big", tmp_path / "big.duckdb")])) as gateway:
-        answer = await gateway.scan(ME, ScanRequest(table_id="big", select=["n"], order_by=["n DESC"], limit=1000))
+        answer = await gateway.scans.scan(
+            ME, ScanRequest(table_id="big", select=["n"], order_by=["n DESC"], limit=1000)
+        )
     assert [row[0] for row in answer.rows] == [str(n) for n in range(49_999, 48_999, -1)]

@@ -116,12 +116,12 @@ async def test_a_disk_that_refuses_does_not_fail_the_call(settings: Settings) ->
     folder.parent.mkdir(parents=True)
     folder.write_text("a file where the folder should be")
     async with Gateway(settings) as gateway:
-        assert (await gateway.schema(ME, "orders")).table_id == "orders"
+        assert (await gateway.catalog.columns(ME, "orders")).table_id == "orders"
         with pytest.raises(AgnesError, match="no table"):
-            await gateway.schema(ME, "nothing")
-        assert gateway.engine.audit.failures == 2
+            await gateway.catalog.columns(ME, "nothing")
+        assert gateway.calls.audit.failures == 2
         folder.unlink()
-        await gateway.schema(ME, "orders")
+        await gateway.catalog.columns(ME, "orders")
     assert len(lines_of(folder)) == 1
 
 
@@ -135,24 +135,24 @@ async def test_a_restart_does_not_give_the_budget_back(settings: Settings) -> No
         file.write(json.dumps({"time": "2020-01-01T00:00:00Z", "principal": "me", "bytes_billed": 10**9}) + "\n")
         file.write('[1]\nnot json\n{"time": "' + datetime.now(UTC).date().isoformat() + '", "bytes_b')
     async with Gateway(settings) as gateway:
-        assert (await gateway.usage(ME)).quota.daily_bytes_used == 1_000
-        assert (await gateway.usage(ME)).quota.daily_bytes_used == 1_000
+        assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 1_000
+        assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 1_000
 
 
 async def test_a_cancelled_call_has_its_line(settings: Settings) -> None:
     async with Gateway(settings) as gateway:
         with anyio.move_on_after(30) as scope:
-            async with gateway.engine.admit("scan", ME, table_id="orders"):
+            async with gateway.calls.open("scan", ME, table_id="orders"):
                 scope.cancel()
                 await anyio.sleep_forever()
-        async with gateway.engine.admit("scan", ME) as admitted:
+        async with gateway.calls.open("scan", ME) as admitted:
             admitted.line.status = "ok"
         with pytest.raises(ZeroDivisionError):
-            async with gateway.engine.admit("scan", ME):
+            async with gateway.calls.open("scan", ME):
                 raise ZeroDivisionError
     assert [x["status"] for x in lines_of(settings.data_dir / "audit")] == ["cancelled", "ok", "error"]
 
 
 async def test_the_line_is_written_before_the_answer(gateway: Gateway, settings: Settings) -> None:
-    await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+    await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
     assert len(lines_of(settings.data_dir / "audit")) == 1

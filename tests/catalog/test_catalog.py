@@ -22,7 +22,7 @@ async def ids_of(gateway: Gateway, **asked: Any) -> list[str]:
     found: list[str] = []
     cursor = ""
     while True:
-        page = await gateway.catalog(ME, cursor=cursor, **asked)
+        page = await gateway.catalog.browse(ME, cursor=cursor, **asked)
         assert len(compact(page.model_dump(mode="json"))) <= gateway.settings.api.max_result_chars
         assert page.tables or not page.total
         found += [entry.id for entry in page.tables]
@@ -70,14 +70,14 @@ async def test_the_best_match_comes_first(tmp_path: Path, files: dict[str, Path]
 
 async def test_an_entry_says_how_the_table_is_read(gateway: Gateway) -> None:
     """Examples only on columns that exist."""
-    entry = (await gateway.catalog(ME, search="orders")).tables[0]
+    entry = (await gateway.catalog.browse(ME, search="orders")).tables[0]
     assert (entry.source_type, entry.query_mode, entry.sql_flavor) == ("local", "local", "duckdb")
     assert (entry.rows, entry.primary_key) == (1000, ["order_id"])
-    columns = {column.name for column in (await gateway.schema(ME, "orders")).columns}
+    columns = {column.name for column in (await gateway.catalog.columns(ME, "orders")).columns}
     assert entry.where_examples
     for example in entry.where_examples:
         assert example.split()[0] in columns
-        assert (await gateway.estimate(ME, request_with(example))).sql
+        assert (await gateway.scans.estimate(ME, request_with(example))).sql
     assert "orders" in entry.fetch_via
 
 
@@ -100,7 +100,7 @@ async def test_ten_thousand_tables(tmp_path: Path, files: dict[str, Path], monke
         assert await ids_of(gateway, search="t09999") == ["t09999"]
         found = await ids_of(gateway, search="number 77", limit=500)
         assert len(found) == len([n for n in range(10_000) if "77" in str(n)])
-        assert (await gateway.catalog(ME, search="no such table")).total == 0
+        assert (await gateway.catalog.browse(ME, search="no such table")).total == 0
 
 
 async def test_one_entry_too_long_for_an_answer_does_not_stop_the_paging(
@@ -126,17 +126,17 @@ async def test_one_entry_too_long_for_an_answer_does_not_stop_the_paging(
 )  # fmt: skip
 async def test_a_made_up_cursor_is_refused(gateway: Gateway, cursor: str) -> None:
     with pytest.raises(AgnesError) as caught:
-        await gateway.catalog(ME, cursor=cursor)
+        await gateway.catalog.browse(ME, cursor=cursor)
     assert caught.value.kind == "invalid_cursor"
 
 
 async def test_a_cursor_belongs_to_its_search(gateway: Gateway) -> None:
-    cursor = (await gateway.catalog(ME, search="id", limit=1)).next_cursor
+    cursor = (await gateway.catalog.browse(ME, search="id", limit=1)).next_cursor
     assert cursor
-    assert (await gateway.catalog(ME, search="id", limit=1, cursor=cursor)).tables
+    assert (await gateway.catalog.browse(ME, search="id", limit=1, cursor=cursor)).tables
     for asked in ({"search": "country"}, {"source_type": "local", "search": "id"}, {}):
         with pytest.raises(AgnesError) as caught:
-            await gateway.catalog(ME, cursor=cursor, **asked)  # type: ignore[arg-type]
+            await gateway.catalog.browse(ME, cursor=cursor, **asked)  # type: ignore[arg-type]
         assert caught.value.kind == "invalid_cursor"
 
 
@@ -144,11 +144,11 @@ async def test_a_cursor_belongs_to_its_search(gateway: Gateway) -> None:
 async def test_a_very_long_search_costs_neither_time_nor_room(tmp_path: Path, files: dict[str, Path]) -> None:
     tables = [table(f"t{n:04}", files["orders"]) for n in range(2_000)]
     async with Gateway(settings_of(tmp_path, tables)) as gateway:
-        page = await gateway.catalog(ME, search="t " * 8_000, limit=50)
+        page = await gateway.catalog.browse(ME, search="t " * 8_000, limit=50)
         assert page.next_cursor
         assert len(compact(page.model_dump(mode="json"))) <= gateway.settings.api.max_result_chars
         with pytest.raises(AgnesError):
-            await gateway.catalog(ME, search="t", cursor=page.next_cursor)
+            await gateway.catalog.browse(ME, search="t", cursor=page.next_cursor)
 
 
 async def test_what_somebody_wrote_reaches_the_agent_without_hidden_characters(
@@ -156,7 +156,7 @@ async def test_what_somebody_wrote_reaches_the_agent_without_hidden_characters(
 ) -> None:
     hostile = "plain\u202e\u200b\x1b[31m\0\ttext\n\nmore"
     async with Gateway(settings_of(tmp_path, [table("t", files["people"], description=hostile)])) as gateway:
-        assert (await gateway.catalog(ME)).tables[0].description == "plain[31m text  more"
+        assert (await gateway.catalog.browse(ME)).tables[0].description == "plain[31m text  more"
 
 
 async def test_metadata_is_read_once_until_it_is_old(
@@ -173,13 +173,13 @@ async def test_metadata_is_read_once_until_it_is_old(
     monkeypatch.setattr(LocalSource, "schema", counted)
     async with Gateway(settings_of(tmp_path, [table("t", files["orders"])])) as gateway:
         for refresh, expected in ((False, 1), (False, 1), (True, 2), (False, 2)):
-            await gateway.catalog(ME, refresh=refresh)
+            await gateway.catalog.browse(ME, refresh=refresh)
             assert len(reads) == expected
     reads.clear()
     uncached = {"catalog_cache_ttl_seconds": 0}
     async with Gateway(settings_of(tmp_path, [table("t", files["orders"])], api=uncached)) as gateway:
-        await gateway.catalog(ME)
-        await gateway.catalog(ME)
+        await gateway.catalog.browse(ME)
+        await gateway.catalog.browse(ME)
     assert len(reads) == 2
 
 
@@ -233,7 +233,7 @@ async def test_concurrent_misses_make_the_value_once_and_a_failure_is_not_shared
 
     async def ask() -> None:
         try:
-            answers.append(await cache.fetch("k", make))
+            answers.append(await cache.get_or_make("k", make))
         except ValueError:
             answers.append(None)
 
@@ -263,7 +263,7 @@ async def test_a_late_caller_waits_for_the_one_that_tries_again() -> None:
 
     async def ask(name: str) -> None:
         try:
-            answers.append(await cache.fetch("k", lambda: make(name)))
+            answers.append(await cache.get_or_make("k", lambda: make(name)))
         except ValueError:
             answers.append("failed")
 

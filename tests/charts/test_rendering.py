@@ -25,6 +25,7 @@ from agnes_mcp.charts.encodings import ChartRequest
 from agnes_mcp.charts.rendering import MAX_PNG_BYTES, MAX_PX, Picture, render
 from agnes_mcp.charts.thinning import MAX_POINTS
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 
 SVG = "{http://www.w3.org/2000/svg}"
 #: What Vega calls one mark in the picture's roles.
@@ -32,7 +33,7 @@ ROLES = {"bar": "bar", "rect": "rect", "circle": "circle", "point": "point"}
 
 
 def call() -> Call:
-    return Call("chart", "ana", 60)
+    return Call("chart", Principal("ana"), 60)
 
 
 def svg_of(chart: Chart) -> ElementTree.Element:

@@ -67,10 +67,10 @@ def test_the_commands_of_a_page_do_what_it_says(names: list[str], tmp_path: Path
 
 async def test_the_audit_is_read_as_its_page_says(tmp_path: Path, settings: Settings) -> None:
     async with Gateway(settings.model_copy(update={"data_dir": tmp_path / ".agnes"})) as gateway:
-        await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+        await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
         for _ in range(2):
             with pytest.raises(PredicateError):
-                await gateway.scan(ME, ScanRequest(table_id="orders", where="SELECT 1"))
+                await gateway.scans.scan(ME, ScanRequest(table_id="orders", where="SELECT 1"))
     printed = pages.run([DOCS / "how-to/read-the-audit.md"], tmp_path, pages.clean_environment(tmp_path))
     (spent, _), (refused, _) = printed
     assert re.search(r"│ me +│ +3 │ +0 │ +2 │", spent), spent

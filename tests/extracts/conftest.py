@@ -12,6 +12,7 @@ from support.agnes import AttachedFile
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import BigQuerySettings
+from agnes_mcp.models import Principal
 from agnes_mcp.stand_in import StandIn
 
 
@@ -45,7 +46,7 @@ def attached(tmp_path: Path) -> AttachedFile:
 
 @pytest.fixture
 def call() -> Call:
-    return Call("extract", "me", timeout_s=60)
+    return Call("extract", Principal("me"), timeout_s=60)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
-from agnes_mcp.models import Table
+from agnes_mcp.models import Principal, Table
 from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
@@ -282,4 +282,4 @@ def test_folders_and_files_of_other_names_are_nobodys(root: Path, call: Call) ->
 def test_a_call_that_is_over_ends_the_reading(root: Path, shop: Path) -> None:
     extract(shop, {"orders": "local"}, "CREATE TABLE orders AS SELECT 1 AS id")
     with pytest.raises(AgnesError, match="timeout"):
-        AgnesDirectory(root).tables(Call("catalog", "me", timeout_s=0))
+        AgnesDirectory(root).tables(Call("catalog", Principal("me"), timeout_s=0))

@@ -15,6 +15,7 @@ from support.mirrored import TOKEN, Fault, MirroredServer, md5, mirrored
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.mirroring import Arrival, Mirror, SyncAnswer, SyncFailed, checked_url, folder_name
+from agnes_mcp.models import Principal
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def sync(server: MirroredServer, folder: Path, **more: Any) -> SyncAnswer:
-    return Mirror(server.url, TOKEN, folder).run(Call("sync", "me", timeout_s=60), **more)
+    return Mirror(server.url, TOKEN, folder).run(Call("sync", Principal("me"), timeout_s=60), **more)
 
 
 def visible(folder: Path) -> dict[str, bytes]:
@@ -185,14 +186,14 @@ def test_what_is_no_manifest_ends_the_run(server: MirroredServer, folder: Path, 
 
 def test_a_token_that_is_not_known_ends_the_run(server: MirroredServer, folder: Path) -> None:
     with pytest.raises(SyncFailed, match="does not know this token") as told:
-        Mirror(server.url, "agnes_wrong", folder).run(Call("sync", "me"))
+        Mirror(server.url, "agnes_wrong", folder).run(Call("sync", Principal("me")))
     assert "AGNES_TOKEN" in told.value.hint
     assert "agnes_wrong" not in f"{told.value}{told.value.hint}"
 
 
 def test_a_server_that_is_not_there_ends_the_run(folder: Path) -> None:
     with closed_port() as port, pytest.raises(SyncFailed, match="cannot be reached"):
-        Mirror(f"http://127.0.0.1:{port}", TOKEN, folder).run(Call("sync", "me"))
+        Mirror(f"http://127.0.0.1:{port}", TOKEN, folder).run(Call("sync", Principal("me")))
 
 
 def test_the_remote_tables_are_named_up_to_five() -> None:
@@ -212,7 +213,7 @@ def test_progress_tells_bytes_of_each_table(server: MirroredServer, folder: Path
 
 
 def test_a_run_that_is_cancelled_keeps_its_part(server: MirroredServer, folder: Path) -> None:
-    call = Call("sync", "me")
+    call = Call("sync", Principal("me"))
     server.tables["orders"] = server.tables["orders"] * 20
     with pytest.raises(AgnesError, match="cancelled"):
         Mirror(server.url, TOKEN, folder).run(call, on_arrival=lambda _: call.stop(cancelled()))

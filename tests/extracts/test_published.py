@@ -15,7 +15,7 @@ from support.agnes import parquet
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.published import PublishedFile, Publisher
-from agnes_mcp.models import Table
+from agnes_mcp.models import Principal, Table
 from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
@@ -112,7 +112,7 @@ def test_threads_that_ask_at_once_get_one_file(publisher: Publisher, tmp_path: P
     paths: list[str] = []
 
     def ask() -> None:
-        paths.append(publisher.publish(local(csv), Call("manifest", "me", timeout_s=60)).path)
+        paths.append(publisher.publish(local(csv), Call("manifest", Principal("me"), timeout_s=60)).path)
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
@@ -149,5 +149,5 @@ def test_a_call_that_is_over_writes_nothing(publisher: Publisher, tmp_path: Path
     csv = tmp_path / "orders.csv"
     csv.write_text("id\n1\n")
     with pytest.raises(AgnesError, match="timeout"):
-        publisher.publish(local(csv), Call("manifest", "me", timeout_s=0))
+        publisher.publish(local(csv), Call("manifest", Principal("me"), timeout_s=0))
     assert list((tmp_path / "published").glob("*.parquet")) == []

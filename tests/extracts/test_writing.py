@@ -17,6 +17,7 @@ from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.attachment import Attachment
 from agnes_mcp.extracts.writing import ExtractWriter
+from agnes_mcp.models import Principal
 
 TABLES = [
     remote("orders", description="One row per order"),
@@ -197,7 +198,7 @@ def test_a_run_that_fails_leaves_the_file_before_it(
     before = file_of(root).read_bytes()
     with pytest.raises(OSError, match="went away"):
         write(root, bigquery, _Broken(attached.file), call)
-    stopped = Call("extract", "me", timeout_s=0)
+    stopped = Call("extract", Principal("me"), timeout_s=0)
     with pytest.raises(AgnesError, match="timeout"):
         write(root, bigquery, attached, stopped)
     assert file_of(root).read_bytes() == before
@@ -208,7 +209,7 @@ def test_runs_at_the_same_time_take_turns(root: Path, bigquery: BigQuerySettings
     answers: list[Any] = []
 
     def run() -> None:
-        answers.append(write(root, bigquery, attached, Call("extract", "me", timeout_s=60)))
+        answers.append(write(root, bigquery, attached, Call("extract", Principal("me"), timeout_s=60)))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:

@@ -90,14 +90,14 @@ async def test_a_slow_call_never_delays_a_fast_one(settings: Settings, mode: Any
 
 
 def running(gateway: Gateway) -> int:
-    return gateway.engine.quota.left(ME.name, gateway.engine.limits(ME)).running_scans
+    return gateway.purchases.left(ME).running_scans
 
 
 Slow = Callable[[Gateway], Coroutine[Any, Any, Any]]
 SLOW_CALLS: dict[str, Slow] = {
-    "scan": lambda gateway: gateway.scan(ME, SLOW_REQUEST),
-    "fetch": lambda gateway: gateway.fetch(ME, SLOW_REQUEST, name="kept"),
-    "describe": lambda gateway: gateway.describe(ME, "endless", profile=True),
+    "scan": lambda gateway: gateway.scans.scan(ME, SLOW_REQUEST),
+    "fetch": lambda gateway: gateway.fetches.fetch(ME, SLOW_REQUEST, name="kept"),
+    "describe": lambda gateway: gateway.descriptions.describe(ME, "endless", profile=True),
 }
 
 
@@ -106,16 +106,16 @@ async def test_cancelling_frees_the_slot_and_stops_the_work(settings: Settings, 
     """Repeated, so that a slot which leaked would be missed."""
     settings.api.scan.max_concurrent_per_user = 1
     async with Gateway(settings) as gateway:
-        await gateway.schema(ME, "endless")
+        await gateway.catalog.columns(ME, "endless")
         for _ in range(3):
             async with anyio.create_task_group() as group:
                 group.start_soon(slow, gateway)
                 await wait_until(lambda: running(gateway) == 1)
                 group.cancel_scope.cancel()
             assert running(gateway) == 0
-            assert gateway.engine.workers.busy == 0
-        assert (await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))).row_count == 1
-        assert (await gateway.snapshot_list(ME)).total == 0
+            assert gateway.calls.busy == 0
+        assert (await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))).row_count == 1
+        assert (await gateway.snapshots.entries(ME)).total == 0
     assert [line["status"] for line in lines_of(settings)].count("cancelled") == 3
 
 
@@ -127,7 +127,7 @@ async def test_a_deadline_ends_the_call_and_frees_the_slot(settings: Settings, s
             await slow(gateway)
         assert caught.value.kind == "timeout"
         assert "0.15 seconds" in caught.value.message
-        assert (running(gateway), gateway.engine.workers.busy) == (0, 0)
+        assert (running(gateway), gateway.calls.busy) == (0, 0)
     assert (lines_of(settings)[-1]["status"], lines_of(settings)[-1]["error_kind"]) == ("error", "timeout")
 
 
@@ -135,9 +135,9 @@ async def test_success_and_failure_free_the_slot(settings: Settings) -> None:
     settings.api.scan.max_concurrent_per_user = 1
     async with Gateway(settings) as gateway:
         for _ in range(3):
-            await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+            await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
             with pytest.raises(AgnesError):
-                await gateway.scan(ME, ScanRequest(table_id="orders", where="CAST(country AS BIGINT) > 0"))
+                await gateway.scans.scan(ME, ScanRequest(table_id="orders", where="CAST(country AS BIGINT) > 0"))
         assert running(gateway) == 0
 
 
@@ -145,10 +145,10 @@ async def test_no_slots_is_none(settings: Settings) -> None:
     settings.api.scan.max_concurrent_per_user = 0
     async with Gateway(settings) as gateway:
         with pytest.raises(AgnesError) as caught:
-            await gateway.scan(ME, ScanRequest(table_id="orders", limit=1))
+            await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
         assert caught.value.kind == "quota_exceeded"
         assert caught.value.details["kind"] == "concurrent_scans"
-        assert (await gateway.schema(ME, "orders")).rows == 1000  # what is free to look at stays so
+        assert (await gateway.catalog.columns(ME, "orders")).rows == 1000  # what is free to look at stays so
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -159,7 +159,7 @@ async def test_a_client_that_gives_up_stops_the_work(settings: Settings, mode: A
             group.start_soon(client.call_tool, "scan", arguments)
             await wait_until(lambda: running(gateway) == 1)
             group.cancel_scope.cancel()
-        await wait_until(lambda: running(gateway) == 0 and gateway.engine.workers.busy == 0)
+        await wait_until(lambda: running(gateway) == 0 and gateway.calls.busy == 0)
         assert not (await client.call_tool("catalog", {})).is_error
     assert [line["status"] for line in lines_of(settings) if line["tool"] == "scan"] == ["cancelled"]
 
@@ -181,13 +181,13 @@ async def test_more_calls_than_workers_wait_their_turn_and_may_leave(settings: S
     settings.engine.workers = 1
     async with Gateway(settings) as gateway:
         async with anyio.create_task_group() as group:
-            group.start_soon(gateway.scan, ME, SLOW_REQUEST)
+            group.start_soon(gateway.scans.scan, ME, SLOW_REQUEST)
             await wait_until(lambda: running(gateway) == 1)
             with anyio.move_on_after(0.05) as impatient:
-                await gateway.schema(ME, "orders")
+                await gateway.catalog.columns(ME, "orders")
             assert impatient.cancelled_caught
             group.cancel_scope.cancel()
-        assert (await gateway.schema(ME, "orders")).rows == 1000
+        assert (await gateway.catalog.columns(ME, "orders")).rows == 1000
 
 
 async def test_stopping_every_call_ends_those_that_wait_as_well(settings: Settings) -> None:
@@ -196,16 +196,16 @@ async def test_stopping_every_call_ends_those_that_wait_as_well(settings: Settin
 
     async def ask(gateway: Gateway) -> None:
         try:
-            await gateway.scan(ME, SLOW_REQUEST)
+            await gateway.scans.scan(ME, SLOW_REQUEST)
         except AgnesError as error:
             kinds.append(error.kind)
 
     async with Gateway(settings) as gateway:
-        await gateway.schema(ME, "endless")
+        await gateway.catalog.columns(ME, "endless")
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(ask, gateway)
             await wait_until(lambda: running(gateway) == 3)
-            await gateway.stop_calls(10)
+            await gateway.calls.stop_all(10)
             assert len(lines_of(settings)) == 4
     assert kinds == ["cancelled"] * 3

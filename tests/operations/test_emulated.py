@@ -69,10 +69,10 @@ async def gateway(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_schema_and_sample(gateway: Gateway) -> None:
-    schema = await gateway.schema(ME, "orders")
+    schema = await gateway.catalog.columns(ME, "orders")
     kinds = {column.name: (column.type, column.mode) for column in schema.columns}
-    sample = await gateway.sample(ME, "orders", 5)
-    view = await gateway.sample(ME, "orders_v", 5)
+    sample = await gateway.descriptions.sample(ME, "orders", 5)
+    view = await gateway.descriptions.sample(ME, "orders_v", 5)
     assert kinds["id"] == ("INT64", "REQUIRED")
     assert kinds["tags"] == ("STRING", "REPEATED")
     assert [column.name for column in schema.columns[5].fields] == ["city"]
@@ -94,7 +94,7 @@ async def test_schema_and_sample(gateway: Gateway) -> None:
     ],
 )
 async def test_a_predicate_selects_these_rows(gateway: Gateway, where: str, ids: list[int]) -> None:
-    answer = await gateway.scan(ME, ScanRequest(table_id="orders", select=["id"], where=where, order_by=["id"]))
+    answer = await gateway.scans.scan(ME, ScanRequest(table_id="orders", select=["id"], where=where, order_by=["id"]))
     assert [row[0] for row in answer.rows] == ids
     assert answer.types == ["int64"]
 
@@ -102,7 +102,7 @@ async def test_a_predicate_selects_these_rows(gateway: Gateway, where: str, ids:
 async def test_an_aggregate_is_one_pushed_down_statement(gateway: Gateway) -> None:
     aggregates = [Aggregate(function="count"), Aggregate(function="sum", column="amount", alias="total")]
     request = ScanRequest(table_id="orders", group_by=["country"], aggregates=aggregates, order_by=["count DESC"])
-    answer = await gateway.scan(ME, request)
+    answer = await gateway.scans.scan(ME, request)
     expected: dict[str, tuple[int, float]] = {}
     for row in ROWS:
         count, total = expected.get(str(row["country"]), (0, 0.0))
@@ -111,8 +111,8 @@ async def test_an_aggregate_is_one_pushed_down_statement(gateway: Gateway) -> No
 
 
 async def test_fetch_then_query(gateway: Gateway) -> None:
-    fetched = await gateway.fetch(ME, ScanRequest(table_id="orders", where="id >= 10"), name="later")
-    answer = await gateway.query(ME, "SELECT count(*), min(id), max(buyer.city), sum(len(tags)) FROM later")
+    fetched = await gateway.fetches.fetch(ME, ScanRequest(table_id="orders", where="id >= 10"), name="later")
+    answer = await gateway.queries.query(ME, "SELECT count(*), min(id), max(buyer.city), sum(len(tags)) FROM later")
     assert fetched.snapshot is not None
     assert fetched.snapshot.rows == 50
     assert answer.rows == [[50, 10, "city 59", sum(i % 3 for i in range(10, 60))]]
@@ -120,6 +120,6 @@ async def test_fetch_then_query(gateway: Gateway) -> None:
 
 async def test_bigquerys_complaint_comes_through(gateway: Gateway) -> None:
     with pytest.raises(AgnesError) as refused:
-        await gateway.scan(ME, ScanRequest(table_id="orders", select=["id"], where="country > id"))
+        await gateway.scans.scan(ME, ScanRequest(table_id="orders", select=["id"], where="country > id"))
     assert refused.value.kind == "bq_bad_request"
     assert refused.value.hint

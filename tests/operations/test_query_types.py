@@ -24,8 +24,8 @@ from agnes_mcp.gateway import Gateway
 async def test_a_value_that_would_be_changed_is_refused(tmp_path: Path, value: str) -> None:
     async with Gateway(settings_of(tmp_path, [])) as gateway:
         with pytest.raises(AgnesError) as refused:
-            await gateway.query(ME, f"SELECT {value} AS v")
-        told = await gateway.query(ME, f"SELECT CAST({value} AS VARCHAR) AS v")
+            await gateway.queries.query(ME, f"SELECT {value} AS v")
+        told = await gateway.queries.query(ME, f"SELECT CAST({value} AS VARCHAR) AS v")
     assert refused.value.kind == "query_failed"
     assert "CAST" in refused.value.hint
     assert told.row_count == 1
@@ -42,4 +42,4 @@ async def test_a_value_that_would_be_changed_is_refused(tmp_path: Path, value: s
 )
 async def test_what_arrow_carries_whole_comes_out(tmp_path: Path, value: str, answer: object) -> None:
     async with Gateway(settings_of(tmp_path, [])) as gateway:
-        assert (await gateway.query(ME, f"SELECT {value} AS v")).rows == [[answer]]
+        assert (await gateway.queries.query(ME, f"SELECT {value} AS v")).rows == [[answer]]

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.models import Column
+from agnes_mcp.models import Column, Principal
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh
 
@@ -51,7 +51,7 @@ def new_store(
 
 
 def new_call(principal: str = ANA) -> Call:
-    return Call("fetch", principal)
+    return Call("fetch", Principal(principal))
 
 
 def sessions(rows: int, first: int = 0) -> pa.Table:

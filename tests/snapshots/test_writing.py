@@ -29,7 +29,7 @@ from snapshots.shelves import (
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Receipt
+from agnes_mcp.models import Principal, Receipt
 from agnes_mcp.snapshots.models import SnapshotFacts
 from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup
 
@@ -213,7 +213,7 @@ class StoppingCall(Call):
     """A call that is cancelled when it is looked at for the n-th time."""
 
     def __init__(self, after: int) -> None:
-        super().__init__("fetch", ANA)
+        super().__init__("fetch", Principal(ANA))
         self.after = after
         self.looks = 0
         self.reason = cancelled()

@@ -14,6 +14,7 @@ import pytest
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import KINDS, AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.sources.warehouse import SPILL_PREFIX, Warehouse, sweep_spill
 from agnes_mcp.sql.duckdb_errors import of_our_statement
 from agnes_mcp.untrusted import without_paths
@@ -96,7 +97,7 @@ def test_many_threads_each_get_their_own_rows(warehouse: Warehouse) -> None:
     """Threads that share one connection object read each other's rows."""
 
     def ask(number: int) -> bool:
-        with warehouse.cursor(Call("scan", "ana")) as cursor:
+        with warehouse.cursor(Call("scan", Principal("ana"))) as cursor:
             cursor.execute("SELECT ? + i FROM range(3000) AS r(i)", [number * 10_000])
             return cursor.fetchall() == [(number * 10_000 + i,) for i in range(3_000)]
 
@@ -105,7 +106,7 @@ def test_many_threads_each_get_their_own_rows(warehouse: Warehouse) -> None:
 
 
 def test_stopping_a_call_interrupts_its_cursor_and_no_other(warehouse: Warehouse) -> None:
-    call, started = Call("scan", "ana"), threading.Event()
+    call, started = Call("scan", Principal("ana")), threading.Event()
     ended: list[AgnesError] = []
 
     def work() -> None:
@@ -119,7 +120,7 @@ def test_stopping_a_call_interrupts_its_cursor_and_no_other(warehouse: Warehouse
     thread = threading.Thread(target=work)
     thread.start()
     assert started.wait(10)
-    with warehouse.cursor(Call("scan", "ben")) as other:
+    with warehouse.cursor(Call("scan", Principal("ben"))) as other:
         while thread.is_alive():  # an interrupt that arrives before DuckDB has started is lost
             call.stop(cancelled())
             assert other.execute("SELECT 42").fetchall() == [(42,)]

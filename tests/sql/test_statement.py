@@ -162,11 +162,13 @@ async def test_any_column_name_works_in_duckdb_for_real(tmp_path: Path, name: st
     with duckdb.connect(str(tmp_path / "t.duckdb")) as connection:
         connection.execute(f"CREATE TABLE t AS SELECT i AS {quoted}, i * 2 AS other FROM range(5) AS r(i)")
     async with Gateway(settings_of(tmp_path / "s", [table("t", tmp_path / "t.duckdb")])) as gateway:
-        scanned = await gateway.scan(ME, ScanRequest(table_id="t", select=[name], order_by=[f"{name} DESC"], limit=2))
+        scanned = await gateway.scans.scan(
+            ME, ScanRequest(table_id="t", select=[name], order_by=[f"{name} DESC"], limit=2)
+        )
         assert (scanned.columns, scanned.rows) == ([name], [[4], [3]])
-        scanned = await gateway.scan(ME, ScanRequest(table_id="t", select=["other"], order_by=[name], limit=1))
+        scanned = await gateway.scans.scan(ME, ScanRequest(table_id="t", select=["other"], order_by=[name], limit=1))
         assert scanned.rows == [[0]]
-        counted = await gateway.scan(
+        counted = await gateway.scans.scan(
             ME,
             ScanRequest(
                 table_id="t",
@@ -180,7 +182,7 @@ async def test_any_column_name_works_in_duckdb_for_real(tmp_path: Path, name: st
             ),
         )
         assert counted.rows == [[4, 4, 1]]
-        described = await gateway.describe(ME, "t", 1, profile=True)
+        described = await gateway.descriptions.describe(ME, "t", 1, profile=True)
         assert described.profile is not None
         assert described.sample.columns == [name, "other"]
         assert [(column.name, column.max) for column in described.profile.columns] == [(name, 4), ("other", 8)]
@@ -236,8 +238,8 @@ async def test_a_record_column_with_the_tables_own_name_is_read_as_the_column(tm
     path = write(tmp_path, "orders.parquet", "SELECT {'id': i} AS orders, i * 100 AS id FROM range(10) AS r(i)")
     async with Gateway(settings_of(tmp_path / "data", [table("orders", path)])) as gateway:
         request = ScanRequest(table_id="orders", select=["orders.id", "id"], where="orders.id = 5")
-        answer = await gateway.scan(ME, request)
-        described = await gateway.describe(ME, "orders", profile=True)
+        answer = await gateway.scans.scan(ME, request)
+        described = await gateway.descriptions.describe(ME, "orders", profile=True)
     assert answer.rows == [[5, 500]]
     assert described.profile is not None
     assert described.profile.columns[1].max == 900

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.models import Price, Progress, Receipt, Statement, Table
+from agnes_mcp.models import Price, Principal, Progress, Receipt, Statement, Table
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 
 ORDERS = Table(id="orders", source_type="bigquery", query_mode="remote", bucket="my_dataset", source_table="orders")
@@ -19,7 +19,7 @@ def table(name: str, dataset: str = "my_dataset", **more: Any) -> Table:
 
 
 def call(timeout_s: float | None = 60, on_progress: Callable[[Progress], None] | None = None, **more: Any) -> Call:
-    return Call("scan", "ana@example.com", timeout_s=timeout_s, on_progress=on_progress, **more)
+    return Call("scan", Principal("ana@example.com"), timeout_s=timeout_s, on_progress=on_progress, **more)
 
 
 def statement(

@@ -15,6 +15,7 @@ import duckdb
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
+from agnes_mcp.models import Principal
 from agnes_mcp.sql import names
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import JOB, Result, Workbench
@@ -92,7 +93,7 @@ def opened(pool_size: int = 2, timeout_s: float = 30, **processes: Any) -> Itera
 def run(bench: Workbench, sql: str, views: list[View], **limits: Any) -> Result:
     """One call with roomy limits."""
     limits = {"limit_rows": 10_000, "max_bytes": 10 * 2**20} | limits
-    call = limits.pop("call", None) or Call("query", "ana")
+    call = limits.pop("call", None) or Call("query", Principal("ana"))
     return bench.run(sql, views, call=call, **limits)
 
 

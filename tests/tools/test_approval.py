@@ -17,6 +17,7 @@ from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Price, Statement, Table, TableSchema
 from agnes_mcp.serving.server import build_server
+from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import StandIn
 
 pytestmark = [pytest.mark.parametrize("era", ERAS)]
@@ -69,26 +70,21 @@ class Person:
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
-class Repriced:
+class Repriced(BigQuerySource):
     """The real source, whose prices are multiplied."""
 
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self.factor = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
+    factor = 1
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
-        price: Price = self._source.price(table, schema, statement, call)
+        price = super().price(table, schema, statement, call)
         return price.model_copy(update={"scan_bytes": (price.scan_bytes or 0) * self.factor})
 
 
 def reprice(gateway: Gateway) -> Repriced:
-    table = gateway.engine.registry.find("remote")
-    assert table is not None
-    repriced = Repriced(gateway.engine.source(table))
-    gateway.engine._sources["bigquery"] = repriced
+    configured = gateway.settings.data_source.bigquery
+    assert configured is not None
+    repriced = Repriced(configured, gateway.warehouse)
+    gateway.sources._made["bigquery"] = repriced
     return repriced
 
 
@@ -117,7 +113,7 @@ async def test_a_price_that_rises_while_the_person_thinks_is_not_covered(gateway
         kinds = [body_of(await client.call_tool("scan", COSTLY))["error"] for _ in range(3)]
     assert kinds == ["approval_outdated", "approval_outdated", "approval_declined"]
     assert len(set(person.asked)) == len(person.asked) == 3
-    assert (await gateway.usage(_me())).quota.daily_bytes_used == 0
+    assert (await gateway.usage.today(_me())).quota.daily_bytes_used == 0
 
 
 async def test_a_price_that_falls_is_covered(gateway: Gateway, era: Era) -> None:
@@ -152,15 +148,15 @@ async def test_a_yes_to_one_call_is_none_to_the_next(gateway: Gateway, era: Era)
 async def test_every_call_that_may_bill_asks(gateway: Gateway, era: Era, tool: str, arguments: dict[str, Any]) -> None:
     from agnes_mcp.models import ScanRequest
 
-    await gateway.fetch(_me(), ScanRequest(table_id="remote", select=["pad"], limit=3), name="kept")
-    before = (await gateway.usage(_me())).quota.daily_bytes_used
+    await gateway.fetches.fetch(_me(), ScanRequest(table_id="remote", select=["pad"], limit=3), name="kept")
+    before = (await gateway.usage.today(_me())).quota.daily_bytes_used
     person = Person(t.ElicitResult(action="decline"))
     async with Client(build_server(gateway), mode=era, elicitation_callback=person.answer) as client:
         refused = await client.call_tool(tool, arguments)
         assert body_of(refused)["error"] == "approval_declined"
         assert body_of(refused)["details"]["estimated_scan_bytes"] > 100_000
     assert len(person.asked) == 1
-    assert (await gateway.usage(_me())).quota.daily_bytes_used == before
+    assert (await gateway.usage.today(_me())).quota.daily_bytes_used == before
 
 
 @pytest.mark.parametrize(
@@ -182,7 +178,7 @@ async def test_nobody_is_asked_about_what_is_free_cheap_or_refused_anyway(
 ) -> None:
     from agnes_mcp.models import ScanRequest
 
-    await gateway.fetch(_me(), ScanRequest(table_id="remote", select=["pad"], limit=3), name="kept")
+    await gateway.fetches.fetch(_me(), ScanRequest(table_id="remote", select=["pad"], limit=3), name="kept")
     person = Person(YES)
     async with Client(build_server(gateway), mode=era, elicitation_callback=person.answer) as client:
         await client.call_tool(tool, arguments)
@@ -207,7 +203,7 @@ async def test_an_answer_that_is_none_runs_nothing(gateway: Gateway, era: Era, c
     person = Person(t.ElicitResult(action="accept", content=content))
     async with Client(build_server(gateway), mode=era, elicitation_callback=person.answer) as client:
         assert body_of(await client.call_tool("scan", COSTLY))["error"] == "approval_cancelled"
-    assert (await gateway.usage(_me())).quota.daily_bytes_used == 0
+    assert (await gateway.usage.today(_me())).quota.daily_bytes_used == 0
 
 
 async def test_every_answer_is_one_line_of_the_audit(gateway: Gateway, era: Era) -> None:

@@ -15,6 +15,7 @@ from support.workbench_cases import Dataset, cases, opened, rows, run
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes import worker
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.workbench import Workbench, admission
 from agnes_mcp.workbench.parser import DuckDBParser
 
@@ -106,7 +107,7 @@ def explode(bombs: dict[str, str], bench: Workbench, dataset: Dataset) -> dict[s
     for name, sql in bombs.items():
         started = time.monotonic()
         try:
-            call = Call("query", "bomber", timeout_s=TIMEOUT_S)
+            call = Call("query", Principal("bomber"), timeout_s=TIMEOUT_S)
             result = run(bench, sql, dataset.views, limit_rows=1000, max_bytes=2**20, call=call)
             kind = "" if result.row_count <= 1000 else "too many rows"
         except AgnesError as error:

@@ -26,11 +26,12 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Lin
 
 SERVER = """
 import sys, threading
+from agnes_mcp.models import Principal
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.workbench import JOB, Workbench
 bench = Workbench(Processes(JOB, size=2), timeout_s=60)
-run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", "ana"))
+run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", Principal("ana")))
 run("SELECT 1")
 threading.Thread(target=run, args=("SELECT max(n) FROM range(1000000000000) t(n)",)).start()
 while len(bench.processes.state()["processes"]) < 2: pass

@@ -11,6 +11,7 @@ from support.workbench_cases import Dataset, rows, run
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import Workbench
 
@@ -33,7 +34,7 @@ def test_files_that_cannot_be_listed_cost_no_later_caller_anything(small: Workbe
     with pytest.raises(AgnesError) as refused:
         run(small, "SELECT * FROM t", [View("t", "parquet", fail)])
     assert refused.value.message == "The snapshot is damaged."
-    assert rows(run(small, "SELECT 1", [], call=Call("query", "bob", timeout_s=5))) == [[1]]
+    assert rows(run(small, "SELECT 1", [], call=Call("query", Principal("bob"), timeout_s=5))) == [[1]]
 
 
 def test_columns_may_be_granted_one_by_one(bench: Workbench, dataset: Dataset) -> None:

@@ -21,6 +21,7 @@ from agnes_mcp.calls.processes import child
 from agnes_mcp.calls.processes.processes import Processes, Question, _explain_death
 from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.sql.duckdb_errors import query_out_of_memory
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import JOB, Workbench
@@ -65,7 +66,7 @@ def test_48_callers_at_once_each_get_their_own_rows(tmp_path: Path) -> None:
 
 
 def test_a_running_query_is_killed_when_its_call_is_cancelled(small: Workbench) -> None:
-    call = Call("query", "ana")
+    call = Call("query", Principal("ana"))
     thread = start_running(small, call)
     before = small.processes.state()["processes"]
     stopped_at = time.monotonic()
@@ -77,7 +78,7 @@ def test_a_running_query_is_killed_when_its_call_is_cancelled(small: Workbench) 
 
 
 def test_a_cancelled_call_says_so(small: Workbench) -> None:
-    call = Call("query", "ana")
+    call = Call("query", Principal("ana"))
     call.stop(cancelled())
     with pytest.raises(AgnesError) as refused:
         run(small, "SELECT 1", [], call=call)
@@ -91,7 +92,7 @@ def test_a_deadline_ends_the_query_within_a_second(bound: str) -> None:
         assert rows(run(bench, "SELECT 1", [])) == [[1]]
         started = time.monotonic()
         with pytest.raises(AgnesError) as refused:
-            run(bench, ENDLESS, [], call=Call("query", "ana", timeout_s=call_s))
+            run(bench, ENDLESS, [], call=Call("query", Principal("ana"), timeout_s=call_s))
         assert refused.value.kind == "timeout"
         limit_s = call_s or own_s
         assert limit_s - 0.1 < time.monotonic() - started < limit_s + 1
@@ -99,15 +100,15 @@ def test_a_deadline_ends_the_query_within_a_second(bound: str) -> None:
 
 
 def test_a_waiting_call_can_be_cancelled_and_others_keep_their_turn(small: Workbench) -> None:
-    running, waiting, after = (Call("query", name) for name in ("ana", "bob", "eve"))
+    running, waiting, after = (Call("query", Principal(name)) for name in ("ana", "bob", "eve"))
     first = start_running(small, running)
     kinds: dict[str, str] = {}
 
     def ask(call: Call) -> None:
         try:
-            kinds[call.principal] = str(rows(run(small, "SELECT 7", [], call=call)))
+            kinds[call.principal.name] = str(rows(run(small, "SELECT 7", [], call=call)))
         except AgnesError as error:
-            kinds[call.principal] = error.kind
+            kinds[call.principal.name] = error.kind
 
     threads = [threading.Thread(target=ask, args=(call,)) for call in (waiting, after)]
     for thread in threads:
@@ -123,10 +124,10 @@ def test_a_waiting_call_can_be_cancelled_and_others_keep_their_turn(small: Workb
 
 
 def test_a_call_that_waits_past_its_deadline_is_told_so(small: Workbench) -> None:
-    running = Call("query", "ana")
+    running = Call("query", Principal("ana"))
     first = start_running(small, running)
     with pytest.raises(AgnesError) as refused:
-        run(small, "SELECT 1", [], call=Call("query", "bob", timeout_s=0.3))
+        run(small, "SELECT 1", [], call=Call("query", Principal("bob"), timeout_s=0.3))
     assert refused.value.kind == "timeout"
     running.stop(cancelled())
     first.join(5)
@@ -157,7 +158,7 @@ def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Work
     run(small, "SELECT 1", [])
     os.kill(small.processes.state()["processes"][0], signal.SIGKILL)
     assert rows(run(small, "SELECT 2", [])) == [[2]]
-    call = Call("query", "ana")
+    call = Call("query", Principal("ana"))
     kinds: list[str] = []
 
     def ask() -> None:
@@ -199,7 +200,7 @@ def test_processes_that_cannot_start_are_an_error_and_not_a_hang() -> None:
 
 def test_close_ends_every_process_and_every_call() -> None:
     bench = Workbench(Processes(JOB, size=1, memory_bytes=256 * 2**20, threads=1), timeout_s=20)
-    running = start_running(bench, Call("query", "ana"))
+    running = start_running(bench, Call("query", Principal("ana")))
     kinds: list[str] = []
 
     def ask() -> None:

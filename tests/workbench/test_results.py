@@ -8,6 +8,7 @@ from support.workbench_cases import Dataset, rows, run
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.workbench import Workbench
 from agnes_mcp.workbench.columns import unique_names
 
@@ -130,6 +131,6 @@ def test_a_result_is_a_table_of_its_batches(bench: Workbench) -> None:
 
 
 def test_a_large_sum_is_exact(bench: Workbench) -> None:
-    call = Call("query", "ana", timeout_s=5)
+    call = Call("query", Principal("ana"), timeout_s=5)
     result = run(bench, "SELECT sum(9223372036854775807) AS s FROM range(10)", [], call=call)
     assert rows(result) == [[92233720368547758070]]

@@ -87,14 +87,14 @@ def build_app(
 
     `server` has to identify its callers with `request_principal`; None: one is built.
     """
-    settings, engine = gateway.settings, gateway.engine
+    settings, access = gateway.settings, gateway.access
     check_exposure(settings, binding.host)
     server = server or build_server(gateway, request_principal)
-    file = AccessFile(config_path, engine.access)
+    file = AccessFile(config_path, access)
     verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
-    callers = Callers(engine.access, file, verifier, anonymous=is_loopback(binding.host))
+    callers = Callers(access, file, verifier, anonymous=is_loopback(binding.host))
     security = transport_security(settings.server, binding.host)
-    metrics = Metrics(engine, server.tools.names)
+    metrics = Metrics(gateway, server.tools.names)
     manager = StreamableHTTPSessionManager(
         app=server.lowlevel,
         security_settings=security,
@@ -113,7 +113,7 @@ def build_app(
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
-            Route("/readyz", readiness(engine, file, verifier)),
+            Route("/readyz", readiness(gateway, file, verifier)),
             Route("/metrics", figures(metrics, callers, settings.server.metrics_token_sha256)),
             *_transports(server, manager, settings, binding),
         ],

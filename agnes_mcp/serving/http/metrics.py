@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.audit import AuditLine
-from agnes_mcp.engine import Engine
+from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -29,7 +29,7 @@ _LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
 class Metrics:
-    def __init__(self, engine: Engine, tools: Collection[str]) -> None:
+    def __init__(self, gateway: Gateway, tools: Collection[str]) -> None:
         self._registry = CollectorRegistry()
         self._tools = frozenset(tools)
         self._requests = Counter(
@@ -47,8 +47,8 @@ class Metrics:
             registry=self._registry,
             buckets=_LAG_BUCKETS,
         )
-        self._registry.register(_Standing(engine))
-        engine.observers.append(self.record)
+        self._registry.register(_Standing(gateway))
+        gateway.calls.observers.append(self.record)
 
     def record(self, line: AuditLine) -> None:
         tool = line.tool if line.tool in self._tools else "other"
@@ -65,24 +65,24 @@ class Metrics:
 class _Standing(Collector):
     """Figures that are read when they are asked for."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
 
     def collect(self) -> Iterable[Metric]:
         running = GaugeMetricFamily("agnes_running_scans", "Scans that hold a slot.", labels=["principal"])
         for principal in self._principals():
-            left = self._engine.quota.left(principal.name, self._engine.limits(principal))
+            left = self._gateway.purchases.left(principal)
             running.add_metric([principal.name], left.running_scans)
         yield running
-        age = self._engine.bigquery_health().get("token", {}).get("token_age_s")
+        age = self._gateway.sources.health("bigquery").get("token", {}).get("token_age_s")
         if age is not None:
             yield GaugeMetricFamily("agnes_token_age_seconds", "Age of the BigQuery token in use.", value=age)
         yield GaugeMetricFamily(
-            "agnes_audit_failures", "Audit lines that could not be written.", value=self._engine.audit.failures
+            "agnes_audit_failures", "Audit lines that could not be written.", value=self._gateway.calls.audit.failures
         )
 
     def _principals(self) -> list[Principal]:
-        names = self._engine.access.names
+        names = self._gateway.access.names
         return [Principal(name) for name in names] or [os_user()]
 
 

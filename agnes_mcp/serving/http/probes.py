@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from agnes_mcp.access.users_file import AccessFile
-from agnes_mcp.engine import Engine
+from agnes_mcp.gateway import Gateway
 from agnes_mcp.serving.http.guards import refusal_response
 from agnes_mcp.serving.http.identity import Callers
 from agnes_mcp.serving.http.jwts import JwtVerifier
@@ -23,11 +23,11 @@ async def healthz(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def readiness(engine: Engine, file: AccessFile, verifier: JwtVerifier | None) -> Endpoint:
+def readiness(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) -> Endpoint:
     """200 with `status` ok or degraded; 503 once the server is stopping. Names what is degraded, and nothing more."""
 
     async def readyz(request: Request) -> Response:
-        degraded = [name for name, works in _parts(engine, file, verifier).items() if not works]
+        degraded = [name for name, works in _parts(gateway, file, verifier).items() if not works]
         if getattr(request.app.state, "stopping", False):
             return JSONResponse({"status": "stopping", "degraded": degraded}, status_code=503)
         return JSONResponse({"status": "degraded" if degraded else "ok", "degraded": degraded})
@@ -35,13 +35,13 @@ def readiness(engine: Engine, file: AccessFile, verifier: JwtVerifier | None) ->
     return readyz
 
 
-def _parts(engine: Engine, file: AccessFile, verifier: JwtVerifier | None) -> dict[str, bool]:
-    bigquery = engine.bigquery_health()
+def _parts(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) -> dict[str, bool]:
+    bigquery = gateway.sources.health("bigquery")
     token = bigquery.get("token", {})
     return {
         "bigquery": not bigquery.get("last_error") and not token.get("last_error"),
         "bigquery_storage_read": bigquery.get("storage_read", "ok") == "ok",
-        "audit": engine.audit.failures == 0,
+        "audit": gateway.calls.audit.failures == 0,
         "users": not file.problem,
         "oidc_keys": verifier is None or not verifier.keys.problem,
     }

@@ -117,6 +117,6 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.stopping = True
         AppStatus.should_exit = True
-        await self._gateway.stop_calls(STOP_CALLS_WITHIN_S)
+        await self._gateway.calls.stop_all(STOP_CALLS_WITHIN_S)
         self._app.state.end_streams()
         await super().shutdown(sockets)

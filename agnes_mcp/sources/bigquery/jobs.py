@@ -167,7 +167,7 @@ def labels_of(call: Call) -> dict[str, str]:
     return {
         "application": "agnes-mcp",
         "tool": _label(call.tool),
-        "principal": hashlib.sha256(call.principal.encode()).hexdigest()[:16],
+        "principal": hashlib.sha256(call.principal.name.encode()).hexdigest()[:16],
         "request_id": _label(call.request_id),
     }
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, Statement, Table, TableSchema
-from agnes_mcp.sources import Reading
+from agnes_mcp.models import Price, Relation, Statement, Table, TableSchema
+from agnes_mcp.sources import Reading, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.warehouse import Warehouse
 
 
-class BigQuerySource:
+class BigQuerySource(Source):
     """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
 
     `warehouse`: where the DuckDB extension may attach datasets for reads of whole columns; without one, and wherever
@@ -77,6 +77,10 @@ class BigQuerySource:
                 yield reading
             finally:
                 reading.close()
+
+    def relation(self, table: Table) -> Relation:
+        """Project, dataset and table: the project is the table's own, or the configured one."""
+        return Relation(table.project or self._settings.project, table.bucket, table.source_table)
 
     def discover(self, call: Call) -> list[Table]:
         """Every table of the configured `datasets`, by `tables.list`, free. Nothing is read of any single table."""

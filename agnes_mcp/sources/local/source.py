@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
+from agnes_mcp.sources import Source
 from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 8_192
 
 
-class LocalSource:
+class LocalSource(Source):
     """Serves local tables through `warehouse`. See `Source` for the contract."""
 
     def __init__(self, warehouse: Warehouse) -> None:

@@ -11,7 +11,7 @@ from support.bigquery import ORDERS, call, read_all, statement
 
 from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Progress
+from agnes_mcp.models import Principal, Progress
 from agnes_mcp.sources.bigquery.jobs import labels_of
 from agnes_mcp.sources.bigquery.price import MIB
 from agnes_mcp.sources.bigquery.source import BigQuerySource
@@ -46,7 +46,7 @@ def test_the_statement_goes_to_bigquery_whole_with_cap_labels_and_a_time_limit(
 
 
 def test_labels_are_made_of_what_bigquery_takes() -> None:
-    labels = labels_of(Call("Größe/TOOL " * 20, "Ana <ana@example.com>", request_id="A.B:C"))
+    labels = labels_of(Call("Größe/TOOL " * 20, Principal("Ana <ana@example.com>"), request_id="A.B:C"))
     assert labels["request_id"] == "a-b-c"
     for value in labels.values():
         assert 0 < len(value) <= 63

@@ -40,7 +40,7 @@ async def failure(asked: Any) -> AgnesError:
 
 @pytest.mark.parametrize("name", FACTS)
 async def test_schema_rows_and_size_of_each_kind(gateway: Gateway, files: dict[str, Path], name: str) -> None:
-    schema = await gateway.schema(ME, name)
+    schema = await gateway.catalog.columns(ME, name)
     assert ([column.name for column in schema.columns], schema.rows) == FACTS[name]
     sizes = {"events": "events/**/*.parquet", "parts": "parts/*.parquet"}
     if name in sizes:
@@ -53,27 +53,27 @@ async def test_schema_rows_and_size_of_each_kind(gateway: Gateway, files: dict[s
 
 
 async def test_nested_columns_and_keys_are_told(gateway: Gateway) -> None:
-    columns = {column.name: column for column in (await gateway.schema(ME, "orders")).columns}
+    columns = {column.name: column for column in (await gateway.catalog.columns(ME, "orders")).columns}
     assert [(field.name, field.type, field.mode) for field in columns["visit"].fields] == [
         ("channel", "VARCHAR", "NULLABLE"), ("clicks", "BIGINT", "REPEATED")
     ]  # fmt: skip
     assert columns["amount"].type == "DECIMAL(12,2)"
-    assert (await gateway.schema(ME, "orders")).primary_key == ["order_id"]
+    assert (await gateway.catalog.columns(ME, "orders")).primary_key == ["order_id"]
 
 
 async def test_a_hive_folder_is_partitioned_by_its_keys(gateway: Gateway) -> None:
-    schema = await gateway.schema(ME, "events")
+    schema = await gateway.catalog.columns(ME, "events")
     assert schema.partition is not None
     assert (schema.partition.column, schema.partition.type) == ("day", "HIVE")
-    answer = await gateway.scan(ME, count_of("events", "day = DATE '2026-01-02'"))
+    answer = await gateway.scans.scan(ME, count_of("events", "day = DATE '2026-01-02'"))
     assert answer.rows == [[100]]
 
 
 @pytest.mark.parametrize("name", FACTS)
 async def test_rows_of_each_kind(gateway: Gateway, name: str) -> None:
     expected = {"orders": 1000, "events": 400, "parts": 30, "prices": 7, "people": 50, "cities": 1}
-    assert (await gateway.scan(ME, count_of(name))).rows == [[expected[name]]]
-    sample = await gateway.sample(ME, name, 3)
+    assert (await gateway.scans.scan(ME, count_of(name))).rows == [[expected[name]]]
+    sample = await gateway.descriptions.sample(ME, name, 3)
     assert sample.row_count == min(3, expected[name])
     assert sample.bytes_billed == 0
 
@@ -91,15 +91,15 @@ async def test_metadata_is_learnt_without_reading_a_row(tmp_path: Path) -> None:
     path = write(tmp_path, "orders.parquet", ORDERS)
     spoil_pages(path)
     async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
-        schema = await gateway.schema(ME, "orders")
+        schema = await gateway.catalog.columns(ME, "orders")
         assert (schema.rows, len(schema.columns)) == (1000, 5)
-        entry = (await gateway.catalog(ME, refresh=True)).tables[0]
+        entry = (await gateway.catalog.browse(ME, refresh=True)).tables[0]
         assert (entry.rows, entry.size_bytes) == (1000, path.stat().st_size)
         for asked in (
-            gateway.sample(ME, "orders"),
-            gateway.scan(ME, ScanRequest(table_id="orders")),
-            gateway.scan(ME, ScanRequest(table_id="orders", order_by=["amount"])),
-            gateway.describe(ME, "orders", profile=True),
+            gateway.descriptions.sample(ME, "orders"),
+            gateway.scans.scan(ME, ScanRequest(table_id="orders")),
+            gateway.scans.scan(ME, ScanRequest(table_id="orders", order_by=["amount"])),
+            gateway.descriptions.describe(ME, "orders", profile=True),
         ):
             error = await failure(asked)
             assert error.kind == "table_unavailable"
@@ -118,10 +118,10 @@ async def test_pages_that_are_spoilt_behind_the_first_rows_never_end_a_scan_earl
     content[middle : middle + 200_000] = b"\xff" * 200_000
     path.write_bytes(content)
     async with Gateway(settings_of(tmp_path / "s", [table("big", path)])) as gateway:
-        error = await failure(gateway.fetch(ME, ScanRequest(table_id="big"), name="kept"))
+        error = await failure(gateway.fetches.fetch(ME, ScanRequest(table_id="big"), name="kept"))
         assert error.kind == "table_unavailable"
-        assert (await gateway.snapshot_list(ME)).total == 0
-        error = await failure(gateway.scan(ME, ScanRequest(table_id="big", limit=390_000)))
+        assert (await gateway.snapshots.entries(ME)).total == 0
+        error = await failure(gateway.scans.scan(ME, ScanRequest(table_id="big", limit=390_000)))
         assert error.kind == "table_unavailable"
 
 
@@ -131,7 +131,7 @@ async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, 
     good = write(tmp_path, "good.parquet", PEOPLE)
     tables = [table("orders", path), table("good", good)]
     async with Gateway(settings_of(tmp_path / "s", tables)) as gateway:
-        await gateway.describe(ME, "orders")
+        await gateway.descriptions.describe(ME, "orders")
         if ending == "missing":
             path.unlink()
         elif ending == "empty":
@@ -143,42 +143,46 @@ async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, 
         else:
             path.unlink()
             path.mkdir()
-        error = await failure(gateway.scan(ME, count_of("orders")))
+        error = await failure(gateway.scans.scan(ME, count_of("orders")))
         refused = "unsupported_format" if ending in ("empty", "another kind") else "table_unavailable"
         assert error.kind == refused
         assert "'orders'" in error.message
         assert str(tmp_path) not in f"{error.message}{error.hint}{error.details}"
-        gateway.engine.forget("orders")
-        for asked in (gateway.schema(ME, "orders"), gateway.sample(ME, "orders", 3), gateway.describe(ME, "orders")):
+        gateway.tables.forget("orders")
+        for asked in (
+            gateway.catalog.columns(ME, "orders"),
+            gateway.descriptions.sample(ME, "orders", 3),
+            gateway.descriptions.describe(ME, "orders"),
+        ):
             assert (await failure(asked)).kind == refused
-        entries = {entry.id: entry for entry in (await gateway.catalog(ME, refresh=True)).tables}
+        entries = {entry.id: entry for entry in (await gateway.catalog.browse(ME, refresh=True)).tables}
         assert (entries["orders"].rows, entries["good"].rows) == (None, 50)
-        assert (await gateway.scan(ME, count_of("good"))).rows == [[50]]
+        assert (await gateway.scans.scan(ME, count_of("good"))).rows == [[50]]
         if path.is_dir():
             path.rmdir()
         write(tmp_path, "orders.parquet", ORDERS)
-        assert (await gateway.scan(ME, count_of("orders"))).rows == [[1000]]
+        assert (await gateway.scans.scan(ME, count_of("orders"))).rows == [[1000]]
 
 
 async def test_a_table_that_changed_its_columns_says_so_once(tmp_path: Path) -> None:
     path = write(tmp_path, "orders.parquet", "SELECT 1 AS id, 'x' AS name")
     async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
-        await gateway.schema(ME, "orders")
+        await gateway.catalog.columns(ME, "orders")
         write(tmp_path, "orders.parquet", "SELECT 'one' AS id, 2 AS other")
-        error = await failure(gateway.scan(ME, ScanRequest(table_id="orders", select=["name"])))
+        error = await failure(gateway.scans.scan(ME, ScanRequest(table_id="orders", select=["name"])))
         assert error.kind == "schema_changed"
         assert set(error.details["columns"]) == {"id", "name"}
-        assert [column.name for column in (await gateway.schema(ME, "orders")).columns] == ["id", "other"]
-        assert (await gateway.scan(ME, ScanRequest(table_id="orders"))).rows == [["one", 2]]
+        assert [column.name for column in (await gateway.catalog.columns(ME, "orders")).columns] == ["id", "other"]
+        assert (await gateway.scans.scan(ME, ScanRequest(table_id="orders"))).rows == [["one", 2]]
 
 
 async def test_new_rows_are_seen_at_the_next_call(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     write(tmp_path / "parts", "1.parquet", "SELECT 1 AS id")
     async with Gateway(settings_of(tmp_path / "s", [table("parts", tmp_path / "parts")])) as gateway:
-        assert (await gateway.scan(ME, count_of("parts"))).rows == [[1]]
+        assert (await gateway.scans.scan(ME, count_of("parts"))).rows == [[1]]
         write(tmp_path / "parts", "2.parquet", "SELECT 2 AS id UNION ALL SELECT 3")
-        assert (await gateway.scan(ME, count_of("parts"))).rows == [[3]]
+        assert (await gateway.scans.scan(ME, count_of("parts"))).rows == [[3]]
 
 
 async def test_a_duckdb_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
@@ -193,19 +197,19 @@ async def test_a_duckdb_file_that_was_replaced_is_read_anew(tmp_path: Path) -> N
     tables = [table("first", path, source_table="a"), table("b", path)]
     uncached = {"schema_cache_ttl_seconds": 0}
     async with Gateway(settings_of(tmp_path / "s", tables, api=uncached)) as gateway:
-        assert (await gateway.scan(ME, count_of("first"))).rows == [[3]]
-        assert (await gateway.scan(ME, count_of("b"))).rows == [[1]]
+        assert (await gateway.scans.scan(ME, count_of("first"))).rows == [[3]]
+        assert (await gateway.scans.scan(ME, count_of("b"))).rows == [[1]]
         os.replace(make("shop.tmp.duckdb", 5), path)
-        assert (await gateway.scan(ME, count_of("first"))).rows == [[5]]
-        assert (await gateway.scan(ME, count_of("b"))).rows == [[1]]
-        assert (await gateway.schema(ME, "first")).rows == 5
+        assert (await gateway.scans.scan(ME, count_of("first"))).rows == [[5]]
+        assert (await gateway.scans.scan(ME, count_of("b"))).rows == [[1]]
+        assert (await gateway.catalog.columns(ME, "first")).rows == 5
 
 
 async def test_a_table_that_its_duckdb_file_does_not_have(tmp_path: Path, files: dict[str, Path]) -> None:
     tables = [table("ghost", files["people"]), table("people", files["people"])]
     async with Gateway(settings_of(tmp_path, tables)) as gateway:
-        assert (await failure(gateway.schema(ME, "ghost"))).kind in ("table_unavailable", "schema_changed")
-        assert (await gateway.schema(ME, "people")).rows == 50
+        assert (await failure(gateway.catalog.columns(ME, "ghost"))).kind in ("table_unavailable", "schema_changed")
+        assert (await gateway.catalog.columns(ME, "people")).rows == 50
 
 
 async def test_names_of_files_are_never_sql(tmp_path: Path) -> None:
@@ -220,7 +224,7 @@ async def test_names_of_files_are_never_sql(tmp_path: Path) -> None:
         table("two", folder / "d'b.duckdb", source_table='we\'ird "t"') | {"source_table": ""},
     ]
     async with Gateway(settings_of(tmp_path / "s", tables[:1])) as gateway:
-        assert (await gateway.scan(ME, count_of("one"))).rows == [[50]]
+        assert (await gateway.scans.scan(ME, count_of("one"))).rows == [[50]]
 
 
 async def test_a_folder_ignores_what_is_not_a_table(tmp_path: Path) -> None:
@@ -230,7 +234,7 @@ async def test_a_folder_ignores_what_is_not_a_table(tmp_path: Path) -> None:
     (folder / ".hidden.parquet").write_text("junk")
     (folder / "README.md").write_text("junk")
     async with Gateway(settings_of(tmp_path / "s", [table("events", folder)])) as gateway:
-        assert (await gateway.schema(ME, "events")).rows == 400
+        assert (await gateway.catalog.columns(ME, "events")).rows == 400
 
 
 async def test_parts_with_different_columns_are_joined_by_name(tmp_path: Path) -> None:
@@ -238,12 +242,14 @@ async def test_parts_with_different_columns_are_joined_by_name(tmp_path: Path) -
     write(tmp_path / "p", "1.parquet", "SELECT 1 AS a, 'x' AS b")
     write(tmp_path / "p", "2.parquet", "SELECT 'y' AS b, 2 AS a, true AS c")
     async with Gateway(settings_of(tmp_path / "s", [table("p", tmp_path / "p" / "*.parquet")])) as gateway:
-        answer = await gateway.scan(ME, ScanRequest(table_id="p", order_by=["a"]))
+        answer = await gateway.scans.scan(ME, ScanRequest(table_id="p", order_by=["a"]))
     assert (answer.columns, answer.rows) == (["a", "b", "c"], [[1, "x", None], [2, "y", True]])
 
 
 async def test_an_empty_result_keeps_its_columns_and_types(gateway: Gateway) -> None:
-    answer = await gateway.scan(ME, ScanRequest(table_id="orders", where="order_id < 0", select=["amount", "day"]))
+    answer = await gateway.scans.scan(
+        ME, ScanRequest(table_id="orders", where="order_id < 0", select=["amount", "day"])
+    )
     assert (answer.columns, answer.rows, answer.truncated) == (["amount", "day"], [], False)
     assert answer.types == ["decimal128(12, 2)", "date32[day]"]
 
@@ -258,6 +264,6 @@ async def test_one_missing_file_degrades_one_table_and_the_server_starts(tmp_pat
     path = tmp_path / "instance.yaml"
     path.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "s"), "tables": tables}))
     async with Gateway(load_settings(path)) as gateway:
-        assert (await failure(gateway.schema(ME, "gone"))).kind == "table_unavailable"
-        assert (await failure(gateway.schema(ME, "gone_too"))).kind == "table_unavailable"
-        assert (await gateway.scan(ME, count_of("good"))).rows == [[50]]
+        assert (await failure(gateway.catalog.columns(ME, "gone"))).kind == "table_unavailable"
+        assert (await failure(gateway.catalog.columns(ME, "gone_too"))).kind == "table_unavailable"
+        assert (await gateway.scans.scan(ME, count_of("good"))).rows == [[50]]

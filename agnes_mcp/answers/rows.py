@@ -1,0 +1,89 @@
+"""The one way to an answer with rows: what it says anyway is measured, and as many rows as fit stand beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agnes_mcp.answers.fitting import RowShaper, chars_of, frame_columns
+from agnes_mcp.answers.models import RowsAnswer, SampleAnswer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+A = TypeVar("A", bound=RowsAnswer)
+#: What an answer with rows says before it has any.
+NO_ROWS: dict[str, Any] = {"columns": [], "types": [], "rows": [], "row_count": 0, "truncated": False}
+#: What is only known once the rows are there: the job's id, the snapshot that keeps them, a note of two sentences, what
+#: was billed and cut. Never longer than this; a test fills them all.
+LATE_FACTS_CHARS = 600
+
+
+class RowsFitting(Generic[A]):
+    """Rows on their way into `answer`, which has none yet and says what is known before they are read.
+
+    `truncated_by` is "limit" after `max_rows`, "answer_size" where rows or columns did not fit `chars`, else None.
+    """
+
+    def __init__(self, answer: A, names: list[str], kinds: list[str], chars: int, max_rows: int | None = None) -> None:
+        self._answer = answer
+        self._frame = frame_columns(names, kinds, chars - chars_of(answer) - LATE_FACTS_CHARS)
+        self._shaper = RowShaper(len(self._frame.columns), self._frame.cell_chars, max_rows)
+
+    @property
+    def columns_cut(self) -> int:
+        return self._frame.columns_cut
+
+    @property
+    def full(self) -> bool:
+        """Whether another row would not be taken."""
+        return self._shaper.full
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something did not fit, be it rows or columns."""
+        return self.rows_cut_by == "answer_size" or self.columns_cut > 0
+
+    @property
+    def rows_cut_by(self) -> str | None:
+        """What keeps further rows out."""
+        return self._shaper.truncated_by
+
+    @property
+    def truncated_by(self) -> str | None:
+        return self.rows_cut_by or ("answer_size" if self.columns_cut else None)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the rows that fit."""
+        self._shaper.add(batch)
+
+    def finish(self, **facts: Any) -> A:
+        """The answer with its rows, and what has become known meanwhile."""
+        shown = {
+            "columns": self._frame.columns,
+            "types": self._frame.types,
+            "rows": self._shaper.rows,
+            "row_count": len(self._shaper.rows),
+            "truncated": self.truncated_by is not None,
+            "cut_cells": self._shaper.cut_cells,
+            "columns_cut": self.columns_cut,
+        }
+        return self._answer.model_copy(update={**shown, **facts})
+
+
+def sample_answer(table_id: str, rows: pa.Table, chars: int) -> SampleAnswer:
+    """Free rows of a table, as they fit."""
+    names, kinds = columns_of(rows.schema)
+    fitting = RowsFitting(SampleAnswer(**NO_ROWS, table_id=table_id), names, kinds, chars)
+    for batch in rows.to_batches():
+        fitting.add(batch)
+    return fitting.finish(truncated=fitting.full, note=note_cut_columns(fitting.columns_cut))
+
+
+def columns_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """The names of Arrow's columns, and their types in words."""
+    return list(schema.names), [str(kind) for kind in schema.types]
+
+
+def note_cut_columns(cut: int) -> str | None:
+    """What to say of columns that an answer had no room for."""
+    return f"{cut} columns are left out. Name the ones you want in select." if cut else None

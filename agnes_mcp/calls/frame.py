@@ -1,0 +1,141 @@
+"""The frame of every call: who, how long, how it ended, one audit line. And calls of nobody's, which have none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+from weakref import WeakSet
+
+import anyio
+import anyio.to_thread
+
+from agnes_mcp.calls.audit import Audit, AuditLine, Status
+from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.workers import INTERRUPT_EVERY_S, Workers
+from agnes_mcp.errors import AgnesError, QuotaError
+from agnes_mcp.models import Consent, Principal, Progress
+
+T = TypeVar("T")
+#: Calls that spend nothing answer soon or not at all; a scan has its own limit.
+FREE_CALL_TIMEOUT_S = 60.0
+#: How much of a name that a caller gave is written down.
+_MAX_NAME_CHARS = 64
+NOBODY = Principal("")
+
+OnProgress = Callable[[Progress], None]
+
+
+class Calls:
+    """Every call of this process, and the threads they run in.
+
+    `restore` is run once, in a thread, before the first call: what an earlier process left behind.
+    """
+
+    def __init__(self, audit: Audit, workers: int, restore: Callable[[], None] = lambda: None) -> None:
+        self.audit = audit
+        self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
+        self._workers = Workers(workers)
+        self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
+        self._restore = restore
+        self._restoring = anyio.Lock()
+        self._restored = False
+        self._running: dict[Call, anyio.Event] = {}
+        self._of_nobody: WeakSet[Call] = WeakSet()
+
+    @asynccontextmanager
+    async def open(
+        self,
+        tool: str,
+        principal: Principal,
+        *,
+        table_id: str | None = None,
+        timeout_s: float = FREE_CALL_TIMEOUT_S,
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
+        noted: bool = True,
+    ) -> AsyncIterator[Call]:
+        """The frame of one call. However it ends, one audit line says so before the answer leaves.
+
+        `noted` False: part of a call that has its own frame, so that only a failure, which ends both, is written down.
+        """
+        if not self._restored:
+            await self._restore_once()
+        call = Call(tool, principal, timeout_s, on_progress=on_progress, consent=consent)
+        call.line.table_id = None if table_id is None else table_id[:_MAX_NAME_CHARS]
+        ended = self._running[call] = anyio.Event()
+        try:
+            yield call
+        except AgnesError as error:
+            call.line.status, call.line.error_kind = _status_of(error), error.kind
+            error.details.setdefault("request_id", call.request_id)
+            raise
+        except anyio.get_cancelled_exc_class():
+            call.line.status, call.line.error_kind = "cancelled", "cancelled"
+            raise
+        except BaseException:
+            call.line.status, call.line.error_kind = "error", "internal_error"
+            raise
+        finally:
+            if noted or call.line.error_kind is not None:
+                await self._note(call)
+            del self._running[call]
+            ended.set()
+
+    def background(self, tool: str, timeout_s: float | None = None) -> Call:
+        """A call without a caller: work of the process's own, ended by its deadline or by `close`; not audited."""
+        call = Call(tool, NOBODY, timeout_s)
+        self._of_nobody.add(call)
+        return call
+
+    async def run(self, call: Call, work: Callable[[], T]) -> T:
+        """The result of blocking `work`, in a thread. Raises what it raises, or `timeout`."""
+        return await self._workers.run(call, work)
+
+    @property
+    def busy(self) -> int:
+        """How many threads work."""
+        return self._workers.busy
+
+    async def refuse(self, tool: str, principal: Principal, error: AgnesError, table_id: str | None = None) -> None:
+        """One audit line for a call that was refused before it could be opened."""
+        with suppress(AgnesError):
+            async with self.open(tool, principal, table_id=table_id):
+                raise error
+
+    async def stop_all(self, within_s: float) -> None:
+        """End every call that runs, and wait, for so long, until none is left: statements are interrupted."""
+        for call in list(self._running):
+            call.stop(cancelled())
+        with anyio.move_on_after(within_s):
+            while self._running:
+                for call in list(self._running):  # an interrupt that arrives before DuckDB has started is lost
+                    call.interrupt()
+                with anyio.move_on_after(INTERRUPT_EVERY_S):
+                    await next(iter(self._running.values())).wait()
+
+    def close(self) -> None:
+        """End what runs for nobody."""
+        for call in list(self._of_nobody):
+            call.stop(cancelled())
+
+    async def _note(self, call: Call) -> None:
+        call.line.latency_ms = int(call.elapsed_s * 1000)
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)
+        for observe in self.observers:
+            observe(call.line)
+
+    async def _restore_once(self) -> None:
+        async with self._restoring:
+            if not self._restored:
+                await anyio.to_thread.run_sync(self._restore, limiter=self._bookkeeper)
+                self._restored = True
+
+
+def _status_of(error: AgnesError) -> Status:
+    if isinstance(error, QuotaError):
+        return "quota_exceeded"
+    if error.kind in ("cancelled", "approval_cancelled"):
+        return "cancelled"
+    return "rejected" if error.exit_code in (2, 3, 6, 7, 8) else "error"

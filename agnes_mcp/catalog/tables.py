@@ -1,0 +1,98 @@
+"""The tables as a call sees them: found only where they are granted, their schemas kept for a while."""
+
+from __future__ import annotations
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.answers.models import SampleAnswer
+from agnes_mcp.calls.audit import AuditLine
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.catalog.cache import TtlCache
+from agnes_mcp.catalog.registry import Registry
+from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.models import Principal, Table, TableSchema
+from agnes_mcp.sources.kinds import Sources
+
+MAX_SCHEMAS = 512
+MAX_SAMPLES = 512
+#: A call that ended so was misled by what is kept of its table.
+_MISLED = ("schema_changed", "approval_outdated")
+
+
+class Tables:
+    """`lists_datasets`: there are tables that are only known once their datasets have been listed.
+
+    `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        access: Access,
+        registry: Registry,
+        sources: Sources,
+        api: ApiSettings,
+        *,
+        lists_datasets: bool = False,
+    ) -> None:
+        self._calls = calls
+        self._access = access
+        self._registry = registry
+        self._sources = sources
+        self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, api.schema_cache_ttl_seconds)
+        self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, api.sample_cache_ttl_seconds)
+        self.lists_datasets = lists_datasets
+        self.listed = False  # whether the datasets have been listed
+        calls.observers.append(self._note)
+
+    async def find(self, call: Call, table_id: str) -> Table:
+        """The table, with the grant checked now.
+
+        Raises `table_not_found`, with the same words where it does not exist and where it may not be read, and with
+        suggestions only of what the principal may see. An id that is not known may be in a dataset that has not been
+        listed yet: then that is awaited.
+        """
+        granted = self._access.may_read(call.principal, table_id)
+        if granted and table_id not in self._registry.by_id and self.lists_datasets and not self.listed:
+            await self._calls.run(call, lambda: self.list_datasets(call))
+        table = self._registry.by_id.get(table_id) if granted else None
+        if table is None:
+            raise self._not_found(call.principal, table_id)
+        return table
+
+    def visible(self, principal: Principal) -> list[Table]:
+        """The tables that the principal may read, by id."""
+        grants = self._access.grants(principal)
+        return [table for table in self._registry.by_id.values() if grants.covers(table.id)]
+
+    async def schema_of(self, call: Call, table: Table) -> TableSchema:
+        """What is known of the table without reading it; kept, and free to ask for."""
+
+        async def ask() -> TableSchema:
+            return await self._calls.run(call, lambda: self._sources.of(table).schema(table, call))
+
+        return await self.schemas.get_or_make(table.id, ask)
+
+    def list_datasets(self, call: Call) -> None:
+        """List the configured datasets and register what they hold. Blocking; free."""
+        self._registry.replace_discovered(self._sources.discover(call))
+        self.listed = True
+
+    def forget(self, table_id: str) -> None:
+        """Nothing that was kept of this table is true any more. On the event loop, as every use of the caches."""
+        self.schemas.invalidate(table_id)
+        self.samples.invalidate(table_id)
+
+    def _note(self, line: AuditLine) -> None:
+        if line.error_kind in _MISLED and line.table_id:
+            self.forget(line.table_id)
+
+    def _not_found(self, principal: Principal, table_id: str) -> AgnesError:
+        close = nearest(table_id, [table.id for table in self.visible(principal)])
+        return AgnesError(
+            "table_not_found",
+            f"There is no table {table_id[:80]!r} that you can read.",
+            f"Did you mean {' or '.join(close)}?" if close else "Call `catalog` for the tables there are.",
+            {"table_id": table_id[:80], "nearest": close},
+        )

@@ -1,0 +1,73 @@
+"""One source per kind of table, made when a table of that kind is first asked about."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import SourceType, Table
+from agnes_mcp.sources import Source
+from agnes_mcp.sources.warehouse import Warehouse
+
+Makers = Mapping[SourceType, Callable[[], Source]]
+
+
+class Sources:
+    """Thread-safe. What is never asked is never made, because its libraries load slowly."""
+
+    def __init__(self, makers: Makers) -> None:
+        self._makers = makers
+        self._made: dict[SourceType, Source] = {}
+        self._making = threading.Lock()
+
+    def of(self, table: Table) -> Source:
+        """The source that serves this table. Blocking. Raises `not_configured`."""
+        return self._of_kind(table.source_type)
+
+    def discover(self, call: Call) -> list[Table]:
+        """Every table that any source lists by itself. Blocking; free."""
+        return [table for kind in self._makers for table in self._of_kind(kind).discover(call)]
+
+    def health(self, kind: SourceType) -> dict[str, Any]:
+        """How the source of that kind is doing; `configured` False: it serves no table, `used` False: none yet."""
+        if kind not in self._makers:
+            return {"configured": False}
+        made = self._made.get(kind)
+        return {"configured": True, **(made.health() if made else {"used": False})}
+
+    def close(self) -> None:
+        for source in list(self._made.values()):
+            source.close()
+
+    def _of_kind(self, kind: SourceType) -> Source:
+        with self._making:
+            if kind not in self._made:
+                self._made[kind] = self._maker(kind)()
+            return self._made[kind]
+
+    def _maker(self, kind: SourceType) -> Callable[[], Source]:
+        if kind not in self._makers:
+            raise AgnesError("not_configured", "BigQuery is not configured.", "Set data_source.bigquery.project.")
+        return self._makers[kind]
+
+
+def source_makers(settings: Settings, warehouse: Warehouse) -> Makers:
+    """How the sources of this instance are made."""
+    bigquery = settings.data_source.bigquery
+
+    def make_local() -> Source:
+        from agnes_mcp.sources.local.source import LocalSource
+
+        return LocalSource(warehouse)
+
+    def make_bigquery() -> Source:
+        from agnes_mcp.sources.bigquery.source import BigQuerySource
+
+        assert bigquery is not None  # noqa: S101 - offered only where it is configured, see below
+        return BigQuerySource(bigquery, warehouse)
+
+    return {"local": make_local, **({"bigquery": make_bigquery} if bigquery else {})}

@@ -1,0 +1,206 @@
+"""The one way to rows that may cost something: price, consent, reserve, read, settle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.calls.audit import hash_predicate
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.config.settings import ScanSettings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import (
+    Price,
+    Priced,
+    Principal,
+    QuotaLeft,
+    Receipt,
+    Relation,
+    ScanRequest,
+    Statement,
+    Table,
+    TableSchema,
+)
+from agnes_mcp.sources.kinds import Sources
+from agnes_mcp.spending.consent import Quote, quote_of, require_consent
+from agnes_mcp.spending.prices import cost_usd
+from agnes_mcp.spending.quota import Quota, limits_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from agnes_mcp.sources import Reading
+
+T = TypeVar("T")
+#: How much of a selection the audit keeps.
+_NOTED_COLUMNS, _NOTED_NAME_CHARS = 16, 64
+
+
+class Purchase:
+    """One statement that is being read: its batches, how much they held so far, and what it billed."""
+
+    def __init__(self) -> None:
+        self._reading: Reading | None = None
+        self._final: Receipt | None = None
+        self.rows_read = 0
+        self.bytes_read = 0
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._under_way.schema
+
+    @property
+    def receipt(self) -> Receipt:
+        """Exact once the read has ended; what is known so far when it has not."""
+        if self._final is None and self._reading is not None:
+            return self._reading.receipt
+        return self._final or Receipt()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._under_way:
+            self.rows_read += batch.num_rows
+            self.bytes_read += batch.nbytes
+            yield batch
+
+    def begin(self, reading: Reading) -> None:
+        self._reading = reading
+
+    def end(self, failed_job_billed: int | None) -> None:
+        """Take the last word on what it billed; of a job that failed, the error has it."""
+        self._final = self.receipt
+        if failed_job_billed is not None:
+            self._final.bytes_billed = int(failed_job_billed)
+
+    @property
+    def _under_way(self) -> Reading:
+        assert self._reading is not None  # noqa: S101 - lent to nobody before it has begun
+        return self._reading
+
+
+class Purchases:
+    """Prices statements and reads them under a reservation. Whatever bills goes through here, and nothing else does."""
+
+    def __init__(
+        self, calls: Calls, tables: Tables, sources: Sources, access: Access, quota: Quota, scan: ScanSettings
+    ) -> None:
+        self._calls = calls
+        self._tables = tables
+        self._sources = sources
+        self._access = access
+        self._quota = quota
+        self._scan = scan
+
+    async def prepare(self, call: Call, request: ScanRequest, *, one_more: bool = False) -> Priced:
+        """Check the request against its table and price exactly the statement that would run; reads nothing.
+
+        `one_more`: it asks for one row beyond the limit, so that an answer knows whether there are more.
+        """
+        _note_request(call, request)
+
+        def build(table: Table, schema: TableSchema, relation: Relation) -> Statement:
+            from agnes_mcp.sql.statement import build_statement
+
+            return build_statement(request, schema, relation, table.dialect, self._scan.max_limit, one_more=one_more)
+
+        priced = await self.prepare_own(call, request.table_id, build, request)
+        call.line.estimated_scan_bytes = priced.price.scan_bytes
+        return priced
+
+    async def prepare_own(
+        self,
+        call: Call,
+        table_id: str,
+        build: Callable[[Table, TableSchema, Relation], Statement],
+        request: ScanRequest | None = None,
+    ) -> Priced:
+        """The same for a statement of ours, which `build` makes, in a worker thread."""
+        table = await self._tables.find(call, table_id)
+        schema = await self._tables.schema_of(call, table)
+
+        def work() -> Priced:
+            source = self._sources.of(table)
+            statement = build(table, schema, source.relation(table))
+            price: Price = source.price(table, schema, statement, call)
+            return Priced(table, schema, request or ScanRequest(table_id=table.id), statement, price)
+
+        return await self._calls.run(call, work)
+
+    async def read(self, call: Call, priced: Priced, work: Callable[[Purchase], T]) -> tuple[T, Purchase]:
+        """What `work` makes, in a worker thread, of the rows of that statement; with them, what became of the purchase.
+
+        A slot and the bytes are held meanwhile; what was billed is charged and audited, however it ends. Raises what
+        refuses it before anything is spent: `estimate_failed`, `over_scan_cap`, `approval_outdated`, `quota_exceeded`.
+        """
+        _refuse_over_cap(priced, self._scan)
+        require_consent(call.consent, priced, self._scan)
+        limits = limits_of(self._access.grants(call.principal), self._scan)
+        reserved_bytes = priced.price.reserve_bytes or 0
+        with self._quota.reserve(call.principal.name, reserved_bytes, limits) as reservation:
+            purchase = Purchase()
+            try:
+                return await self._calls.run(call, lambda: self._open(call, priced, purchase, work)), purchase
+            finally:
+                receipt = purchase.receipt
+                reservation.settle(receipt.bytes_billed)
+                call.line.bytes_billed = (call.line.bytes_billed or 0) + receipt.bytes_billed
+                call.line.job_id = receipt.job_id
+
+    def _open(self, call: Call, priced: Priced, purchase: Purchase, work: Callable[[Purchase], T]) -> T:
+        source, job_billed = self._sources.of(priced.table), None
+        try:
+            with source.read(priced.table, priced.schema, priced.statement, priced.price, call) as reading:
+                purchase.begin(reading)
+                return work(purchase)
+        except AgnesError as error:
+            job_billed = error.details.get("bytes_billed")
+            raise
+        finally:
+            purchase.end(job_billed)
+
+    def quote(self, principal: Principal, statements: list[Priced]) -> Quote | None:
+        """What a person must be asked about them; None: nothing."""
+        return quote_of(statements, self._scan, self.left(principal))
+
+    async def may_be_costly(self, call: Call, table_id: str) -> bool:
+        """False where no statement over the table can pass the threshold of a question: files, and small tables."""
+        table = await self._tables.find(call, table_id)
+        if table.query_mode == "local":
+            return False
+        schema = await self._tables.schema_of(call, table)
+        return schema.size_bytes is None or schema.size_bytes > self._scan.confirm_above_bytes
+
+    def left(self, principal: Principal) -> QuotaLeft:
+        """The principal's standing today."""
+        return self._quota.left(principal.name, limits_of(self._access.grants(principal), self._scan))
+
+    def usd(self, bytes_billed: int) -> float:
+        return cost_usd(bytes_billed, self._scan.bq_cost_per_tb_usd) or 0.0
+
+
+def _refuse_over_cap(priced: Priced, scan: ScanSettings) -> None:
+    """Raises `estimate_failed` where the price is not known, and `over_scan_cap`."""
+    scan_bytes = priced.price.scan_bytes
+    if scan_bytes is None:
+        raise AgnesError(
+            "estimate_failed",
+            "What this statement would bill cannot be known, so it was not run.",
+            "Add a partition filter or select fewer columns, and call `estimate`.",
+        )
+    if scan_bytes > scan.max_scan_bytes:
+        raise AgnesError(
+            "over_scan_cap",
+            f"This statement would scan {scan_bytes:,} bytes; one statement may scan {scan.max_scan_bytes:,}.",
+            "Select fewer columns, filter on the partition column, or aggregate; `estimate` is free.",
+            {"estimated_scan_bytes": scan_bytes, "max_scan_bytes": scan.max_scan_bytes},
+        )
+
+
+def _note_request(call: Call, request: ScanRequest) -> None:
+    """In the audit: the first columns, of the predicate a digest."""
+    columns = request.select
+    call.line.select = None if columns is None else [name[:_NOTED_NAME_CHARS] for name in columns[:_NOTED_COLUMNS]]
+    call.line.where_hash = hash_predicate(request.where)
+    call.line.limit = request.limit
