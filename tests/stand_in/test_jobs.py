@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import requests
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from support.bigquery_backend import Client, rest_client
+from support.waiting import wait_until
 
 from agnes_mcp.stand_in import Fault, StandIn
 
@@ -22,13 +24,9 @@ def run_without_cache() -> bigquery.QueryJobConfig:
 
 
 def await_state(client: Client, job: Any, state: str) -> Any:
-    """The job once it is in that state, within ten seconds."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        found = client.get_job(job.job_id, location=job.location)
-        if found.state == state:
-            return found
-    raise AssertionError(f"never {state}")
+    """The job once it is in that state."""
+    wait_until(lambda: client.get_job(job.job_id, location=job.location).state == state)
+    return client.get_job(job.job_id, location=job.location)
 
 
 def test_a_job_runs_in_the_background(bq: StandIn, client: Client) -> None:
@@ -255,3 +253,11 @@ def test_many_jobs_at_once_do_not_mix(bq: StandIn, client: Client) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(16))) == [{residue} for residue in range(16)]
+
+
+def test_a_job_that_is_done_leaves_no_thread(bq: StandIn, client: Client) -> None:
+    client.query_and_wait("SELECT 0 AS n")
+    before = set(threading.enumerate())
+    for number in range(1, 6):
+        client.query_and_wait(f"SELECT {number} AS n")
+    wait_until(lambda: not [left for left in set(threading.enumerate()) - before if "_interrupt" in left.name])
