@@ -129,7 +129,7 @@ def test_a_waiting_result_call_ends_when_its_time_is_up(bq: StandIn, client: Cli
     bq.faults.add(Fault("job", stuck=True))
     job = client.query("SELECT 1", job_config=run_without_cache())
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/queries/{job.job_id}"
-    answer = requests.get(url, {"timeoutMs": "50"}, timeout=10).json()
+    answer = requests.get(url, {"timeoutMs": "50"}, timeout=60).json()
     assert (answer["jobComplete"], "rows" in answer) == (False, False)
     assert job.running()
     job.cancel()
@@ -143,10 +143,10 @@ def test_one_call_queries_say_that_they_still_run(bq: StandIn) -> None:
         "useLegacySql": False,
         "timeoutMs": 10,
     }
-    first = requests.post(url, json=body, timeout=10).json()
+    first = requests.post(url, json=body, timeout=60).json()
     assert first["jobComplete"] is False
     assert "rows" not in first
-    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", {"timeoutMs": "5000"}, timeout=10).json()
+    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", {"timeoutMs": "5000"}, timeout=60).json()
     assert (rest["jobComplete"], rest["totalRows"]) == (True, "3")
     assert [row["f"][0]["v"] for row in rest["rows"]] == ["0", "1", "2"]
 
@@ -158,13 +158,13 @@ def test_one_call_queries_answer_rows_and_pages(bq: StandIn) -> None:
         "useLegacySql": False,
         "maxResults": 2,
     }
-    first = requests.post(url, json=body, timeout=10).json()
+    first = requests.post(url, json=body, timeout=60).json()
     assert (first["jobComplete"], len(first["rows"]), first["totalRows"]) == (True, 2, "3")
     following = {"pageToken": first["pageToken"]}
-    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", following, timeout=10).json()
+    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", following, timeout=60).json()
     assert [row["f"][0]["v"] for row in rest["rows"]] == ["2"]
     assert "pageToken" not in rest
-    dry = requests.post(url, json=body | {"dryRun": True}, timeout=10).json()
+    dry = requests.post(url, json=body | {"dryRun": True}, timeout=60).json()
     assert (dry["totalBytesProcessed"], dry["jobReference"].get("jobId")) == ("24", None)
 
 

@@ -27,7 +27,7 @@ def test_writers_of_a_new_dataset_do_not_collide() -> None:
             def write(name: int, store: Store = store, together: threading.Barrier = together) -> Table:
                 fields = (Field("id", "INT64"), Field("day", "DATE"))
                 table = Table("my-project", "my_dataset", f"t{name}", fields=fields, partition=Partition("day"))
-                together.wait(30)
+                together.wait(60)
                 store.fill(table, f"SELECT {name} AS id, DATE '2026-01-01' + CAST(i AS INT) AS day FROM range(9) t(i)")
                 return table
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -19,6 +20,19 @@ def wait_until(condition: Callable[[], object], within_s: float = PATIENCE_S) ->
     while not condition():
         assert time.monotonic() < deadline, f"it never came, in {within_s:.0f} s"
         threading.Event().wait(_LOOK_EVERY_S)
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    """What is inside ends: not after the hour, or never, that it would take if nothing ended it.
+
+    No bound on how fast: another process can stretch whatever is measured here. What must be ended by itself is made
+    to last far longer than `PATIENCE_S`.
+    """
+    started = time.monotonic()
+    yield
+    taken_s = time.monotonic() - started
+    assert taken_s < PATIENCE_S, f"nothing ended it: it took {taken_s:.0f} s"
 
 
 async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
