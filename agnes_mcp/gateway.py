@@ -32,8 +32,10 @@ from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.spending.consent import Questions
 from agnes_mcp.spending.purchase import Purchases
 from agnes_mcp.spending.quota import Quota, utc_now
-from agnes_mcp.workbench import JOB, Workbench
+from agnes_mcp.workbench import JOB as QUERIES
+from agnes_mcp.workbench import Workbench
 
+MakeSources = Callable[[Settings, Warehouse, Processes], Makers]
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ class Gateway:
     `makers` replaces how sources are made; the demo brings its own.
     """
 
-    def __init__(self, settings: Settings, makers: Callable[[Settings, Warehouse], Makers] = source_makers) -> None:
+    def __init__(self, settings: Settings, makers: MakeSources = source_makers) -> None:
         api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
         self.settings = settings
         self.access = Access(settings.access.users)
@@ -51,9 +53,12 @@ class Gateway:
         self.quota = Quota()
         self.store = _open_store(settings)
         self.warehouse = _open_warehouse(settings.engine)
-        self.workbench = _open_workbench(settings.engine)
-        self.sources = Sources(makers(settings, self.warehouse))
-        self.calls = Calls(Audit(settings.data_dir / "audit"), settings.engine.workers, self._restore)
+        self.processes = _open_processes(settings.engine)
+        self.workbench = Workbench(self.processes, timeout_s=settings.engine.query_timeout_seconds)
+        self.sources = Sources(makers(settings, self.warehouse, self.processes))
+        self.calls = Calls(
+            Audit(settings.data_dir / "audit"), settings.engine.workers, self.processes.size, self._restore
+        )
         self.tables = Tables(self.calls, self.access, self.registry, self.sources, api, lists_datasets=bool(datasets))
         self._background = Background(self.calls, self.tables, self.sources)
         self.purchases = Purchases(self.calls, self.tables, self.sources, self.access, self.quota, api.scan)
@@ -72,7 +77,6 @@ class Gateway:
             self.store,
             self.workbench,
             api,
-            settings.engine.query_workers,
         )
         self.usage = Usage(self.calls, self.access, self.tables, self.sources, self.quota, api.scan)
 
@@ -94,7 +98,7 @@ class Gateway:
         self._background.close()
         self.calls.close()
         self.sources.close()
-        self.workbench.processes.close()
+        self.processes.close()
         self.warehouse.close()
 
     def _restore(self) -> None:
@@ -126,9 +130,10 @@ def _open_warehouse(engine: EngineSettings) -> Warehouse:
     )
 
 
-def _open_workbench(engine: EngineSettings) -> Workbench:
-    """Where agent-written SQL runs; its processes start with the first query, or when it is warmed."""
-    processes = Processes(
-        JOB, size=engine.query_workers, memory_bytes=engine.query_memory_bytes, threads=engine.threads
+def _open_processes(engine: EngineSettings) -> Processes:
+    """Where runs what cannot be bounded on the shared connection; started with the first use, or when warmed."""
+    from agnes_mcp.sources.local.source import JOB as READS
+
+    return Processes(
+        {**QUERIES, **READS}, size=engine.query_workers, memory_bytes=engine.query_memory_bytes, threads=engine.threads
     )
-    return Workbench(processes, timeout_s=engine.query_timeout_seconds)

@@ -134,6 +134,7 @@ class Statement(Model):
     predicate_sql: str = ""  # the predicate as it was rendered; "" is none
     plain: bool = False  # a projection of whole columns: no predicate, grouping, order or limit
     limit: int | None = None
+    bounded: bool = True  # what its predicate costs per row is bounded by the row; False: only where it can be killed
 
 
 class Price(Model):

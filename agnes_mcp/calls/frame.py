@@ -27,15 +27,19 @@ OnProgress = Callable[[Progress], None]
 
 
 class Calls:
-    """Every call of this process, and the threads they run in.
+    """Every call of this process, and the threads they run in: `workers` of them, and for each of the `processes` that
+    can be killed one more, so that whoever waits for a process keeps nobody else from a thread.
 
     `restore` is run once, in a thread, before the first call: what an earlier process left behind.
     """
 
-    def __init__(self, audit: Audit, workers: int, restore: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, audit: Audit, workers: int, processes: int = 1, restore: Callable[[], None] = lambda: None
+    ) -> None:
         self.audit = audit
         self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
         self._workers = Workers(workers)
+        self._apart = Workers(processes)
         self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
         self._restore = restore
         self._restoring = anyio.Lock()
@@ -91,6 +95,10 @@ class Calls:
     async def run(self, call: Call, work: Callable[[], T]) -> T:
         """The result of blocking `work`, in a thread. Raises what it raises, or `timeout`."""
         return await self._workers.run(call, work)
+
+    async def run_apart(self, call: Call, work: Callable[[], T]) -> T:
+        """The same for work that a worker process does, and that a thread only waits for."""
+        return await self._apart.run(call, work)
 
     @property
     def busy(self) -> int:

@@ -14,16 +14,13 @@ from agnes_mcp.config.types import (
     CsvType,
     DatasetId,
     EngineBytes,
-    HostName,
     HttpUrl,
     Number,
     Port,
     PositiveCount,
     PositiveSeconds,
     ProjectId,
-    Scope,
     Seconds,
-    ServiceAccount,
     Sha256,
     ShortText,
     WorkerBytes,
@@ -45,19 +42,7 @@ class BigQuerySettings(Section):
     auth: Literal["auto", "metadata", "adc"] = Field(
         default="auto",
         description="Where access tokens come from: the GCE metadata server (`metadata`), Application Default "
-        "Credentials (`adc`), or the first and then the second (`auto`); in `auto` a file that "
-        "GOOGLE_APPLICATION_CREDENTIALS names comes first, and alone.",
-    )
-    impersonate: ServiceAccount | None = Field(
-        default=None, description="A service account to act for, with the found credentials; it needs their permission."
-    )
-    scopes: list[Scope] = Field(
-        default_factory=list,
-        description="Scopes beside cloud-platform's, as in `https://www.googleapis.com/auth/drive.readonly` for tables "
-        "over Sheets.",
-    )
-    universe_domain: HostName = Field(
-        default="googleapis.com", description="The domain of a sovereign or private cloud."
+        "Credentials (`adc`), or the first and then the second (`auto`).",
     )
     api_endpoint: str | None = Field(
         default=None,
@@ -182,7 +167,9 @@ class EngineSettings(Section):
     workers: PositiveCount = Field(
         default=8, description="Blocking calls that run at once; others wait for their turn."
     )
-    query_workers: PositiveCount = Field(default=2, description="Processes for `query`: so many queries run at once.")
+    query_workers: PositiveCount = Field(
+        default=2, description="Processes for `query` and for conditions whose cost has no bound."
+    )
     query_memory_bytes: WorkerBytes = Field(
         default=GIB, description="Memory that one query may use in its process; nothing spills. At least 128 MiB."
     )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.config.settings import BigQuerySettings, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.source import BigQuerySource
@@ -109,10 +110,11 @@ def _ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
             pipe.close()
 
 
-def demo_makers(spec: Path) -> Callable[[Settings, Warehouse], Makers]:
+def demo_makers(spec: Path) -> Callable[[Settings, Warehouse, Processes], Makers]:
     """How the demo's sources are made: BigQuery is the stand-in that serves `spec`."""
 
-    def make(settings: Settings, warehouse: Warehouse) -> Makers:
-        return {**source_makers(settings, warehouse), "bigquery": lambda: DemoBigQuery(warehouse, spec)}
+    def make(settings: Settings, warehouse: Warehouse, processes: Processes) -> Makers:
+        made = source_makers(settings, warehouse, processes)
+        return {**made, "bigquery": lambda: DemoBigQuery(warehouse, spec)}
 
     return make

@@ -12,7 +12,6 @@ from agnes_mcp.answers.models import QueryAnswer
 from agnes_mcp.answers.rows import NO_ROWS, RowsFitting
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.calls.workers import Workers
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
@@ -46,8 +45,6 @@ def late(name: str, resolve: Callable[[], View]) -> LateView:
 
 
 class Queries:
-    """`at_once` wait among themselves for a process: a full pool of them holds up no catalog and no scan."""
-
     def __init__(
         self,
         calls: Calls,
@@ -57,7 +54,6 @@ class Queries:
         snapshots: SnapshotStore,
         workbench: Workbench,
         api: ApiSettings,
-        at_once: int,
     ) -> None:
         self._calls = calls
         self._tables = tables
@@ -66,14 +62,13 @@ class Queries:
         self._snapshots = snapshots
         self._workbench = workbench
         self._api = api
-        self._turns = Workers(at_once)
 
     async def query(self, principal: Principal, sql: str, limit: int = 1000) -> QueryAnswer:
         """Run it in a process that holds the caller's files and nothing else."""
         timeout_s = self._api.scan.request_timeout_seconds
         async with self._calls.open("query", principal, timeout_s=timeout_s) as call:
             call.line.limit = limit
-            return await self._turns.run(call, lambda: self._run(call, sql, limit))
+            return await self._calls.run_apart(call, lambda: self._run(call, sql, limit))
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
         principal = call.principal

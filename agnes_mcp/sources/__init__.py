@@ -50,6 +50,10 @@ class Source(ABC):
     ) -> AbstractContextManager[Reading]:
         """Run the statement, billing at most `price.reserve_bytes`. Leaving early cancels what still runs."""
 
+    def reads_apart(self, table: Table, statement: Statement) -> bool:
+        """Whether a worker process reads it, so that a thread only waits; known once the schema is."""
+        return False
+
     def relation(self, table: Table) -> Relation:
         """How a statement names the table: by its id, unless the source has names of its own."""
         return Relation("", "", table.id)

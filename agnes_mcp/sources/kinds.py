@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import SourceType, Table
@@ -55,14 +56,14 @@ class Sources:
         return self._makers[kind]
 
 
-def source_makers(settings: Settings, warehouse: Warehouse) -> Makers:
-    """How the sources of this instance are made."""
+def source_makers(settings: Settings, warehouse: Warehouse, processes: Processes) -> Makers:
+    """How the sources of this instance are made, over the shared connection and the worker processes."""
     bigquery = settings.data_source.bigquery
 
     def make_local() -> Source:
         from agnes_mcp.sources.local.source import LocalSource
 
-        return LocalSource(warehouse)
+        return LocalSource(warehouse, processes)
 
     def make_bigquery() -> Source:
         from agnes_mcp.sources.bigquery.source import BigQuerySource

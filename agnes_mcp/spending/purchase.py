@@ -138,10 +138,12 @@ class Purchases:
         require_consent(call.consent, priced, self._scan)
         limits = limits_of(self._access.grants(call.principal), self._scan)
         reserved_bytes = priced.price.reserve_bytes or 0
+        apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
+        run = self._calls.run_apart if apart else self._calls.run
         with self._quota.reserve(call.principal.name, reserved_bytes, limits) as reservation:
             purchase = Purchase()
             try:
-                return await self._calls.run(call, lambda: self._open(call, priced, purchase, work)), purchase
+                return await run(call, lambda: self._open(call, priced, purchase, work)), purchase
             finally:
                 receipt = purchase.receipt
                 reservation.settle(receipt.bytes_billed)

@@ -124,11 +124,7 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
         case Complaint.INTERNAL:
             return AgnesError("table_unavailable", "DuckDB had an internal error and was reopened.", "Call again.")
         case Complaint.MEMORY:
-            return AgnesError(
-                "query_out_of_memory",
-                "DuckDB ran out of the memory it may use.",
-                "Select fewer columns, narrow the WHERE, or aggregate over fewer distinct values.",
-            )
+            return out_of_memory()
         case Complaint.INTERRUPT:
             return interrupted()
         case Complaint.FILES | Complaint.DENIED:
@@ -168,6 +164,21 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     name = name_of(error)
     hint = _AGENT_HINTS.get(name, "Correct the SQL and call again.")
     return AgnesError("query_failed", _told_to_agent(said_by(error), name, sql, paths), hint)
+
+
+def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:
+    """Whether the process in which this failed may be asked again."""
+    if failure.kind in ("query_out_of_memory", "internal_error"):
+        return False
+    return isinstance(error, AgnesError) or complaint_of(error) not in (Complaint.INTERNAL, Complaint.INTERRUPT)
+
+
+def out_of_memory() -> AgnesError:
+    return AgnesError(
+        "query_out_of_memory",
+        "DuckDB ran out of the memory it may use.",
+        "Select fewer columns, narrow the WHERE, or aggregate over fewer distinct values.",
+    )
 
 
 def interrupted() -> AgnesError:

@@ -41,7 +41,7 @@ def build_statement(
     grouped = request.group_by is not None or request.aggregates is not None
     outputs = _grouped(request, schema) if grouped else _projection(request, schema)
     _refuse_repeated([output.name for output in outputs])
-    predicate_sql = _predicate(request.where, schema, dialect) if request.where else ""
+    predicate_sql, bounded = _predicate(request.where, schema, dialect) if request.where else ("", True)
     orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
     limit = None if request.limit is None else request.limit + int(one_more)
     sql = _render(
@@ -56,13 +56,17 @@ def build_statement(
         predicate_sql=predicate_sql,
         plain=not grouped and not predicate_sql and not orders and request.limit is None and not _nested(outputs),
         limit=limit,
+        bounded=bounded,
     )
 
 
-def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> str:
+def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> tuple[str, bool]:
+    """The text for the engine, and whether its cost per row is bounded: BigQuery's is not ours to bound."""
+    from agnes_mcp.sql.cost import is_bounded
     from agnes_mcp.sql.predicate import render_predicate, validate_predicate
 
-    return render_predicate(validate_predicate(where, schema, dialect), dialect)
+    tree = validate_predicate(where, schema, dialect)
+    return render_predicate(tree, dialect), dialect != "duckdb" or is_bounded(tree, schema)
 
 
 def _check_limit(limit: int | None, max_limit: int) -> None:

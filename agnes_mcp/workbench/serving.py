@@ -13,7 +13,6 @@ from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
-from agnes_mcp.sql.duckdb_errors import Complaint
 from agnes_mcp.sql.instance import lock_instance, open_instance
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
@@ -45,7 +44,7 @@ class Queries:
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
             failure = duckdb_errors.of_agents_sql(error, question["sql"], self._paths)
             channel.fail(frames.as_message(failure))
-            return leaves_process_sound(error, failure)
+            return duckdb_errors.leaves_process_sound(error, failure)
         return True
 
     def renew(self) -> bool:
@@ -74,14 +73,6 @@ class Queries:
         stream = Stream(channel, schema)
         cut_by = _copy(stream, reader, limit_rows, max_bytes)
         channel.end({"rows": stream.rows, "cut_by": cut_by, "types": types})
-
-
-def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:
-    """Whether the process may serve another question after this failure."""
-    if failure.kind in ("query_out_of_memory", "internal_error"):
-        return False
-    broken = (Complaint.INTERNAL, Complaint.INTERRUPT)
-    return isinstance(error, AgnesError) or duckdb_errors.complaint_of(error) not in broken
 
 
 def _copy(stream: Stream, reader: pa.RecordBatchReader, limit_rows: int, max_bytes: int) -> str:

@@ -12,11 +12,12 @@ from extracts.test_writing import write
 from support.agnes import AttachedFile, extract, parquet
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.models import Principal, Table
-from agnes_mcp.sources.local.source import LocalSource
+from agnes_mcp.sources.local.source import JOB, LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
 BQ = ("bq", "bigquery", "project=my-project", "")
@@ -37,7 +38,7 @@ def served(root: Path, call: Call, project: str = "my-project") -> tuple[dict[st
 def rows_of(table: Table, call: Call) -> int:
     warehouse = Warehouse(memory_limit_bytes=2**27, threads=1)
     try:
-        rows = LocalSource(warehouse).schema(table, call).rows
+        rows = LocalSource(warehouse, Processes(JOB, size=1)).schema(table, call).rows
     finally:
         warehouse.close()
     assert rows is not None

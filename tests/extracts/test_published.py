@@ -13,17 +13,20 @@ import pytest
 from support.agnes import parquet
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.published import PublishedFile, Publisher
 from agnes_mcp.models import Principal, Table
-from agnes_mcp.sources.local.source import LocalSource
+from agnes_mcp.sources.local.source import JOB, LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
 
 @pytest.fixture
 def source() -> Iterator[LocalSource]:
     warehouse = Warehouse(memory_limit_bytes=2**27, threads=1)
-    yield LocalSource(warehouse)
+    processes = Processes(JOB, size=1)
+    yield LocalSource(warehouse, processes)
+    processes.close()
     warehouse.close()
 
 

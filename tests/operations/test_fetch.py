@@ -261,7 +261,7 @@ async def test_an_expired_snapshot_is_not_read(open_gateway: OpenGateway) -> Non
         tomorrow = datetime.now(UTC) + timedelta(hours=25)
         store = SnapshotStore(gateway.store.root, quota_bytes=MIB, clock=lambda: tomorrow)
         shared = gateway.calls, gateway.tables, gateway.access, gateway.sources
-        queries = Queries(*shared, store, gateway.workbench, gateway.settings.api, at_once=1)
+        queries = Queries(*shared, store, gateway.workbench, gateway.settings.api)
         error = await refusal(queries.query(ME, f"SELECT * FROM {answer.snapshot}"))
     assert error.kind == "table_not_found"
 

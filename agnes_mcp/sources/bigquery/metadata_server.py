@@ -67,13 +67,7 @@ def configured() -> bool:
 
 
 class Transport:
-    """A `google.auth.transport.Request` that speaks to the metadata server only.
-
-    `expiry_unknown`: the token that it got says nothing of its life.
-    """
-
-    def __init__(self) -> None:
-        self.expiry_unknown = False
+    """A `google.auth.transport.Request` that speaks to the metadata server only."""
 
     def __call__(
         self,
@@ -91,10 +85,8 @@ class Transport:
             return _account()
         answer = _exchange_with_retries(method, path, body, dict(headers or {}))
         if parts.path.endswith("/token"):
-            content = _checked_token(answer.data)
-            self.expiry_unknown = content.get("expires_in") is None
-            told = json.dumps({**content, "expires_in": content.get("expires_in") or 0})  # google-auth insists on one
-            return Answer(200, {"content-type": "application/json"}, told.encode())
+            _check_token(answer.data)
+            return Answer(200, {"content-type": "application/json"}, answer.data)
         return answer
 
 
@@ -193,7 +185,7 @@ class _DeadlineSocket(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
-def _checked_token(body: bytes) -> dict[str, Any]:
+def _check_token(body: bytes) -> None:
     """Raise `MetadataError` unless google-auth may take this answer as it is."""
     try:
         content = json.loads(body)
@@ -206,9 +198,7 @@ def _checked_token(body: bytes) -> dict[str, Any]:
         raise MetadataError("no access_token in response")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise MetadataError("no access_token in response: not a bearer token")
-    if content.get("expires_in") is not None:
-        _check_lifetime(content["expires_in"])
-    return content
+    _check_lifetime(content.get("expires_in"))
 
 
 def _check_lifetime(expires_in: object) -> None:

@@ -36,10 +36,11 @@ class Held(NamedTuple):
     database: str
     schema: str
     table: str
+    is_view: bool = False
 
     @property
     def relation(self) -> str:
-        return identifier(*self)
+        return identifier(self.database, self.schema, self.table)
 
 
 @dataclass
@@ -125,7 +126,7 @@ class Databases:
                 "it is a view that may read more than its own file, which only whoever keeps this instance may grant",
                 table.id,
             )
-        return Held(database.alias, schema, name)
+        return Held(database.alias, schema, name, is_view=found[0][0] == "view")
 
     def _missing(self, cursor: duckdb.DuckDBPyConnection, database: _Database, table: Table) -> AgnesError:
         """Says where the file has a table of that name, and names no other table of it."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
 from agnes_mcp.sources import Source
@@ -19,9 +21,9 @@ from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
 from agnes_mcp.sources.local.readers import Readers, refuse_text
-from agnes_mcp.sources.local.types import columns_of, loses_in_arrow, safe_type
+from agnes_mcp.sources.local.types import BATCH_ROWS, columns_of, lossless
 from agnes_mcp.sources.warehouse import Warehouse
-from agnes_mcp.sql.duckdb_errors import unavailable
+from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View, make_view
 
@@ -29,17 +31,23 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-BATCH_ROWS = 8_192
+
+#: What a process has to be handed to read local tables.
+JOB = {"read": "agnes_mcp.sources.local.job:Reads"}
+#: A read of a call without a deadline ends after a day.
+LONGEST_READ_S = 86_400.0
 
 
 class LocalSource(Source):
-    """Serves local tables through `warehouse`. See `Source` for the contract."""
+    """Serves local tables through `warehouse`; what cannot be bounded there, in `processes`, which have to have been
+    handed `JOB`. See `Source` for the contract."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
-        self._warehouse = warehouse
+    def __init__(self, warehouse: Warehouse, processes: Processes) -> None:
+        self._warehouse, self._processes = warehouse, processes
         self._lock = threading.Lock()
         self._views: dict[str, tuple[object, ...]] = {}
         self._databases = Databases()
+        self._stored_views: set[str] = set()
         self._readers = Readers()
         self._conversions = Conversions()
         self._columns: dict[str, tuple[Signature, dict[str, Column]]] = {}
@@ -64,7 +72,7 @@ class LocalSource(Source):
         selected = ", ".join(identifier(column) for column in columns)
         with self._opened(table, call) as (cursor, _, _):
             sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
-            return cursor.execute(_lossless(cursor, sql)).to_arrow_table()
+            return cursor.execute(lossless(cursor, sql)).to_arrow_table()
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         return Price(scan_bytes=0, reserve_bytes=0, path="local")
@@ -73,13 +81,35 @@ class LocalSource(Source):
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> Iterator[LocalReading]:
-        with self._opened(table, call) as (cursor, files, _):
+        with self._opened(table, call) as (cursor, files, source):
             self._refuse_change(cursor, table, files, schema)
-            reader = self._run(cursor, statement.sql, call)
-            yield LocalReading(reader, call, lambda error: self._explain(error, table, files, call, statement.sql))
+            if self.reads_apart(table, statement):
+                view = _stored(table, files) if isinstance(source, Held) else source
+                with self._read_apart(table, view, statement, call) as reading:
+                    yield reading
+            else:
+                explain = partial(self._explain, table, files, call, statement.sql)
+                reader = _run(cursor, statement.sql, explain)
+                yield LocalReading(reader.schema, _batches(reader, explain), call)
 
-    def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str, call: Call) -> pa.RecordBatchReader:
-        return cursor.execute(_lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
+    def reads_apart(self, table: Table, statement: Statement) -> bool:
+        """Where the condition has no bound, or the table is a view that somebody stored, of which nobody knows."""
+        return not statement.bounded or table.id in self._stored_views
+
+    @contextmanager
+    def _read_apart(self, table: Table, view: View, statement: Statement, call: Call) -> Iterator[LocalReading]:
+        """The same rows, from a process that is killed where it overstays."""
+        content = {
+            "table": table.model_dump(mode="json"),
+            "view": view.as_message(),
+            "sql": statement.sql,
+        }
+        question = Question("read", content, out_of_memory, _died)
+        remaining_s = call.remaining_s
+        limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
+        with self._processes.ask(question, _grant_nothing, call, limit_s) as answer:
+            rows, batches = answer.schema_and_batches()
+            yield LocalReading(rows, batches, call)
 
     def view(self, table: Table, call: Call) -> View:
         """The table's files as they are now, for whoever reads them elsewhere. Raises AgnesError."""
@@ -104,6 +134,7 @@ class LocalSource(Source):
                 database = self._databases.held(cursor, self._warehouse.generation, table, files, call)
                 stored = held.enter_context(database)
                 self._ensure_view(cursor, _stored(table, files), files, stored.database)
+                (self._stored_views.add if stored.is_view else self._stored_views.discard)(table.id)
                 yield cursor, files, stored
             else:
                 view = self._view(cursor, table, files, call)
@@ -120,8 +151,8 @@ class LocalSource(Source):
                 raise unavailable(error.message.rsplit(": ", 1)[-1].rstrip("."), table.id) from None
             raise
 
-    def _explain(self, error: Exception, table: Table, files: Files, call: Call, sql: str) -> AgnesError:
-        """What a failure in the middle of a stream means."""
+    def _explain(self, table: Table, files: Files, call: Call, sql: str, error: Exception) -> AgnesError:
+        """What a failure of this statement means."""
         if files.kind in ("csv", "json") and not call.stopped:
             refuse_text(table, str(error))
         return self._warehouse.explain(error, call, sql)
@@ -162,7 +193,7 @@ def _measure(cursor: duckdb.DuckDBPyConnection, files: Files, source: Held | Vie
     if isinstance(source, Held):
         found = cursor.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-            [*source],
+            [source.database, source.schema, source.table],
         ).fetchall()
         return (int(found[0][0]), files.size_bytes) if found else (None, None)
     if source.kind != "parquet":
@@ -191,35 +222,53 @@ def _text_complaints(table: Table, files: Files, call: Call) -> Iterator[None]:
 
 
 class LocalReading:
-    """A running read of the shared connection, as record batches."""
+    """A running read, as record batches. It is free."""
 
-    def __init__(self, reader: pa.RecordBatchReader, call: Call, explain: Callable[[Exception], AgnesError]) -> None:
-        self._reader = reader
-        self._call = call
-        self._explain = explain
-        self.schema: pa.Schema = reader.schema
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
+        self.schema = schema
         self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
+        self._batches, self._call = batches, call
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        while True:
-            try:
-                batch = self._reader.read_next_batch()
-            except StopIteration:
-                return
-            except (pa.ArrowException, OSError) as error:  # how DuckDB fails in the middle of a stream
-                raise self._explain(error) from None
+        for batch in self._batches:
             self._call.check()
             yield batch
 
 
-def _lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """The same statement with every column that Arrow cannot carry whole cast to one that it can."""
-    cursor.execute(f"DESCRIBE {sql}")
-    outputs = [(str(name), str(kind)) for name, kind, *_ in cursor.fetchall()]
-    if not any(loses_in_arrow(kind) for _, kind in outputs):
-        return sql
-    names = [(identifier(name), kind) for name, kind in outputs]
-    casts = [f"CAST({name} AS {safe_type(kind)}) AS {name}" if loses_in_arrow(kind) else name for name, kind in names]
-    return f"SELECT {', '.join(casts)} FROM ({sql})"  # noqa: S608 - names of the schema, quoted
+def _run(
+    cursor: duckdb.DuckDBPyConnection, sql: str, explain: Callable[[Exception], AgnesError]
+) -> pa.RecordBatchReader:
+    import duckdb
+
+    try:
+        return cursor.execute(lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise explain(error) from None
+
+
+def _batches(reader: pa.RecordBatchReader, explain: Callable[[Exception], AgnesError]) -> Iterator[pa.RecordBatch]:
+    """The batches of the shared connection."""
+    import pyarrow as pa
+
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError) as error:  # how DuckDB fails in the middle of a stream
+            raise explain(error) from None
+        yield batch
+
+
+def _grant_nothing(needed: dict[str, Any]) -> dict[str, Any]:
+    """The question names all that it needs."""
+    return {}
+
+
+def _died(code: int) -> AgnesError:
+    return AgnesError(
+        "query_failed",
+        "The statement ended the process that ran it.",
+        "Write the condition another way, or select fewer columns.",
+        {"exit_code": code},
+    )

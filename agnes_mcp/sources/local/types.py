@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.models import Column
+from agnes_mcp.sql.names import identifier
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: Rows of one batch on its way out of DuckDB.
+BATCH_ROWS = 8_192
 
 # Measured on DuckDB 1.5: Arrow export wraps UHUGEINT to negative numbers, drops TIMETZ's zone, and gives BIT, BIGNUM
 # and VARIANT as opaque bytes; Parquet cannot hold a UNION. As text each is whole.
@@ -75,3 +82,14 @@ def _outside_quotes(kind: str) -> str:
         parts += [_LOSSY_WORD.sub("VARCHAR", kind[end : quoted.start()]), quoted.group()]
         end = quoted.end()
     return "".join([*parts, _LOSSY_WORD.sub("VARCHAR", kind[end:])])
+
+
+def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The same statement with every column that Arrow cannot carry whole cast to one that it can."""
+    cursor.execute(f"DESCRIBE {sql}")
+    outputs = [(str(name), str(kind)) for name, kind, *_ in cursor.fetchall()]
+    if not any(loses_in_arrow(kind) for _, kind in outputs):
+        return sql
+    names = [(identifier(name), kind) for name, kind in outputs]
+    casts = [f"CAST({name} AS {safe_type(kind)}) AS {name}" if loses_in_arrow(kind) else name for name, kind in names]
+    return f"SELECT {', '.join(casts)} FROM ({sql})"  # noqa: S608 - names of the schema, quoted

@@ -1,0 +1,68 @@
+"""A statement of ours over the files of one local table, run in a process that can be killed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from agnes_mcp.calls.processes import frames
+from agnes_mcp.calls.processes.arrow import Stream
+from agnes_mcp.calls.processes.child import Channel
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Table
+from agnes_mcp.sources.local.readers import refuse_text
+from agnes_mcp.sources.local.types import BATCH_ROWS, lossless
+from agnes_mcp.sql import duckdb_errors
+from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.views import View
+
+
+class Reads:
+    """The job: each read in an instance of its own, locked to the files of its table."""
+
+    def __init__(self, memory_bytes: int, threads: int) -> None:
+        self._memory_bytes, self._threads = memory_bytes, threads
+        self._instance = open_instance(memory_bytes, threads)
+        self._touched = False
+
+    def answer(self, question: dict[str, Any], channel: Channel) -> bool:
+        table, view, sql = Table(**question["table"]), View(**question["view"]), question["sql"]
+        try:
+            self._run(sql, view, channel)
+        except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
+            failure = _explain(error, table, view, sql)
+            channel.fail(frames.as_message(failure))
+            return duckdb_errors.leaves_process_sound(error, failure)
+        return True
+
+    def renew(self) -> bool:
+        if not self._touched:
+            return False
+        self._instance.close()
+        self._instance, self._touched = open_instance(self._memory_bytes, self._threads), False
+        return True
+
+    def _run(self, sql: str, view: View, channel: Channel) -> None:
+        self._touched = True
+        lock_instance(self._instance, [view])
+        reader = self._instance.execute(lossless(self._instance, sql)).to_arrow_reader(BATCH_ROWS)
+        stream = Stream(channel, reader.schema)
+        for batch in reader:
+            stream.send(batch)
+        stream.close()
+        channel.end({"rows": stream.rows})
+
+
+def _explain(error: BaseException, table: Table, view: View, sql: str) -> AgnesError:
+    """What the shared connection would say of it."""
+    cause = error.__cause__ if isinstance(error, AgnesError) else error
+    if view.kind in ("csv", "json") and cause is not None:
+        try:
+            refuse_text(table, str(cause))
+        except AgnesError as refused:
+            return refused
+    if isinstance(cause, duckdb.Error | pa.ArrowException | MemoryError | OSError):
+        return duckdb_errors.of_our_statement(cause, sql)
+    return error if isinstance(error, AgnesError) else duckdb_errors.of_our_statement(error, sql)

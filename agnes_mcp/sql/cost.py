@@ -1,0 +1,190 @@
+"""What a predicate may cost per row, computed from its validated tree before anything is run.
+
+DuckDB cannot be interrupted inside one vector of 2,048 rows, and counts no memory that a scalar function takes. So a
+condition runs on the shared connection only where both are bounded by the rows themselves; any other runs in a process
+that can be killed.
+
+For each node: the size of its value, and the characters touched to make it (`bounds`). A node that no table knows, or
+whose cost grows faster than the row's texts, has no bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from agnes_mcp.models import Column, TableSchema
+from agnes_mcp.sql.bounds import CALLS, NOTHING, SMALL, Amount, Bound, UnboundedError, all_of, made, one_of, together
+from agnes_mcp.sql.predicate.kinds import kind_named, kind_of
+
+#: Times that every character of a row's texts may be touched, and as how many characters it may stand in memory at
+#: once. A vector of long texts is bounded by DuckDB's own memory, so these bound what a predicate makes of it.
+MAX_PASSES = 32
+MAX_COPIES = 4
+#: Characters per row that do not depend on the row: touched, and standing in memory at once (32 MB for a vector).
+MAX_CONSTANT_WORK = 262_144
+MAX_CONSTANT_SIZE = 16_384
+
+_FIXED = frozenset({"number", "boolean", "date", "time", "datetime", "timestamp", "interval", "null"})
+_TEXTS = frozenset({"text", "bytes"})
+
+
+def is_bounded(predicate: exp.Expr, schema: TableSchema) -> bool:
+    """Whether a validated predicate of DuckDB's dialect costs no more per row than the row itself allows."""
+    try:
+        bound = bound_of(predicate, schema)
+    except (UnboundedError, RecursionError):
+        return False
+    return (
+        bound.work.per_text <= MAX_PASSES
+        and bound.work.constant <= MAX_CONSTANT_WORK
+        and bound.held.per_text <= MAX_COPIES
+        and bound.held.constant <= MAX_CONSTANT_SIZE
+    )
+
+
+def bound_of(predicate: exp.Expr, schema: TableSchema) -> Bound:
+    """The bound of the whole predicate. Raises UnboundedError where it has none."""
+    return _Reader(schema).read(predicate)
+
+
+class _Reader:
+    """Reads nodes over the columns of one table. Every method raises UnboundedError."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._columns = {column.name: column for column in [*schema.pseudo_columns, *schema.columns]}
+
+    def read(self, node: exp.Expr) -> Bound:
+        if isinstance(node, (exp.And, exp.Or)):  # as long as a predicate may be: never by recursion
+            return all_of(self.read(part) for part in _joined(node))
+        for kinds, rule in _RULES:
+            if isinstance(node, kinds):
+                return rule(self, node)
+        raise UnboundedError(type(node).__name__)
+
+    def read_all(self, *nodes: exp.Expr | None) -> list[Bound]:
+        return [self.read(node) for node in nodes if node is not None]
+
+    def operands(self, node: exp.Expr) -> Bound:
+        """What is made of operands by comparing, or by calculating with what has a fixed size."""
+        return together(self.read(child) for child in node.iter_expressions())
+
+    def literal(self, node: exp.Expr) -> Bound:
+        size = Amount(len(node.this)) if isinstance(node, exp.Literal) and node.is_string else SMALL
+        return Bound(size, NOTHING, NOTHING)
+
+    def path(self, node: exp.Expr) -> Bound:
+        """A column, or a field inside one; what the row holds is held anyway."""
+        column = self._column_at(node)
+        family, word = kind_of(column).family, column.type.upper()
+        if family in _TEXTS or word == "BIGNUM":
+            return Bound(Amount(0, 1), NOTHING, NOTHING)
+        if family in _FIXED or word == "UUID":
+            return Bound(SMALL, NOTHING, NOTHING)
+        raise UnboundedError(family)
+
+    def is_null(self, node: exp.Expr) -> Bound:
+        """Whether there is a value at all, of whatever kind: nothing of it is touched."""
+        if isinstance(node.expression, exp.Null) and isinstance(node.this, (exp.Column, exp.Dot)):
+            return Bound(SMALL, NOTHING, NOTHING)
+        return self.operands(node)
+
+    def inside(self, node: exp.Expr) -> Bound:
+        return self.read(node.this)
+
+    def membership(self, node: exp.Expr) -> Bound:
+        if node.args.get("query") is not None or node.args.get("unnest") is not None:
+            raise UnboundedError("IN over rows")
+        return together(self.read_all(node.this, *node.expressions))
+
+    def concatenation(self, node: exp.Expr) -> Bound:
+        return made(self.read_all(node.this, node.expression))
+
+    def cast(self, node: exp.Expr) -> Bound:
+        value = self.read(node.this)
+        target = kind_named(node.args["to"].sql(dialect="duckdb")).family
+        if target in _FIXED:
+            return Bound(SMALL, value.work.plus(value.size), value.held)
+        if target not in _TEXTS:
+            raise UnboundedError(target)
+        return made([value])
+
+    def choice(self, node: exp.Expr) -> Bound:
+        """CASE: any of its results, after all of its conditions."""
+        branches = node.args.get("ifs") or []
+        tests = self.read_all(node.this, *(branch.this for branch in branches))
+        results = self.read_all(*(branch.args.get("true") for branch in branches), node.args.get("default"))
+        return one_of(results, tests)
+
+    def like(self, node: exp.Expr) -> Bound:
+        """A pattern looks for one place at most: every further `%` in the middle would multiply the places to try."""
+        like = node.this if isinstance(node, exp.Escape) else node
+        if not isinstance(like, (exp.Like, exp.ILike)) or not isinstance(like.expression, exp.Literal):
+            raise UnboundedError("a pattern that is not a literal")
+        value, pattern = self.read(like.this), str(like.expression.this)
+        moving = len(re.findall(r"%+", re.sub(r"%+\Z", "", pattern)))
+        if moving > 1:
+            raise UnboundedError("a pattern of several wildcards")
+        folds = isinstance(like, exp.ILike)
+        passes = (len(pattern) if moving else 0) + (2 if folds else 0)
+        work = value.work.plus(Amount(len(pattern))).plus(value.size.times(passes))
+        copied = value.size.times(2) if folds else NOTHING
+        return Bound(SMALL, work, value.held.plus(copied))
+
+    def call(self, node: exp.Expr) -> Bound:
+        rule = CALLS.get(str(node.this).upper())
+        if rule is None:
+            raise UnboundedError(str(node.this))
+        arguments = [a for a in node.expressions if not isinstance(a, (exp.Var, exp.Interval))]
+        return rule(self.read_all(*arguments), arguments)
+
+    def _column_at(self, node: exp.Expr) -> Column:
+        path = _path_of(node)
+        column = self._columns.get(path[0])
+        for name in path[1:]:
+            column = next((field for field in column.fields if field.name == name), None) if column else None
+        if column is None:
+            raise UnboundedError(".".join(path))
+        return column
+
+
+def _path_of(node: exp.Expr) -> list[str]:
+    if isinstance(node, exp.Dot):
+        return [*_path_of(node.this), str(node.expression.name)]
+    if not isinstance(node, exp.Column):
+        raise UnboundedError(type(node).__name__)
+    return [part.name for part in node.parts]
+
+
+def _joined(node: exp.Expr) -> list[exp.Expr]:
+    parts, waiting = [], [node]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (exp.And, exp.Or)):
+            waiting += [part.this, part.expression]
+        else:
+            parts.append(part)
+    return parts
+
+
+_RULES: tuple[tuple[tuple[type[exp.Expr], ...], Callable[[_Reader, exp.Expr], Bound]], ...] = (
+    ((exp.Literal, exp.Boolean, exp.Null, exp.Interval), _Reader.literal),
+    ((exp.Column, exp.Dot), _Reader.path),
+    ((exp.Anonymous,), _Reader.call),
+    ((exp.Is,), _Reader.is_null),
+    ((exp.Not, exp.Paren, exp.Neg), _Reader.inside),
+    ((exp.Escape, exp.Like, exp.ILike), _Reader.like),
+    ((exp.In,), _Reader.membership),
+    ((exp.DPipe,), _Reader.concatenation),
+    ((exp.Case,), _Reader.choice),
+    ((exp.Cast, exp.TryCast), _Reader.cast),
+    (
+        (
+            exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Between,
+            exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.BitwiseAnd, exp.BitwiseOr,
+        ),
+        _Reader.operands,
+    ),
+)  # fmt: skip
