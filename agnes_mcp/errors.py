@@ -45,6 +45,12 @@ KINDS: dict[str, int] = {
     "too_complex": EXIT_VALIDATION,
     "not_boolean": EXIT_VALIDATION,
     "unsupported_literal": EXIT_VALIDATION,
+    # the SQL of `scan`, `fetch` and `estimate` was refused; the kinds of a predicate mean the same here
+    "not_a_select": EXIT_VALIDATION,
+    "table_function": EXIT_VALIDATION,
+    "remote_sql_local_table": EXIT_VALIDATION,
+    "mixed_sources": EXIT_VALIDATION,
+    "referenced_outside": EXIT_VALIDATION,
     # the SQL of `query` was refused, or failed in DuckDB
     "query_refused": EXIT_VALIDATION,
     "query_failed": EXIT_VALIDATION,
