@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.warehouse import GRANTED, NAMES, accepted
 
 from agnes_mcp.sql.warehouse import Admitted, admit
 
-analyzer = pytest.importorskip("support.analyzer", reason="the analyzer is a development dependency")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: What the analyzer's build does not have, though GoogleSQL has.
 NOT_THERE = ("MAX_BY", "CONTAINS_SUBSTR")
 
 
-@pytest.fixture(scope="session")
-def oracle():  # type: ignore[no-untyped-def]
-    return analyzer.Oracle(GRANTED)
+@pytest.fixture(scope="module")
+def oracle(googlesql: Any) -> Any:
+    from support.analyzer import Oracle
+
+    return Oracle(GRANTED)
 
 
-def told(oracle, text: str, admitted: Admitted) -> str:  # type: ignore[no-untyped-def]
+def told(oracle: Any, admitted: Admitted) -> str:
     """Where analyzer and reader differ about a statement; "" where they do not."""
     from zetasql.core import ServerError
 
@@ -36,7 +39,7 @@ def told(oracle, text: str, admitted: Admitted) -> str:  # type: ignore[no-untyp
     return f"answers {wrong}" if wrong else ""
 
 
-def test_what_is_admitted_is_analysed_over_the_same_tables(oracle) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_admitted_is_analysed_over_the_same_tables(oracle: Any) -> None:
     corpus = [text for text in accepted() if not any(word in text for word in NOT_THERE)]
-    differences = {text: told(oracle, text, admit(text, NAMES)) for text in corpus}
+    differences = {text: told(oracle, admit(text, NAMES)) for text in corpus}
     assert {text: why for text, why in differences.items() if why} == {}

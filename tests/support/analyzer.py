@@ -11,7 +11,7 @@ from zetasql.types import AnalyzerOptions, LanguageOptions, ProductMode, TypeKin
 
 from agnes_mcp.models import Column
 from agnes_mcp.sql.warehouse import Place
-from support.googlesql import compiled_once
+from support.googlesql import start
 
 _KINDS = {
     "INTEGER": "INT64", "FLOAT": "DOUBLE", "FLOAT64": "DOUBLE", "BOOLEAN": "BOOL", "RECORD": "STRUCT",
@@ -50,8 +50,8 @@ class Oracle:
             table = builder.build()
             table.full_name = place.path
             root = root.add_table(table)
-        with compiled_once():
-            self._service = ZetaSqlLocalService.get_instance()
+        start()
+        self._service = ZetaSqlLocalService.get_instance()
         self._catalog_id = self._service.register_catalog(simple_catalog=root.build()).registered_id
 
     def resolve(self, sql: str) -> Resolved:

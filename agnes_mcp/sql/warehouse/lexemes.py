@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.predicate import strings
-from agnes_mcp.sql.predicate.characters import is_unseen
 from agnes_mcp.sql.predicate.hints import SYMBOL_HINTS, Refusal, symbol_hint
 from agnes_mcp.sql.predicate.limits import MAX_NUMBER_CHARS
 from agnes_mcp.sql.warehouse.limits import MAX_CHARS, MAX_TOKENS
 from agnes_mcp.sql.warehouse.refusals import refuse
+from agnes_mcp.untrusted import is_unseen
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.])"
 _LEXEME = re.compile(

@@ -53,9 +53,8 @@ class Relations:
         if (condition := join.args.get("on")) is not None:
             self._expressions.bind(condition, scope, ctes)
         merged = [self._using(column, scope, before) for column in join.args.get("using") or []]
-        shared: Columns = [c for name in merged for c in left if c is not None and c.name.casefold() == name][
-            : len(merged)
-        ]
+        named = {c.name.casefold(): c for c in reversed(left) if c is not None}
+        shared: Columns = [named[name] for name in merged if name in named]
         return shared + [c for c in [*left, *right] if c is None or c.name.casefold() not in merged]
 
     def _normalise(self, join: exp.Expr, array: bool) -> None:
