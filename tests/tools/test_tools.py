@@ -165,7 +165,7 @@ async def test_a_crash_says_nothing_of_the_machine(
     async def crash(*args: object) -> None:
         raise RuntimeError("secret /etc/path")
 
-    monkeypatch.setattr(gateway, "schema", crash)
+    monkeypatch.setattr(gateway.catalog, "columns", crash)
     async with connected(gateway, mode) as client:
         result = await client.call_tool("schema", {"table_id": "orders"})
     assert result.is_error
