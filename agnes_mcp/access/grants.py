@@ -6,6 +6,7 @@ import getpass
 import hashlib
 import secrets
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from agnes_mcp.config.settings import UserSettings
@@ -52,6 +53,7 @@ class Access:
     def __init__(self, users: list[UserSettings]) -> None:
         self._grants: dict[str, Grants] = {}
         self._by_token: dict[str, str] = {}
+        self._last_days: dict[str, date] = {}
         self.replace(users)
 
     def replace(self, users: list[UserSettings]) -> None:
@@ -63,6 +65,7 @@ class Access:
             )
             for user in users
         }
+        self._last_days = {user.name: user.expires for user in users if user.expires}
         self._grants, self._by_token = grants, {u.token_sha256: u.name for u in users if u.token_sha256}
 
     @property
@@ -70,7 +73,9 @@ class Access:
         return bool(self._grants)
 
     def knows(self, name: str) -> bool:
-        return name in self._grants
+        """Whether that user is configured and may call today."""
+        last_day = self._last_days.get(name)
+        return name in self._grants and (last_day is None or datetime.now(UTC).date() <= last_day)
 
     @property
     def names(self) -> list[str]:
@@ -91,4 +96,4 @@ class Access:
         for digest, name in self._by_token.items():
             if hmac.compare_digest(digest, presented):
                 found = Principal(name)
-        return found
+        return found if found is not None and self.knows(found.name) else None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from agnes_mcp.config.complaints import complaint_of
 from agnes_mcp.config.settings import AccessSettings, Settings
-from agnes_mcp.errors import ConfigError, nearest
+from agnes_mcp.errors import ConfigError
 
 if TYPE_CHECKING:
     import yaml
@@ -41,13 +42,13 @@ def load_settings(path: Path | None) -> Settings:
     Raises `ConfigError`, one line that names the key.
     """
     _refuse_unknown_variables(os.environ)
-    content = _read(path) if path else {}
+    content = read_mapping(path) if path else {}
     if path:
         content = _anchor_paths(content, path.parent)
     try:
         settings = Settings(**content)
     except ValidationError as error:
-        raise _describe(error) from None
+        raise _as_error(error) from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}.", FIX, "environment") from None
     return settings
@@ -59,9 +60,9 @@ def load_access(path: Path) -> AccessSettings:
     Raises `ConfigError`.
     """
     try:
-        return Settings(**{key: value for key, value in _read(path).items() if key == "access"}).access
+        return Settings(**{key: value for key, value in read_mapping(path).items() if key == "access"}).access
     except ValidationError as error:
-        raise _describe(error) from None
+        raise _as_error(error) from None
     except SettingsError as error:
         raise ConfigError(f"environment: {error}.", FIX, "environment") from None
 
@@ -78,7 +79,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             raise ConfigError(f"{problem}, as in AGNES_API__SCAN__MAX_LIMIT.", FIX, name)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """The file's mapping; an empty file is an empty one. Raises `ConfigError` with the place."""
     import yaml
 
@@ -144,41 +145,6 @@ def _anchor(path: str, folder: Path) -> str:
     return os.path.abspath(folder / Path(path).expanduser())
 
 
-def _describe(error: ValidationError) -> ConfigError:
-    """The first complaint as one line; how many more there are."""
-    complaints = error.errors(include_url=False, include_input=False, include_context=False)
-    first = min(complaints, key=lambda c: c["type"] != "extra_forbidden")
-    key = _spell(first["loc"])
-    problem = "is not a key" + _suggest(first["loc"]) if first["type"] == "extra_forbidden" else _problem(first["msg"])
-    more = f" ({len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    return ConfigError(f"{key or 'instance.yaml'}: {problem}.{more}", FIX, key)
-
-
-def _problem(message: str) -> str:
-    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ").replace("\n", " ").rstrip(".")
-
-
-def _spell(location: tuple[int | str, ...]) -> str:
-    spelled = ""
-    for part in location:
-        spelled += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return spelled.lstrip(".")
-
-
-def _suggest(location: tuple[int | str, ...]) -> str:
-    known = _keys_beside(location)
-    close = nearest(str(location[-1]), known, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (there are {', '.join(known)})" if known else ""
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    """The names a model knows at the place where an unknown one was written."""
-    schema = Settings.model_json_schema()
-    here: Any = schema
-    for part in location[:-1]:
-        here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
-        reference = here.get("$ref") or next((o["$ref"] for o in here.get("anyOf", []) if "$ref" in o), None)
-        here = schema["$defs"][reference.rsplit("/", 1)[1]] if reference else here
-    return sorted(here.get("properties", {}))
+def _as_error(error: ValidationError) -> ConfigError:
+    text, key = complaint_of(error)
+    return ConfigError(text, FIX, key)

@@ -9,6 +9,7 @@ parts, so that `AGNES_API__SCAN__MAX_LIMIT=1000` is `api.scan.max_limit`. The en
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +128,9 @@ class UserSettings(Section):
     )
     tables: list[TableId] | Literal["*"] = Field(
         default_factory=list, description='Tables it may read, by id, or "*" for every one; not given: none.'
+    )
+    expires: date | None = Field(
+        default=None, description="The last day, in UTC, on which it may call, as in 2027-01-31; null: for good."
     )
     max_daily_bytes: Bytes | None = Field(
         default=None, description="Instead of `api.scan.max_daily_bytes_per_user`; 0 leaves only what is free."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import typer.main
@@ -51,6 +52,7 @@ def _parameter(parameter: Any) -> tuple[str, str, str]:
     if isinstance(parameter.default, Enum):
         spelled += ": " + ", ".join(code(str(choice.value)) for choice in type(parameter.default))
     default = getattr(parameter.default, "value", parameter.default)
+    default = str(default) if isinstance(default, Path) else default
     shown = "" if default is None or callable(default) or parameter.required else literal(default).replace('"', "")
     return spelled, "needed" if parameter.required else shown, str(getattr(parameter, "help", None) or "")
 

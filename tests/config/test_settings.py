@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agnes_mcp.config.complaints import FORMS
 from agnes_mcp.config.loading import find_config, load_settings
-from agnes_mcp.config.settings import Settings
+from agnes_mcp.config.settings import Settings, schema_of_settings
 from agnes_mcp.errors import ConfigError
 
 COMMAND = Path(sys.executable).with_name("agnes-mcp")
@@ -40,31 +41,31 @@ REFUSED = {
     "data_source: {bigquery: {project: my-project, dataset: x}}": ("data_source.bigquery.dataset", "datasets"),
     "access: {users: [{name: a, token: x}]}": ("access.users[0].token", "token_sha256"),
     # wrong types
-    "api: {scan: {max_limit: many}}": ("api.scan.max_limit", "integer"),
+    "api: {scan: {max_limit: many}}": ("api.scan.max_limit", "whole number"),
     "api: {scan: {max_limit: true}}": ("api.scan.max_limit", "number"),
-    "api: {scan: {max_limit: 1.5}}": ("api.scan.max_limit", "integer"),
+    "api: {scan: {max_limit: 1.5}}": ("api.scan.max_limit", "whole number"),
     "api: {scan: {max_limit: -1}}": ("api.scan.max_limit", "greater than or equal to 0"),
     "api: {scan: {bq_cost_per_tb_usd: .nan}}": ("api.scan.bq_cost_per_tb_usd", "greater than"),
     "api: {scan: {request_timeout_seconds: .inf}}": ("api.scan.request_timeout_seconds", "finite"),
-    "api: {scan: null}": ("api.scan", "valid"),
+    "api: {scan: null}": ("api.scan", "mapping"),
     "api: {max_result_chars: 10}": ("api.max_result_chars", "1000"),
     "tables: {id: a}": ("tables", "list"),
-    "tables: [{id: a, path: orders.csv, primary_key: [1]}]": ("tables[0].primary_key[0]", "string"),
+    "tables: [{id: a, path: orders.csv, primary_key: [1]}]": ("tables[0].primary_key[0]", "a text"),
     "tables: [{id: a, path: orders.csv, source_type: mysql}]": ("tables[0].source_type", "bigquery"),
     "data_source: {bigquery: {project: my-project, auth: key}}": ("data_source.bigquery.auth", "metadata"),
     "- a": ("instance.yaml", "mapping"),
     # ids, matched whole
-    'tables: [{id: "orders\\n", path: orders.csv}]': ("tables[0].id", "pattern"),
-    'tables: [{id: " orders", path: orders.csv}]': ("tables[0].id", "pattern"),
-    "tables: [{id: Orders, path: orders.csv}]": ("tables[0].id", "pattern"),
-    "tables: [{id: a-b, path: orders.csv}]": ("tables[0].id", "pattern"),
-    "tables: [{id: '', path: orders.csv}]": ("tables[0].id", "pattern"),
-    f"tables: [{{id: {'a' * 65}, path: orders.csv}}]": ("tables[0].id", "pattern"),
-    "tables: [{id: ../x, path: orders.csv}]": ("tables[0].id", "pattern"),
-    "data_source: {bigquery: {project: 'my project'}}": ("data_source.bigquery.project", "pattern"),
-    'data_source: {bigquery: {project: "my-project\\n"}}': ("data_source.bigquery.project", "pattern"),
-    "access: {users: [{name: a, token_sha256: abc}]}": ("access.users[0].token_sha256", "pattern"),
-    "access: {users: [{name: a, tables: ['x; DROP']}]}": ("access.users[0].tables", "pattern"),
+    'tables: [{id: "orders\\n", path: orders.csv}]': ("tables[0].id", "as in `web_sessions`"),
+    'tables: [{id: " orders", path: orders.csv}]': ("tables[0].id", "as in `web_sessions`"),
+    "tables: [{id: Orders, path: orders.csv}]": ("tables[0].id", "as in `web_sessions`"),
+    "tables: [{id: a-b, path: orders.csv}]": ("tables[0].id", "as in `web_sessions`"),
+    "tables: [{id: '', path: orders.csv}]": ("tables[0].id", "as in `web_sessions`"),
+    f"tables: [{{id: {'a' * 65}, path: orders.csv}}]": ("tables[0].id", "as in `web_sessions`"),
+    "tables: [{id: ../x, path: orders.csv}]": ("tables[0].id", "as in `web_sessions`"),
+    "data_source: {bigquery: {project: 'my project'}}": ("data_source.bigquery.project", "as in `my-project`"),
+    'data_source: {bigquery: {project: "my-project\\n"}}': ("data_source.bigquery.project", "as in `my-project`"),
+    "access: {users: [{name: a, token_sha256: abc}]}": ("access.users[0].token_sha256", "64 hexadecimal digits"),
+    "access: {users: [{name: a, tables: ['x; DROP']}]}": ("access.users[0].tables", "as in `web_sessions`"),
     # twice
     "tables: [{id: a, path: orders.csv}, {id: a, path: orders.csv}]": ("tables", "'a' is used twice"),
     "access: {users: [{name: ana}, {name: ana}]}": ("access.users", "'ana' is listed twice"),
@@ -76,7 +77,7 @@ REFUSED = {
     "tables: [{id: a, source_type: bigquery, bucket: b, path: orders.csv}]": ("tables[0]", "`path` belongs to local"),
     "tables: [{id: a, source_type: bigquery}]": ("tables[0]", "bucket"),
     "tables: [{id: a, source_type: bigquery, bucket: b}]": ("instance.yaml", "data_source.bigquery.project"),
-    "tables: [{id: a, source_type: bigquery, bucket: 'b`; x'}]": ("tables[0].bucket", "pattern"),
+    "tables: [{id: a, source_type: bigquery, bucket: 'b`; x'}]": ("tables[0].bucket", "as in `my_dataset`"),
     # not YAML
     "api: [": ("instance.yaml", "line 1"),
     "a: b: c": ("instance.yaml", "line 1, column 5"),
@@ -205,3 +206,24 @@ def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_config() == named
     with pytest.raises(ConfigError, match=r" --config: "):
         find_config(str(tmp_path / "other.yaml"))
+
+
+def test_every_pattern_of_the_configuration_is_told_in_words() -> None:
+    patterns: set[str] = set()
+
+    def collect(node: object) -> None:
+        if isinstance(node, dict):
+            patterns.update(value for key, value in node.items() if key == "pattern" and isinstance(value, str))
+        for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            collect(inner)
+
+    collect(schema_of_settings())
+    assert patterns
+    assert patterns <= set(FORMS)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = "data_dri: x\napi: {scan: {max_limit: many}}\naccess: {users: [{name: a, expires: soon}]}\n"
+    said = complaint(tmp_path, text).message
+    assert all(part in said for part in ("data_dri: is not a key", "max_limit: should be a whole", "as in 2027-01-31"))
+    assert "\n" not in said

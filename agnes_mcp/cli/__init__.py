@@ -1,0 +1,57 @@
+"""The command line: everything that a person, or a script, does with an instance."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agnes_mcp import __version__
+from agnes_mcp.cli import access, health, hosts, registry, serving, starting
+from agnes_mcp.cli.options import CommandError
+from agnes_mcp.errors import AgnesError
+
+__all__ = ["app", "main"]
+
+#: What a shell says of a process that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Company data for an agent, or for you: discover, price, fetch.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agnes-mcp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Company data for an agent, or for you: discover, price, fetch."""
+
+
+for room in (serving, starting, hosts, health, access, registry):
+    room.register(app)
+
+
+def main() -> None:
+    """The console script: errors are one line, and an exit code that tells them apart."""
+    try:
+        app()
+    except (AgnesError, CommandError) as error:
+        sys.stderr.write(f"Error: {error.message} Hint: {error.hint}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        sys.exit(EXIT_INTERRUPTED)

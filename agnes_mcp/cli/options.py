@@ -1,0 +1,71 @@
+"""Options that several commands share, and the instance that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agnes_mcp.errors import AgnesError
+
+if TYPE_CHECKING:
+    from agnes_mcp.config.settings import Settings
+    from agnes_mcp.gateway import Gateway
+
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="An instance.yaml. Not given: AGNES_CONFIG, ./, ~/.agnes/, then the demo.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the structured answer, as the tool gives it.")]
+
+
+def open_gateway(config: str | None, demo: bool = False) -> Gateway:
+    """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured."""
+    from agnes_mcp.gateway import Gateway
+
+    path, settings = read_settings(config, demo)
+    if path is None and (demo or not settings.tables):
+        from agnes_mcp.demo.instance import open_demo
+
+        return open_demo(settings)
+    return Gateway(settings)
+
+
+def read_settings(config: str | None, demo: bool = False) -> tuple[Path | None, Settings]:
+    from agnes_mcp.config.loading import find_config, load_settings
+
+    path = None if demo else find_config(config)
+    return path, load_settings(path)
+
+
+def instance_file(config: str | None) -> Path:
+    """The file that a command is to change. Raises `invalid_argument` where there is none."""
+    from agnes_mcp.config.loading import find_config
+
+    path = find_config(config)
+    if path is None:
+        raise AgnesError(
+            "invalid_argument",
+            "There is no instance.yaml to change.",
+            "Make one with `agnes-mcp init`, or name it: -c.",
+        )
+    return path
+
+
+class CommandError(Exception):
+    """What only a command can meet, with its exit code; tools know no such error."""
+
+    def __init__(self, message: str, hint: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.exit_code = message, hint, exit_code
+
+
+def wrong(message: str, hint: str) -> AgnesError:
+    """An argument that cannot be meant."""
+    return AgnesError("invalid_argument", message, hint)

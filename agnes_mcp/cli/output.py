@@ -1,0 +1,90 @@
+"""What a command prints: tables fitted to the terminal, sizes and money in words, JSON as it is.
+
+Answers go to standard output, everything said beside them to standard error, so that a pipe gets answers only. Colours
+are for terminals.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty())
+
+
+def say(text: str) -> None:
+    """A sentence for whoever watches."""
+    sys.stderr.write(f"{text}\n")
+
+
+def print_json(answer: BaseModel | Any) -> None:
+    """The structured answer, whole and on one line: what a program reads."""
+    content = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str = "(no rows)") -> None:
+    """A table as wide as the terminal; in a pipe each row is one line of tab-separated values, never shortened."""
+    if not rows:
+        sys.stdout.write(f"{empty}\n")
+        return
+    if not sys.stdout.isatty():
+        for row in (headings, *rows):
+            sys.stdout.write("\t".join(_one_line(value) for value in row) + "\n")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(headings):
+        numeric = all(isinstance(row[place], int | float) or row[place] is None for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(_one_line(value), style="dim" if value is None else "") for value in row))
+    console().print(table)
+
+
+def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
+    """Labels and values, one a line; what is not known is left out."""
+    known = [(label, value) for label, value in pairs if value not in (None, "", [])]
+    width = max((len(label) for label, _ in known), default=0) + 1
+    for label, value in known:
+        sys.stdout.write(f"{label + ':':<{width}} {_one_line(value)}\n")
+
+
+def size_in_words(size_bytes: int | None) -> str:
+    """`1.5 GB`, in steps of 1,024; "not known" for None."""
+    if size_bytes is None:
+        return "not known"
+    size, unit = float(size_bytes), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size_bytes} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def usd_in_words(usd: float | None) -> str:
+    """`$0.42`; what rounds to nothing and is not nothing is `under $0.01`."""
+    if usd is None:
+        return "not known"
+    return "under $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+def _one_line(value: Any) -> str:
+    """A cell: nested values as JSON, nothing that could move the cursor or break the line."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,74 @@
+"""`serve` and `demo`."""
+
+from __future__ import annotations
+
+import gc
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from agnes_mcp.cli.options import Config, open_gateway
+from agnes_mcp.logs import Level
+
+LogLevel = Annotated[Level, typer.Option("--log-level", case_sensitive=False, help="What is logged on stderr.")]
+
+
+class Transport(StrEnum):
+    STDIO = "stdio"
+    SSE = "sse"
+    HTTP = "http"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.command()(demo)
+
+
+def serve(
+    config: Config = None,
+    transport: Annotated[Transport, typer.Option(help="http and sse are one server with both.")] = Transport.STDIO,
+    host: Annotated[str | None, typer.Option(help="Where to listen; default server.host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Default server.port; 0 is any free one.")] = None,
+    legacy_stdio: Annotated[bool, typer.Option(help="For hosts that stumble over newer protocol versions.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="The demo instance, whatever else is configured.")] = False,
+    log_level: LogLevel = Level.WARNING,
+) -> None:
+    """Serve MCP over stdin and stdout, or over HTTP."""
+    gc.disable()  # until everything is imported, none of which will ever be garbage
+    if transport is Transport.STDIO:
+        from agnes_mcp.serving.wire import take_stdout
+
+        take_stdout()
+    import anyio
+
+    from agnes_mcp.logs import log_to_stderr
+    from agnes_mcp.serving.server import build_server
+
+    log_to_stderr(log_level)
+    gateway = open_gateway(config, demo)
+
+    async def run_stdio() -> None:
+        from agnes_mcp.serving.stdio import serve_stdio
+
+        await serve_stdio(build_server(gateway), gateway, legacy=legacy_stdio)
+
+    async def run_http() -> None:
+        from agnes_mcp.config.loading import find_config
+        from agnes_mcp.serving.http.run import serve_http
+
+        server = gateway.settings.server
+        await serve_http(
+            gateway, host or server.host, server.port if port is None else port, None if demo else find_config(config)
+        )
+
+    gc.freeze()
+    gc.enable()
+    anyio.run(run_stdio if transport is Transport.STDIO else run_http)
+
+
+def demo() -> None:
+    """Run an agent's session against the demo instance and print it."""
+    from agnes_mcp.demo.session import run_session
+
+    run_session()

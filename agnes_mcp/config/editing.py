@@ -1,0 +1,178 @@
+"""Changes to an `instance.yaml` that leave the rest of it, comments included, as its owner wrote it."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agnes_mcp.errors import AgnesError, ConfigError
+
+_FIX = "Correct the file by hand, then try again."
+
+
+@contextmanager
+def editing(path: Path) -> Iterator[dict[str, Any]]:
+    """The file's mapping, to be changed in place; written back whole at the end, unless the block raises.
+
+    Raises `config_invalid` where the file is no mapping or what was made of it cannot be read back, and
+    `storage_failed` where it cannot be written or somebody else changed it meanwhile.
+    """
+    target = Path(os.path.realpath(path))
+    before = _read(target)
+    document, indents = _parse(before, path.name)
+    yield document
+    text = _render(document, indents)
+    _parse(text, path.name)
+    if _read(target) != before:
+        raise AgnesError("storage_failed", f"{path.name} was changed meanwhile.", "Nothing was written; try again.")
+    _replace(target, text)
+
+
+def section(document: dict[str, Any], key: str, kind: type) -> Any:
+    """The mapping or list under that key; an empty one where there is none yet. Raises `config_invalid`."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    found = document.get(key)
+    if found is None:
+        found = document[key] = CommentedMap() if kind is dict else CommentedSeq()
+    if not isinstance(found, kind):
+        raise ConfigError(f"{key}: should be a {'mapping' if kind is dict else 'list'}.", _FIX, key)
+    return found
+
+
+def append(entries: Any, entry: dict[str, Any]) -> None:
+    """Add an entry at the end of a list, lists within it on one line. What follows the list in the file still does."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+    written = CommentedMap()
+    for key, value in entry.items():
+        written[key] = CommentedSeq(value) if isinstance(value, list) else value
+        if isinstance(value, list):
+            written[key].fa.set_flow_style()
+    last = entries[-1] if entries else None
+    entries.append(written)
+    if last is not None:
+        _put_behind(written, _taken_from(entries, last))
+
+
+def remove(entries: Any, entry: dict[str, Any]) -> None:
+    """Take an entry out of a list. What follows the list in the file stays, unless the list is empty then."""
+    place = next(index for index, found in enumerate(entries) if found is entry)
+    if 0 < place == len(entries) - 1:
+        _put_behind(entries[place - 1], _taken_from(entries, entry))
+    del entries[place]
+
+
+def _taken_from(entries: Any, last: Any) -> str:
+    """Comments that follow a list. The library hangs them onto its last leaf, or where that is a flow list, its end."""
+    ends = getattr(entries.ca, "end", None) or []
+    below = "".join(token.value for token in ends if token is not None)
+    entries.ca.end = []
+    held = _last_comment(last)
+    if held is not None:
+        beside, newline, rest = held.value.partition("\n")
+        if rest.strip():
+            held.value = beside + newline
+            below = rest + below
+    return below
+
+
+def _put_behind(last: Any, below: str) -> None:
+    """Let these comments follow the entry that is last now."""
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    if not below:
+        return
+    kept = _last_comment(last)
+    if kept is not None:
+        kept.value = kept.value.rstrip("\n") + f"\n{below}"
+    else:
+        node, key = _last_leaf(last)
+        node.ca.items[key] = [None, None, CommentToken(f"\n{below}", CommentMark(0), None), None]
+
+
+def _last_comment(node: Any) -> Any:
+    from ruamel.yaml.tokens import CommentToken
+
+    node, key = _last_leaf(node)
+    return next((token for token in node.ca.items.get(key) or () if isinstance(token, CommentToken)), None)
+
+
+def _last_leaf(node: Any) -> tuple[Any, Any]:
+    """The innermost block at the end of a block, and the key of its last value."""
+    from ruamel.yaml.comments import CommentedBase
+
+    while True:
+        key = list(node)[-1] if isinstance(node, dict) else len(node) - 1
+        value = node[key]
+        if not isinstance(value, CommentedBase) or not value or value.fa.flow_style() or key in node.ca.items:
+            return node, key
+        node = value
+
+
+def entry_of(entries: list[Any], key: str, value: str) -> dict[str, Any] | None:
+    """The mapping of a list whose `key` is `value`."""
+    return next((entry for entry in entries if isinstance(entry, dict) and entry.get(key) == value), None)
+
+
+def _parse(text: str, name: str) -> tuple[dict[str, Any], tuple[int, int]]:
+    """The document, and how far its sequences and their dashes are indented."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.util import load_yaml_guess_indent
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    try:
+        document = yaml.load(text)
+        _, indent, offset = load_yaml_guess_indent(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{name}: {where}is not YAML.", "Correct the YAML at that place.", name) from None
+    if document is None:
+        document = CommentedMap()
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name}: should be a mapping of keys.", _FIX, name)
+    return document, (indent or 4, offset if offset is not None else 2)
+
+
+def _render(document: dict[str, Any], indents: tuple[int, int]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=max(indents[0], indents[1] + 2), offset=indents[1])
+    written = io.StringIO()
+    yaml.dump(document, written)
+    return written.getvalue()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", _FIX, path.name) from None
+
+
+def _replace(target: Path, text: str) -> None:
+    building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        building.write_text(text, encoding="utf-8")
+        shutil.copymode(target, building)
+        building.replace(target)
+    except OSError as error:
+        building.unlink(missing_ok=True)
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise AgnesError(
+            "storage_failed",
+            f"{target.name} could not be written ({reason}).",
+            "Nothing was changed; look at its folder.",
+        ) from None

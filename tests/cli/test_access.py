@@ -1,0 +1,141 @@
+"""Users come and go in instance.yaml, and everything else in it stays as it was written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cli.conftest import Run
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.config.loading import load_access
+
+FILE = """\
+# the shop's instance
+data_dir: ./state  # beside this file
+tables:
+  - id: orders
+    path: "orders.parquet"   # quoted on purpose
+access:
+  users:
+    # our analyst
+    - name: ana@example.com
+      token_sha256: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+      tables: "*"  # everything
+# what follows the users
+server:
+  port: 9000
+"""
+
+
+@pytest.fixture
+def instance(home: Path) -> Path:
+    file = home / "instance.yaml"
+    file.write_text(FILE)
+    file.chmod(0o600)
+    return file
+
+
+def without_lines(text: str, *parts: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if not any(part in line for part in parts))
+
+
+def test_a_token_that_is_added_is_known_and_nothing_else_changes(run: Run, instance: Path) -> None:
+    ran = run("token", "add", "jan@example.com", "--tables", "orders, people", "--expires", "2999-01-31")
+    token = ran.out.strip()
+    assert (ran.code, token.startswith("agnes_"), token in ran.err) == (0, True, False)
+    access = Access(load_access(instance).users)
+    assert access.by_token(token) is not None
+    written = instance.read_text()
+    assert token not in written
+    entry = "".join(line for line in written.splitlines(keepends=True) if line not in FILE.splitlines(keepends=True))
+    assert [line.split(":")[0].strip(" -") for line in entry.splitlines()] == [
+        "name",
+        "token_sha256",
+        "tables",
+        "expires",
+    ]
+    assert written.replace(entry, "") == FILE
+    assert instance.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in instance.parent.iterdir()] == ["instance.yaml"]
+
+
+def test_what_was_added_is_listed_and_revoked(run: Run, instance: Path) -> None:
+    run("token", "add", "jan@example.com", "--tables", "orders")
+    listed = json.loads(run("token", "list", "--json").out)
+    assert [(user["name"], user["tables"], user["state"]) for user in listed] == [
+        ("ana@example.com", "*", "has a token"),
+        ("jan@example.com", ["orders"], "has a token"),
+    ]
+    assert "every table" in run("token", "list").out
+    assert run("token", "revoke", "jan@example.com").code == 0
+    assert instance.read_text() == FILE
+
+
+def test_the_last_user_leaves_no_open_door(run: Run, instance: Path) -> None:
+    assert run("token", "revoke", "ana@example.com").code == 0
+    access = Access(load_access(instance).users)
+    assert (access.has_users, access.by_token("anything")) == (True, None)
+    assert run("token", "add", "ana@example.com", "--tables", "*").code == 0
+    assert "# what follows the users\n" in instance.read_text()
+
+
+def test_a_token_ends_with_its_last_day(run: Run, instance: Path) -> None:
+    today = datetime.now(UTC).date()
+    tokens = {}
+    for days in (-1, 0, 1):
+        day = today + timedelta(days=days)
+        tokens[days] = run("token", "add", f"user{days}", "--tables", "orders", "--expires", str(day)).out.strip()
+    access = Access(load_access(instance).users)
+    assert {days: access.by_token(token) is not None for days, token in tokens.items()} == {-1: False, 0: True, 1: True}
+    assert [access.knows(f"user{days}") for days in (-1, 0, 1)] == [False, True, True]
+    states = {user["name"]: user["state"] for user in json.loads(run("token", "list", "--json").out)}
+    assert states["user-1"] == "expired"
+
+
+def test_a_file_without_users_gets_them(run: Run, home: Path) -> None:
+    for text in ("", "# nothing yet\n", "access:\n", "access: {users: []}\n", "data_dir: x\n"):
+        (home / "instance.yaml").write_text(text)
+        token = run("token", "add", "ana", "--tables", "*").out.strip()
+        assert Access(load_access(home / "instance.yaml").users).by_token(token) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("add", "ana@example.com"), "has a token already"),
+        (("add", "x", "--expires", "tomorrow"), "is no date"),
+        (("add", "x", "--tables", "a;b"), "as in `web_sessions`"),
+        (("add", ""), "name"),
+        (("revoke", "nobody"), "There is no user"),
+    ],
+)
+def test_what_cannot_be_meant_changes_nothing(run: Run, instance: Path, arguments: tuple[str, ...], said: str) -> None:
+    ran = run("token", *arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Error: ")
+    assert said in ran.err
+    assert " Hint: " in ran.err
+    assert instance.read_text() == FILE
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n", "access: []\n", "access: {users: 5}\n"])
+def test_a_file_that_is_no_instance_is_left_alone(run: Run, home: Path, text: str) -> None:
+    (home / "instance.yaml").write_text(text)
+    assert run("token", "add", "ana").code == 2
+    assert (home / "instance.yaml").read_text() == text
+
+
+def test_without_a_file_the_next_step_is_named(run: Run) -> None:
+    ran = run("token", "add", "ana")
+    assert (ran.code, "agnes-mcp init" in ran.err) == (2, True)
+
+
+def test_a_file_behind_a_link_stays_one(run: Run, instance: Path) -> None:
+    real = instance.rename(instance.with_name("real.yaml"))
+    instance.symlink_to(real)
+    assert run("token", "add", "jan").code == 0
+    assert instance.is_symlink()
+    assert "jan" in real.read_text()

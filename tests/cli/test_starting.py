@@ -1,0 +1,90 @@
+"""What `init` writes can be served as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from cli.conftest import Run
+from support.agnes import parquet
+
+from agnes_mcp.config.loading import load_settings
+from agnes_mcp.config.settings import TableSettings
+
+
+@pytest.fixture
+def files(home: Path) -> Path:
+    folder = home / "my files"
+    parquet(folder / "orders.parquet", "SELECT i AS id FROM range(5) AS r(i)")
+    for part in ("2026-01", "2026-02"):
+        parquet(folder / f"visits_{part}.parquet")
+    for day in (1, 2):
+        parquet(folder / "events" / f"day={day}" / "a.parquet")
+    (folder / "prices.csv").write_text("id,price\n1,2.5\n2,NA\n3,-\n")
+    (folder / "latin.csv").write_bytes("id;město\n1;Brno-střed\n".encode("latin-1", "replace"))
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        connection.execute("CREATE TABLE people AS SELECT 1 AS id; CREATE VIEW v AS SELECT 1 AS id")
+    (folder / ".hidden.parquet").write_bytes(b"")
+    (folder / "broken.parquet").write_bytes(b"nothing")
+    (folder / "notes.txt").write_text("not a table")
+    return folder
+
+
+def tables_of(home: Path) -> dict[str, TableSettings]:
+    return {table.id: table for table in load_settings(home / "instance.yaml").tables}
+
+
+def test_a_folder_becomes_tables(run: Run, home: Path, files: Path) -> None:
+    ran = run("init", files)
+    assert (ran.code, "instance.yaml" in ran.err) == (0, True)
+    tables = tables_of(home)
+    assert {name: Path(table.path).relative_to(files).as_posix() for name, table in tables.items()} == {
+        "orders": "orders.parquet",
+        "visits": "visits*.parquet",
+        "events": "events",
+        "prices": "prices.csv",
+        "latin": "latin.csv",
+        "people": "shop.duckdb",
+    }
+    assert tables["people"].source_table == "people"
+    assert tables["prices"].csv is not None
+    assert tables["prices"].csv.null_values == ["NA", "-"]
+    text = (home / "instance.yaml").read_text()
+    assert "# what one row is; 5 rows of id" in text
+    assert text.count("\n#") > 3
+
+
+def test_a_project_becomes_datasets(run: Run, home: Path) -> None:
+    ran = run("init", "--project", "my-project", "--dataset", "my_dataset", "--dataset", "other", "-o", "instance.yaml")
+    assert ran.code == 0
+    bigquery = load_settings(home / "instance.yaml").data_source.bigquery
+    assert bigquery is not None
+    assert (bigquery.project, bigquery.datasets, bigquery.billing_project) == (
+        "my-project",
+        ["my_dataset", "other"],
+        None,
+    )
+
+
+def test_a_file_that_is_there_stays(run: Run, home: Path) -> None:
+    (home / "instance.yaml").write_text("# mine\n")
+    ran = run("init", "--project", "my-project")
+    assert (ran.code, (home / "instance.yaml").read_text()) == (6, "# mine\n")
+    assert run("init", "--project", "my-project", "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "nothing to begin with"),
+        (("gone",), "no folder"),
+        ((".",), "no file that can be a table"),
+        (("--project", "My Project"), "as in `my-project`"),
+        (("--project", "my-project", "--dataset", "a-b"), "as in `my_dataset`"),
+    ],
+)
+def test_what_cannot_be_served_is_not_written(run: Run, home: Path, arguments: tuple[str, ...], said: str) -> None:
+    ran = run("init", *arguments)
+    assert (ran.code, said in ran.err) == (2, True)
+    assert list(home.iterdir()) == []
