@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import not_
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -141,7 +142,7 @@ class Price(Model):
     """What a statement would cost. `scan_bytes` None: cannot be known; 0: served from files, nothing is billed."""
 
     scan_bytes: int | None
-    reserve_bytes: int | None = None  # what to set aside: the bill's own rounding included
+    reserved_bytes: int | None = None  # what to set aside: the bill's own rounding included
     path: Literal["local", "query_job", "direct_read", "preview", "snapshot"] = "local"
     referenced_tables: list[str] = Field(default_factory=list)
 
@@ -168,12 +169,12 @@ class QuotaLeft(Model):
 
     daily_bytes_used: int
     # of those used: what was set aside, where the true bill is not known
-    daily_bytes_assumed: int = Field(default=0, exclude_if=lambda assumed: assumed == 0)
+    daily_bytes_assumed: int = Field(default=0, exclude_if=not_)
     daily_bytes_reserved: int
     daily_bytes_limit: int
     daily_bytes_left: int
-    shared: list[BudgetLeft] = Field(default_factory=list, exclude_if=lambda shared: shared == [])
-    warning: str | None = Field(default=None, exclude_if=lambda said: said is None)  # once most of a budget is taken
+    shared: list[BudgetLeft] = Field(default_factory=list, exclude_if=not_)
+    warning: str | None = Field(default=None, exclude_if=not_)  # once most of a budget is taken
     running_scans: int
     max_concurrent_scans: int
     resets_at: datetime

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from agnes_mcp.cli.logs import Level
 from agnes_mcp.cli.options import Config, open_gateway
-from agnes_mcp.logs import Level
 
 LogLevel = Annotated[Level, typer.Option("--log-level", case_sensitive=False, help="What is logged on stderr.")]
 
@@ -42,7 +42,7 @@ def serve(
         take_stdout()
     import anyio
 
-    from agnes_mcp.logs import log_to_stderr
+    from agnes_mcp.cli.logs import log_to_stderr
     from agnes_mcp.serving.server import build_server
 
     log_to_stderr(log_level)

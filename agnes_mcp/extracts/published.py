@@ -187,7 +187,7 @@ class Publisher:
         columns = [column.name for column in schema.columns]
         sql = f"SELECT {', '.join(map(identifier, columns))} FROM {identifier(table.id)}"  # noqa: S608 - every name is quoted
         statement = Statement(sql=sql, dialect="duckdb", columns=columns, source_columns=columns, plain=True)
-        free = Price(scan_bytes=0, reserve_bytes=0)
+        free = Price(scan_bytes=0, reserved_bytes=0)
         building = self._folder / f".{table.id}.building"
         with disk_errors("write the table as Parquet"):
             remove(building)

@@ -84,7 +84,7 @@ class Scans:
             estimated_result_rows=rows,
             estimated_result_bytes=size,
             bq_cost_estimate_usd=cost_usd(priced.price.scan_bytes, self._api.scan.bq_cost_per_tb_usd),
-            reserve_bytes=priced.price.reserve_bytes,
+            reserve_bytes=priced.price.reserved_bytes,
             path=priced.price.path,
             sql=clip(priced.statement.sql, MAX_SQL_CHARS),
             quota=left,

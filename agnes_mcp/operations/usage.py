@@ -27,6 +27,8 @@ class Usage:
     async def today(self, principal: Principal) -> UsageAnswer:
         """Free; reads nothing but what this process knows."""
         async with self._calls.open("usage", principal):
+            configured = "bigquery" in self._sources.kinds
+            health = self._sources.health("bigquery") if configured else {}
             return UsageAnswer(
                 principal=principal.name,
                 quota=self._quota.left(principal.name, limits_of(self._access.grants(principal), self._scan)),
@@ -35,7 +37,7 @@ class Usage:
                 max_limit=self._scan.max_limit,
                 request_timeout_seconds=self._scan.request_timeout_seconds,
                 tables_visible=len(self._tables.visible(principal)),
-                bigquery=self._sources.health("bigquery"),
+                bigquery={"configured": configured, **health},
                 server_time=utc_now(),
                 version=__version__,
             )

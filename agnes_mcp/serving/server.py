@@ -134,7 +134,7 @@ class AgnesServer(MCPServer[Serving]):
         if self._tool_manager.get_tool(name) is None:
             return await self._refuse(name, self.tools.unknown(name))
         try:
-            self.serving.rate.take(self.serving.principal)
+            self._count()
         except AgnesError as error:
             return await self._refuse(name, error)
         try:
@@ -158,7 +158,7 @@ class AgnesServer(MCPServer[Serving]):
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """A resource's content, or a JSON-RPC error that says what to do."""
         try:
-            self.serving.rate.take(self.serving.principal)
+            self._count()
             return await super().read_resource(uri, context)
         except AgnesError as error:
             raise protocol_error(error, uri=str(uri)) from None
@@ -182,7 +182,7 @@ class AgnesServer(MCPServer[Serving]):
     ) -> GetPromptResult | InputRequiredResult:
         """A prompt's messages, or a JSON-RPC error that names the argument that is wrong."""
         try:
-            self.serving.rate.take(self.serving.principal)
+            self._count()
             check_prompt(self._prompt_manager, name, arguments or {})
             return await super().get_prompt(name, arguments, context)
         except AgnesError as error:
@@ -199,6 +199,12 @@ class AgnesServer(MCPServer[Serving]):
         await self.announcements.announce(self.serving.principal.name, events)
         if context is not None and ResourcesListChanged() in events:
             await tell_older_client(context)
+
+    def _count(self) -> None:
+        """One call more of this principal; whoever runs the process is not counted. Raises `rate_limited`."""
+        principal = self.serving.principal
+        if not principal.local:
+            self.serving.rate.take(principal)
 
     async def _refuse(self, tool: str, error: AgnesError) -> CallToolResult:
         await self.serving.gateway.calls.refuse(tool[:64], self.serving.principal, error)

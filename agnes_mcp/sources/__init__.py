@@ -48,15 +48,15 @@ class Source(ABC):
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> AbstractContextManager[Reading]:
-        """Run the statement, billing at most `price.reserve_bytes`. Leaving early cancels what still runs."""
+        """Run the statement, billing at most `price.reserved_bytes`. Leaving early cancels what still runs."""
 
     def reads_apart(self, table: Table, statement: Statement) -> bool:
         """Whether a worker process reads it, so that a thread only waits; known once the schema is."""
         return False
 
+    @abstractmethod
     def relation(self, table: Table) -> Relation:
-        """How a statement names the table: by its id, unless the source has names of its own."""
-        return Relation("", "", table.id)
+        """How a statement names the table."""
 
     def view(self, table: Table, call: Call) -> View:
         """The table's files as they are now, for another process to read. Raises `table_unavailable` for no files."""

@@ -22,6 +22,7 @@ class Sources:
 
     def __init__(self, makers: Makers) -> None:
         self._makers = makers
+        self.kinds = frozenset(makers)  # of which tables can be served
         self._made: dict[SourceType, Source] = {}
         self._making = threading.Lock()
 
@@ -34,11 +35,9 @@ class Sources:
         return [table for kind in self._makers for table in self._of_kind(kind).discover(call)]
 
     def health(self, kind: SourceType) -> dict[str, Any]:
-        """How the source of that kind is doing; `configured` False: it serves no table, `used` False: none yet."""
-        if kind not in self._makers:
-            return {"configured": False}
+        """How the source of that kind is doing; `used` False: not asked yet. Empty: there is none."""
         made = self._made.get(kind)
-        return {"configured": True, **(made.health() if made else {"used": False})}
+        return made.health() if made else {"used": False} if kind in self.kinds else {}
 
     def close(self) -> None:
         for source in list(self._made.values()):

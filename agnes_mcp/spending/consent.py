@@ -51,13 +51,10 @@ def quote_of(statements: list[Priced], scan: ScanSettings, left: QuotaLeft) -> Q
     return Quote(statements[0].table.id, statements, total, usd)
 
 
-def require_consent(consent: Consent | None, priced: Priced, scan: ScanSettings) -> None:
-    """Refuse what a person should have been asked about and was not. Without anybody to ask, the hard caps decide.
-
-    Raises `approval_outdated`.
-    """
+def require_consent(consent: Consent, priced: Priced, scan: ScanSettings) -> None:
+    """Refuse what a person should have been asked about and was not. Raises `approval_outdated`."""
     scan_bytes = priced.price.scan_bytes or 0
-    if scan_bytes <= scan.confirm_above_bytes or consent is None or consent.covers(priced):
+    if scan_bytes <= scan.confirm_above_bytes or consent.covers(priced):
         return
     raise AgnesError(
         "approval_outdated",

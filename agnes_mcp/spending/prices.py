@@ -56,12 +56,12 @@ def guess_result(
 
 def judge(price: Price, scan: ScanSettings, left: QuotaLeft) -> Verdict:
     """Whether a scan at this price would run, and if not, what stands in its way."""
-    needed = price.reserve_bytes or 0
-    if (price.scan_bytes or 0) > scan.max_scan_bytes:
+    scan_bytes, reserved_bytes = price.scan_bytes or 0, price.reserved_bytes or 0
+    if scan_bytes > scan.max_scan_bytes:
         return "over_scan_cap"
-    if needed > left.daily_bytes_left:
+    if reserved_bytes > left.daily_bytes_left:
         return "over_daily_quota"
-    return "needs_approval" if (price.scan_bytes or 0) > scan.confirm_above_bytes else "ok"
+    return "needs_approval" if scan_bytes > scan.confirm_above_bytes else "ok"
 
 
 def advise(

@@ -135,9 +135,10 @@ class Purchases:
         refuses it before anything is spent: `estimate_failed`, `over_scan_cap`, `approval_outdated`, `quota_exceeded`.
         """
         _refuse_over_cap(priced, self._scan)
-        require_consent(call.consent, priced, self._scan)
+        if call.consent is not None:  # without anybody to ask, the hard caps decide
+            require_consent(call.consent, priced, self._scan)
         limits = limits_of(self._access.grants(call.principal), self._scan)
-        reserved_bytes = priced.price.reserve_bytes or 0
+        reserved_bytes = priced.price.reserved_bytes or 0
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
         with self._quota.reserve(call.principal.name, reserved_bytes, limits) as reservation:

@@ -53,17 +53,17 @@ class Quota:
         self._used: dict[tuple[str, date], int] = defaultdict(int)
         self._reserved: dict[tuple[str, date], int] = defaultdict(int)
 
-    def reserve(self, principal: str, wanted_bytes: int, limits: Limits) -> Reservation:
+    def reserve(self, principal: str, reserved_bytes: int, limits: Limits) -> Reservation:
         """Take a slot and the bytes, or raise `QuotaError` naming what is left. Free work needs only a slot."""
         with self._lock:
             now = self._clock()
             day = now.date()
             self._forget_before(day - timedelta(days=KEEP_DAYS))
             self._check_slot(principal, limits)
-            self._check_bytes(principal, wanted_bytes, limits, now)
+            self._check_bytes(principal, reserved_bytes, limits, now)
             self._running[principal] += 1
-            self._reserved[principal, day] += wanted_bytes
-        return Reservation(self, principal, day, wanted_bytes)
+            self._reserved[principal, day] += reserved_bytes
+        return Reservation(self, principal, day, reserved_bytes)
 
     def left(self, principal: str, limits: Limits) -> QuotaLeft:
         with self._lock:
@@ -84,18 +84,18 @@ class Quota:
         """Count what was billed earlier today, before this process started."""
         with self._lock:
             today = self._clock().date()
-            for principal, billed in used_today.items():
-                self._used[principal, today] += max(0, billed)
+            for principal, bytes_billed in used_today.items():
+                self._used[principal, today] += max(0, bytes_billed)
 
     def _check_slot(self, principal: str, limits: Limits) -> None:
         current = self._running[principal]
         if current >= limits.max_concurrent:
             raise _refuse("concurrent_scans", current, limits.max_concurrent, 0)
 
-    def _check_bytes(self, principal: str, wanted: int, limits: Limits, now: datetime) -> None:
+    def _check_bytes(self, principal: str, reserved_bytes: int, limits: Limits, now: datetime) -> None:
         current = self._used[principal, now.date()] + self._reserved[principal, now.date()]
-        if wanted > 0 and current + wanted > limits.max_daily_bytes:
-            raise _refuse("daily_bytes", current, limits.max_daily_bytes, _seconds_to_midnight(now), wanted)
+        if reserved_bytes > 0 and current + reserved_bytes > limits.max_daily_bytes:
+            raise _refuse("daily_bytes", current, limits.max_daily_bytes, _seconds_to_midnight(now), reserved_bytes)
 
     def _forget_before(self, day: date) -> None:
         for ledger in (self._used, self._reserved):
@@ -103,12 +103,12 @@ class Quota:
                 if ledger is self._used or ledger[key] == 0:
                     del ledger[key]
 
-    def _settle(self, reservation: Reservation, billed: int) -> None:
+    def _settle(self, reservation: Reservation, bytes_billed: int) -> None:
         key = (reservation.principal, reservation.day)
         with self._lock:
             self._running[reservation.principal] -= 1
             self._reserved[key] -= reservation.reserved_bytes
-            self._used[key] += max(0, billed)
+            self._used[key] += max(0, bytes_billed)
 
 
 class Reservation:
@@ -143,21 +143,20 @@ class Reservation:
         self.release()
 
 
-def _refuse(kind: str, current: int, limit: int, retry_after_s: int, wanted: int | None = None) -> QuotaError:
+def _refuse(kind: str, current: int, limit: int, retry_after_s: int, reserved_bytes: int | None = None) -> QuotaError:
     if kind == "concurrent_scans":
         message = f"{current} scans of yours are running; {limit} may run at once."
         hint = "Wait for one of them to end, or cancel it." if limit else "This instance allows you no scans."
     else:
-        message = (
-            f"This call needs {wanted:,} bytes; {max(0, limit - current):,} of your {limit:,} bytes for today are left."
-        )
+        left = max(0, limit - current)
+        message = f"This call needs {reserved_bytes:,} bytes; {left:,} of your {limit:,} bytes for today are left."
         hint = (
             "Narrow the call: fewer columns, a partition filter, an aggregate; or query a snapshot you already have. "
             f"The budget renews in {retry_after_s} seconds, at 00:00 UTC."
         )
     details = {"kind": kind, "current": current, "limit": limit, "retry_after_seconds": retry_after_s}
-    if wanted is not None:
-        details["wanted"] = wanted
+    if reserved_bytes is not None:
+        details["wanted"] = reserved_bytes
     return QuotaError("quota_exceeded", message, hint, details)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 from conformance import fixtures
 
+from agnes_mcp.cli.logs import log_to_stderr
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.logs import log_to_stderr
 from agnes_mcp.serving.http.identity import request_principal
 from agnes_mcp.serving.http.run import serve_http
 from agnes_mcp.serving.server import build_server

@@ -116,7 +116,7 @@ def test_a_local_table_s_rows_come_from_its_metadata() -> None:
 )
 def test_the_verdict_at_each_edge(scan_bytes: int, reserve: int, left_today: int, verdict: str) -> None:
     settings = ScanSettings(max_scan_bytes=10_000, confirm_above_bytes=5_000)
-    price = Price(scan_bytes=scan_bytes, reserve_bytes=reserve, path="query_job")
+    price = Price(scan_bytes=scan_bytes, reserved_bytes=reserve, path="query_job")
     assert judge(price, settings, left(left_today)) == verdict
 
 

@@ -33,13 +33,13 @@ ORPHAN_GRACE_S = 30.0
 
 
 class QueryJob:
-    """A job for one statement that bills at most `cap_bytes`. `receipt` is exact after `settle`."""
+    """A job for one statement that bills at most `reserved_bytes`. `receipt` is exact after `settle`."""
 
-    def __init__(self, clients: Clients, attempts: Attempts, sql: str, cap_bytes: int) -> None:
+    def __init__(self, clients: Clients, attempts: Attempts, sql: str, reserved_bytes: int) -> None:
         self._clients = clients
         self._attempts = attempts
         self._sql = sql
-        self._cap_bytes = cap_bytes
+        self._reserved_bytes = reserved_bytes
         self.job_id = f"agnes_mcp_{secrets.token_hex(12)}"
         self.receipt = Receipt(job_id=self.job_id)
         self._submitted = False
@@ -76,13 +76,13 @@ class QueryJob:
             if attempts.run("cancelling the query", self._cancel):
                 self._await_end(attempts)
         except AgnesError:
-            self.receipt.bytes_billed = self._cap_bytes
+            self.receipt.bytes_billed = self._reserved_bytes
 
     def _insert(self, timeout_s: float) -> bigquery.QueryJob:
         from google.cloud import bigquery
 
         call = self._attempts.call
-        config = bigquery.QueryJobConfig(maximum_bytes_billed=self._cap_bytes, labels=labels_of(call))
+        config = bigquery.QueryJobConfig(maximum_bytes_billed=self._reserved_bytes, labels=labels_of(call))
         if call.remaining_s is not None:
             config.job_timeout_ms = int((call.remaining_s + ORPHAN_GRACE_S) * 1000)
         try:

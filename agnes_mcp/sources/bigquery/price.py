@@ -30,22 +30,22 @@ def price_of(
     """
     job = _dry_run(client, statement.sql, location, attempts)
     tables = sorted({f"{t.project}.{t.dataset_id}.{t.table_id}" for t in job.referenced_tables})
-    processed = processed_bytes(job)
+    scan_bytes = scan_bytes_of(job)
     return Price(
-        scan_bytes=processed,
-        reserve_bytes=None if processed is None else reserve_bytes(processed, len(tables)),
+        scan_bytes=scan_bytes,
+        reserved_bytes=None if scan_bytes is None else reserved_bytes(scan_bytes, len(tables)),
         path="direct_read" if readable_directly(statement, schema) else "query_job",
         referenced_tables=tables,
     )
 
 
-def reserve_bytes(processed: int, tables: int) -> int:
-    """The most that a query over `tables` tables can bill for `processed` bytes.
+def reserved_bytes(scan_bytes: int, tables: int) -> int:
+    """The most that a query over `tables` tables can bill for `scan_bytes` bytes.
 
     The bill is rounded up per table, Σ max(10 MiB, bytes rounded up to MiB), and a dry run gives only the sum of
     bytes. The bill for it is highest when one table holds all of it and every other one costs its minimum.
     """
-    rounded = -(-processed // MIB) * MIB
+    rounded = -(-scan_bytes // MIB) * MIB
     return max(MINIMUM_PER_TABLE_BYTES, rounded) + max(0, tables - 1) * MINIMUM_PER_TABLE_BYTES
 
 
@@ -83,7 +83,7 @@ def _dry_run(client: bigquery.Client, sql: str, location: str, attempts: Attempt
     raise failed
 
 
-def processed_bytes(job: bigquery.QueryJob) -> int | None:
+def scan_bytes_of(job: bigquery.QueryJob) -> int | None:
     """None where BigQuery gives no figure, or says that it has no idea how far off its figure is."""
     statistics = job._properties.get("statistics") or {}  # the client has no public word for the accuracy
     if (statistics.get("query") or {}).get("totalBytesProcessedAccuracy") == "UNKNOWN":

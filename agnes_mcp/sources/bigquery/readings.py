@@ -71,11 +71,13 @@ class QueryReading:
     `receipt` is exact after the `with` block: after an error and a cancel, too.
     """
 
-    def __init__(self, clients: Clients, attempts: Attempts, storage: StorageReads, sql: str, cap_bytes: int) -> None:
+    def __init__(
+        self, clients: Clients, attempts: Attempts, storage: StorageReads, sql: str, reserved_bytes: int
+    ) -> None:
         self._clients = clients
         self._attempts = attempts
         self._storage = storage
-        self._job = QueryJob(clients, attempts, sql, cap_bytes)
+        self._job = QueryJob(clients, attempts, sql, reserved_bytes)
         self._rows: TableRows | None = None
 
     @property
@@ -120,14 +122,14 @@ class DirectReading:
     """Whole columns of a base table: no job, nothing to wait for.
 
     Storage Read has no cap of its own, so what has arrived is counted as BigQuery counts it, and the read ends with an
-    error before more than `cap_bytes` is handed on. The receipt is that count: also of a read that ended early, whose
-    last messages on the wire (a few MiB) are billed and not counted.
+    error before more than `reserved_bytes` is handed on. The receipt is that count: also of a read that ended early,
+    whose last messages on the wire (a few MiB) are billed and not counted.
     """
 
-    def __init__(self, rows: Rows, columns: list[Column], cap_bytes: int) -> None:
+    def __init__(self, rows: Rows, columns: list[Column], reserved_bytes: int) -> None:
         self._rows = rows
         self._columns = columns
-        self._cap_bytes = cap_bytes
+        self._reserved_bytes = reserved_bytes
         self.receipt = Receipt()
 
     @property
@@ -141,20 +143,20 @@ class DirectReading:
             read += logical_bytes(batch, self._columns)
             self.receipt.bytes_processed = read
             self.receipt.bytes_billed = 0 if self._rows.free else read
-            if self.receipt.bytes_billed > self._cap_bytes:
-                raise _over_cap(read, self._cap_bytes)
+            if self.receipt.bytes_billed > self._reserved_bytes:
+                raise _over_cap(read, self._reserved_bytes)
             yield batch
 
     def close(self) -> None:
         """Nothing is left running: the stream ends with its iteration."""
 
 
-def _over_cap(read: int, cap_bytes: int) -> AgnesError:
+def _over_cap(read: int, reserved_bytes: int) -> AgnesError:
     return AgnesError(
         "bytes_billed_cap_reached",
-        f"The read was stopped after {read:,} bytes: {cap_bytes:,} were set aside for it.",
+        f"The read was stopped after {read:,} bytes: {reserved_bytes:,} were set aside for it.",
         "The table has grown since it was priced. Call `estimate` again; select fewer columns, or narrow with WHERE.",
-        {"bytes_billed": read, "cap_bytes": cap_bytes},
+        {"bytes_billed": read, "cap_bytes": reserved_bytes},
     )
 
 

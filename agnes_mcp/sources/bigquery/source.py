@@ -68,7 +68,7 @@ class BigQuerySource(Source):
     ) -> Iterator[Reading]:
         """Run the statement along `price.path`. BigQuery is asked when the reading's `schema` or first row is.
 
-        A query job bills at most `price.reserve_bytes`: BigQuery itself holds that cap. The receipt is exact after the
+        A query job bills at most `price.reserved_bytes`: BigQuery itself holds that cap. The receipt is exact after the
         `with` block, however it ended; an error that a job ended with holds `job_id` and `bytes_billed` in `details`.
         """
         with self._asking(table, call) as (parts, path, attempts):
@@ -141,21 +141,21 @@ class BigQuerySource(Source):
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
         from agnes_mcp.sources.bigquery.rows import Rows, TableRows
 
-        if price.reserve_bytes is None:
+        if price.reserved_bytes is None:
             raise AgnesError(
                 "estimate_failed",
                 "What this would cost is not known, so it was not run.",
                 "Ask for something whose cost BigQuery can tell: a table instead of a federated source.",
             )
         if price.path != "direct_read":
-            return QueryReading(parts.clients, attempts, parts.storage, statement.sql, price.reserve_bytes)
+            return QueryReading(parts.clients, attempts, parts.storage, statement.sql, price.reserved_bytes)
         columns = direct_columns(statement, schema.columns)
         rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
         if parts.extension is not None and parts.extension.serves(columns):
             from agnes_mcp.sources.bigquery.extension import ExtensionRows
 
             rows = ExtensionRows(parts.extension, path, columns, attempts.call, rows)
-        return DirectReading(rows, columns, price.reserve_bytes)
+        return DirectReading(rows, columns, price.reserved_bytes)
 
 
 class _Parts:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, Partition, Price, Receipt, Statement, Table, TableSchema
+from agnes_mcp.models import Column, Partition, Price, Receipt, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Source
 from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
@@ -75,7 +75,7 @@ class LocalSource(Source):
             return cursor.execute(lossless(cursor, sql)).to_arrow_table()
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
-        return Price(scan_bytes=0, reserve_bytes=0, path="local")
+        return Price(scan_bytes=0, reserved_bytes=0, path="local")
 
     @contextmanager
     def read(
@@ -110,6 +110,10 @@ class LocalSource(Source):
         with self._processes.ask(question, _grant_nothing, call, limit_s) as answer:
             rows, batches = answer.schema_and_batches()
             yield LocalReading(rows, batches, call)
+
+    def relation(self, table: Table) -> Relation:
+        """By its id: the name of its view on the shared connection."""
+        return Relation("", "", table.id)
 
     def view(self, table: Table, call: Call) -> View:
         """The table's files as they are now, for whoever reads them elsewhere. Raises AgnesError."""

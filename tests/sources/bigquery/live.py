@@ -67,8 +67,8 @@ def test_a_query_bills_what_was_reserved_and_no_more(live: BigQuerySource) -> No
     rows, receipt = read_all(live, NAMES, VIEWLESS, price=price)
     assert rows.num_rows > 0
     assert price.scan_bytes is not None
-    assert price.reserve_bytes is not None
-    assert receipt.bytes_billed in (0, price.reserve_bytes)  # 0: from the cache
+    assert price.reserved_bytes is not None
+    assert receipt.bytes_billed in (0, price.reserved_bytes)  # 0: from the cache
     assert receipt.bytes_processed in (0, price.scan_bytes)
 
 
@@ -85,7 +85,7 @@ def test_a_direct_read_counts_what_the_dry_run_counts(live: BigQuerySource) -> N
 def test_a_cap_below_the_minimum_is_kept_by_bigquery(live: BigQuerySource) -> None:
     schema = live.schema(NAMES, call())
     tight = statement(NAMES, ["name"], "WHERE year = 1911 AND state = 'WY'")
-    price = live.price(NAMES, schema, tight, call()).model_copy(update={"reserve_bytes": MIB})
+    price = live.price(NAMES, schema, tight, call()).model_copy(update={"reserved_bytes": MIB})
     with pytest.raises(AgnesError) as caught:
         read_all(live, NAMES, tight, price=price)
     assert caught.value.kind == "bytes_billed_cap_reached"

@@ -94,7 +94,7 @@ def test_random_faults_give_exact_rows_or_one_foreseen_error(source: BigQuerySou
     assert ended_with in FORESEEN or len(rows) == ROWS
     big.faults.clear()
     if reading.receipt.job_id:
-        assert billed(big, reading.receipt.job_id) <= reading.receipt.bytes_billed <= (price.reserve_bytes or 0)
+        assert billed(big, reading.receipt.job_id) <= reading.receipt.bytes_billed <= (price.reserved_bytes or 0)
     tell("reads with random faults", tried=1, through=len(rows) == ROWS)
 
 

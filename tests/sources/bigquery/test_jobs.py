@@ -150,14 +150,14 @@ def test_the_bill_is_the_cap_where_it_cannot_be_learnt(
     bq.faults.add(Fault("jobs.cancel", status=503, times=None))
     with pytest.raises(AgnesError), source.read(ORDERS, schema, CZ, price, call()) as reading:
         list(reading)
-    assert reading.receipt.bytes_billed == price.reserve_bytes
+    assert reading.receipt.bytes_billed == price.reserved_bytes
 
 
 def test_a_job_that_bills_more_than_its_cap_fails_at_bigquery_and_bills_nothing(
     source: BigQuerySource, bq: StandIn
 ) -> None:
     schema = source.schema(ORDERS, call())
-    price = source.price(ORDERS, schema, CZ, call()).model_copy(update={"reserve_bytes": 5 * MIB})
+    price = source.price(ORDERS, schema, CZ, call()).model_copy(update={"reserved_bytes": 5 * MIB})
     with pytest.raises(AgnesError) as caught, source.read(ORDERS, schema, CZ, price, call()) as reading:
         list(reading)
     assert caught.value.kind == "bytes_billed_cap_reached"

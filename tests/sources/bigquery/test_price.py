@@ -10,7 +10,7 @@ from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.price import MIB, processed_bytes, reserve_bytes
+from agnes_mcp.sources.bigquery.price import MIB, reserved_bytes, scan_bytes_of
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, Partition, StandIn
 
@@ -26,7 +26,7 @@ def test_the_price_is_a_dry_run_of_the_statement_itself(source: BigQuerySource, 
     assert price.scan_bytes == 100 * (8 + 8)  # 100 rows of one partition, id and day
     assert price.path == "query_job"
     assert price.referenced_tables == ["my-project.my_dataset.orders"]
-    assert price.reserve_bytes == 10 * MIB
+    assert price.reserved_bytes == 10 * MIB
 
 
 def test_a_plain_projection_of_a_base_table_is_priced_as_a_direct_read(source: BigQuerySource) -> None:
@@ -72,7 +72,7 @@ def test_a_view_over_two_tables_reserves_for_both(source: BigQuerySource, bq: St
     of = table("joined")
     asked = statement(of, ["id", "name"])
     price = source.price(of, source.schema(of, call()), asked, call())
-    assert price.reserve_bytes == 20 * MIB
+    assert price.reserved_bytes == 20 * MIB
     rows, receipt = read_all(source, of, asked, price=price)
     assert rows.num_rows == 1
     assert receipt.bytes_billed == 20 * MIB
@@ -92,7 +92,7 @@ RESERVES = [
 
 @pytest.mark.parametrize(("given", "expected"), RESERVES)
 def test_the_reserve_covers_the_bills_own_rounding(given: tuple[int, int], expected: int) -> None:
-    assert reserve_bytes(*given) == expected
+    assert reserved_bytes(*given) == expected
 
 
 def test_no_split_of_the_bytes_over_the_tables_bills_more_than_the_reserve() -> None:
@@ -104,7 +104,7 @@ def test_no_split_of_the_bytes_over_the_tables_bills_more_than_the_reserve() -> 
     for total in (0, 1, 9 * MIB, 10 * MIB + 1, 25 * MIB - 1, 64 * MIB):
         for first in range(0, total + 1, max(1, total // 17)):
             for second in range(0, total - first + 1, max(1, (total - first) // 7)):
-                assert billed([first, second, total - first - second]) <= reserve_bytes(total, 3)
+                assert billed([first, second, total - first - second]) <= reserved_bytes(total, 3)
 
 
 def test_a_cap_equal_to_the_reserve_lets_the_query_run(source: BigQuerySource, bq: StandIn) -> None:
@@ -152,7 +152,7 @@ def test_unknown_bytes_are_none_and_never_zero(
     asked = statement(ORDERS, ["id"], "WHERE id = 1")
     monkeypatch.setattr(bigquery.QueryJob, "total_bytes_processed", property(lambda job: None))
     price = source.price(ORDERS, schema, asked, call())
-    assert (price.scan_bytes, price.reserve_bytes) == (None, None)
+    assert (price.scan_bytes, price.reserved_bytes) == (None, None)
     with pytest.raises(AgnesError) as caught, source.read(ORDERS, schema, asked, price, call()):
         pass
     assert caught.value.kind == "estimate_failed"
@@ -171,7 +171,7 @@ def test_a_figure_that_bigquery_calls_unknown_is_none(accuracy: str | None, expe
     }
     with bigquery.Client("my-project", AnonymousCredentials()) as client:  # type: ignore[no-untyped-call] # google-auth annotates a part of itself
         job: bigquery.QueryJob = bigquery.QueryJob.from_api_repr(resource, client)
-    assert processed_bytes(job) == expected
+    assert scan_bytes_of(job) == expected
 
 
 def test_the_dry_run_is_made_in_the_project_that_pays(open_source: Callable[..., BigQuerySource], bq: StandIn) -> None:

@@ -68,7 +68,7 @@ def test_a_reader_who_leaves_early_pays_for_what_came(source: BigQuerySource, bi
 def test_a_direct_read_stops_before_it_passes_its_cap(source: BigQuerySource, big: StandIn) -> None:
     """Storage Read has no cap of its own: a table that has grown since it was priced is not read to its end."""
     schema = source.schema(BIG, call())
-    price = Price(scan_bytes=1000, reserve_bytes=200_000, path="direct_read")
+    price = Price(scan_bytes=1000, reserved_bytes=200_000, path="direct_read")
     received: list[pa.RecordBatch] = []
     with pytest.raises(AgnesError) as caught, source.read(BIG, schema, ALL, price, call()) as reading:
         received.extend(reading)
@@ -351,7 +351,7 @@ def test_a_view_is_never_read_through_storage_read(source: BigQuerySource, bq: S
     """Not even when a price says so; BigQuery's refusal comes out as what it is."""
     bq.create_view("my_dataset", "cz", "SELECT id FROM `my-project.my_dataset.orders`")
     of: Table = table("cz")
-    price = Price(scan_bytes=1, reserve_bytes=10**9, path="direct_read")
+    price = Price(scan_bytes=1, reserved_bytes=10**9, path="direct_read")
     with pytest.raises(AgnesError) as caught:
         read_all(source, of, statement(of, ["id"]), price=price)
     assert caught.value.kind == "bq_bad_request"

@@ -21,7 +21,7 @@ from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.sql.statement import build_statement
 
 ANA = Principal("ana")
-FREE = Price(scan_bytes=0, reserve_bytes=0)
+FREE = Price(scan_bytes=0, reserved_bytes=0)
 ROWS = """
     SELECT range AS id, ['CZ', 'DE', 'SK', NULL][1 + range % 4] AS country, (range * 2.5)::DECIMAL(10, 2) AS amount,
         'note ' || range AS note, DATE '2024-01-01' + (range % 60)::INT AS day, ['a', 'b'][:range % 3] AS tags,
