@@ -36,6 +36,7 @@ def finished(children: ForkServerContext, target: Callable[..., None], *args: An
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.race  # few kills may all miss a write
 @pytest.mark.parametrize("seed", range(4))
 def test_kills_at_random_moments(tmp_path: Path, children: ForkServerContext, seed: int) -> None:
     root, acknowledged = tmp_path / "snapshots", tmp_path / "acknowledged"
@@ -165,6 +166,7 @@ def test_a_sweep_leaves_a_live_writer_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.race  # each has to win a share
 def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext) -> None:
     """Turn after turn: nobody reads a mixture, nothing is lost, and the loser of a race is told so."""
     turns = count(250, 20_000)
