@@ -14,13 +14,16 @@ from agnes_mcp.config.types import (
     CsvType,
     DatasetId,
     EngineBytes,
+    HostName,
     HttpUrl,
     Number,
     Port,
     PositiveCount,
     PositiveSeconds,
     ProjectId,
+    Scope,
     Seconds,
+    ServiceAccount,
     Sha256,
     ShortText,
     WorkerBytes,
@@ -42,7 +45,19 @@ class BigQuerySettings(Section):
     auth: Literal["auto", "metadata", "adc"] = Field(
         default="auto",
         description="Where access tokens come from: the GCE metadata server (`metadata`), Application Default "
-        "Credentials (`adc`), or the first and then the second (`auto`).",
+        "Credentials (`adc`), or the first and then the second (`auto`); in `auto` a file that "
+        "GOOGLE_APPLICATION_CREDENTIALS names comes first, and alone.",
+    )
+    impersonate: ServiceAccount | None = Field(
+        default=None, description="A service account to act for, with the found credentials; it needs their permission."
+    )
+    scopes: list[Scope] = Field(
+        default_factory=list,
+        description="Scopes beside cloud-platform's, as in `https://www.googleapis.com/auth/drive.readonly` for tables "
+        "over Sheets.",
+    )
+    universe_domain: HostName = Field(
+        default="googleapis.com", description="The domain of a sovereign or private cloud."
     )
     api_endpoint: str | None = Field(
         default=None,

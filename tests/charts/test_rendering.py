@@ -186,7 +186,7 @@ def test_a_call_that_is_cancelled_ends_the_render() -> None:
     started = threading.Event()
 
     def stop() -> None:
-        started.wait(10)
+        started.wait(60)
         while not children():
             time.sleep(0.01)
         asked.stop(cancelled())

@@ -111,6 +111,9 @@ OTHER_VALUES = {
     "data_source.bigquery.project": "my-project", "data_source.bigquery.billing_project": "my-billing-project",
     "data_source.bigquery.auth": "adc", "data_source.bigquery.datasets": '["my_dataset"]',
     "access.oidc.issuer": "https://a.example.com", "access.oidc.jwks_uri": "https://a.example.com/keys",
+    "data_source.bigquery.impersonate": "bot@my-project.iam.gserviceaccount.com",
+    "data_source.bigquery.scopes": '["https://www.googleapis.com/auth/drive.readonly"]',
+    "data_source.bigquery.universe_domain": "cloud.example",
     "server.public_url": "https://a.example.com", "server.metrics_token_sha256": "0" * 64,
     "server.allowed_hosts": '["a.example.com"]', "server.allowed_origins": '["https://a.example.com"]',
 }  # fmt: skip

@@ -92,7 +92,7 @@ def test_a_host_that_gives_up_does_not_end_the_installation(tmp_path: Path) -> N
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     wait_for(lambda: log.exists())
     start.kill()
-    stdout, _ = start.communicate(timeout=10)
+    stdout, _ = start.communicate(timeout=60)
     assert stdout == b""  # it belongs to the protocol
     go.touch()
     wait_for(lambda: bool(list(folder.glob("venv-*/.ready"))))

@@ -21,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 AGNES_MCP = str(Path(sys.executable).with_name("agnes-mcp"))
 START_WITHIN_S = 60
-STOP_WITHIN_S = 10
+STOP_WITHIN_S = 60
 
 Transport = Literal["stdio", "http", "sse"]
 Era = Literal["auto", "legacy"]
@@ -43,7 +43,7 @@ class Served:
 
     def request(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx2.Response:
         headers = {**bearer(token), **options.pop("headers", {})}
-        return httpx2.request(method, self.url + path, headers=headers, timeout=20, **options)
+        return httpx2.request(method, self.url + path, headers=headers, timeout=60, **options)
 
 
 def token_of(name: str) -> str:

@@ -37,7 +37,7 @@ def answers(config: Path, *options: str) -> dict[int, dict[str, Any]]:
     process.stdin.write(sent)
     process.stdin.flush()
     said = [json.loads(process.stdout.readline()) for _ in range(2)]
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     return {message["id"]: message for message in said}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from agnes_mcp.stand_in import StandIn
 ANA = token_of("ana")
 #: Above what a small scan of `remote` bills, below what a whole one does.
 CONFIRM_ABOVE_BYTES = 100_000
-WITHIN_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +121,7 @@ async def test_a_long_call_reports_progress_and_can_be_cancelled(
         assert told == sorted(told), "progress never goes back"
         await client.call_tool("snapshot_drop", {"name": name})
         before = body_of(await client.call_tool("usage", {}))["quota"]
-        bq.job_latency_s = 60
+        bq.job_latency_s = 3600
         cancelled = len(bq.requests.named("jobs.cancel"))
         try:
             await _cancel_a_scan(client)
@@ -136,17 +134,15 @@ async def test_a_long_call_reports_progress_and_can_be_cancelled(
 
 
 async def _cancel_a_scan(client: Client) -> None:
-    """Start a scan that takes a minute, wait until it holds its slot, cancel it, and see the slot free in time."""
+    """Start a scan that takes an hour, wait until it holds its slot, cancel it, and see the slot free again."""
     small = {"table_id": "remote", "select": ["id"], "aggregates": None, "limit": 10}
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(client.call_tool, "scan", small)
             await _await_running(client, 1)
             group.cancel_scope.cancel()
-    started = time.monotonic()
     with anyio.fail_after(60):
         await _await_running(client, 0)
-    assert time.monotonic() - started < WITHIN_S + 1  # a second for two calls on a machine that does other things
 
 
 async def _await_running(client: Client, count: int) -> None:

@@ -74,7 +74,7 @@ def kill_a_writer(children: ForkServerContext, root: Path, acknowledged: Path, v
     time.sleep(writes * write_s)  # not to wait for something: this is the moment of the kill
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
-    child.join(30)
+    child.join(60)
     assert child.exitcode == -signal.SIGKILL
     ready.close()
 
@@ -184,7 +184,7 @@ def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext
         assert mine.poll(count(100, 1_500)), "a racer hangs"
         seen += mine.recv()
     for racer in racers:
-        racer.join(30)
+        racer.join(60)
         assert racer.exitcode == 0
     assert set(seen) <= {"_create", "_replace", "_refresh", "_drop", "_read", "_list"} | {
         "snapshot_exists",

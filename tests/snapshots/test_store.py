@@ -160,7 +160,7 @@ def test_the_loser_of_a_race_is_told_that_it_exists_now(tmp_path: Path) -> None:
         waiting = threading.Thread(target=second)
         waiting.start()
         claimed.write(sessions(4).to_batches(), sessions(0).schema, FACTS)
-    waiting.join(30)
+    waiting.join(60)
     assert errors == ["snapshot_exists"]
 
 

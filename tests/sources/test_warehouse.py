@@ -119,7 +119,7 @@ def test_stopping_a_call_interrupts_its_cursor_and_no_other(warehouse: Warehouse
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     with warehouse.cursor(Call("scan", Principal("ben"))) as other:
         while thread.is_alive():  # an interrupt that arrives before DuckDB has started is lost
             call.stop(cancelled())

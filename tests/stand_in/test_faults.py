@@ -42,7 +42,7 @@ def test_a_status_with_its_reason(
 def test_the_message_and_headers_are_the_tests_own(bq: StandIn) -> None:
     bq.faults.add(Fault("tables.get", status=503, message="Later, please", headers={"Retry-After": "7"}))
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/datasets/my_dataset/tables/things"
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, timeout=60)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
     assert answer.json()["error"]["message"] == "Later, please"
 
@@ -82,8 +82,8 @@ def test_a_connection_is_cut(bq: StandIn, where: str) -> None:
     bq.faults.add(Fault("tables.get", reset=where))
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/datasets/my_dataset/tables/things"
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
-        requests.get(url, timeout=10)
-    assert requests.get(url, timeout=10).status_code == 200
+        requests.get(url, timeout=60)
+    assert requests.get(url, timeout=60).status_code == 200
 
 
 def test_an_answer_is_delayed(bq: StandIn, client: Client) -> None:
@@ -179,26 +179,26 @@ def test_a_session_is_refused(many: StandIn, storage: StorageClient) -> None:
 def test_faults_tokens_and_settings_over_the_control_endpoint(bq: StandIn, client: Client) -> None:
     control = bq.api_endpoint
     described: list[Any] = [{"call": "tables.get", "status": 404}, {"call": "jobs.*", "status": 503, "times": None}]
-    assert len(requests.post(f"{control}/__faults", json=described, timeout=10).json()["faults"]) == 2
+    assert len(requests.post(f"{control}/__faults", json=described, timeout=60).json()["faults"]) == 2
     with pytest.raises(exceptions.NotFound):
         client.get_table("my_dataset.things")
-    assert requests.get(f"{control}/__faults", timeout=10).json()["faults"][0]["call"] == "jobs.*"
-    assert requests.delete(f"{control}/__faults", timeout=10).json() == {"faults": []}
-    log = requests.get(f"{control}/__requests", timeout=10).json()["requests"]
+    assert requests.get(f"{control}/__faults", timeout=60).json()["faults"][0]["call"] == "jobs.*"
+    assert requests.delete(f"{control}/__faults", timeout=60).json() == {"faults": []}
+    log = requests.get(f"{control}/__requests", timeout=60).json()["requests"]
     assert [(call["name"], call["status"]) for call in log] == [("tables.get", 404)]
-    requests.post(f"{control}/__settings", json={"job_latency_s": 0.25}, timeout=10)
+    requests.post(f"{control}/__settings", json={"job_latency_s": 0.25}, timeout=60)
     assert bq.job_latency_s == 0.25
-    requests.post(f"{control}/__tokens", json={"expire": ["old"], "accept": ["new"]}, timeout=10)
-    expired = requests.get(f"{control}/projects", headers={"Authorization": "Bearer old"}, timeout=10)
+    requests.post(f"{control}/__tokens", json={"expire": ["old"], "accept": ["new"]}, timeout=60)
+    expired = requests.get(f"{control}/projects", headers={"Authorization": "Bearer old"}, timeout=60)
     assert expired.status_code == 401
-    requests.delete(f"{control}/__requests", timeout=10)
+    requests.delete(f"{control}/__requests", timeout=60)
     assert len(bq.requests) == 0
 
 
 def test_a_fault_that_makes_no_sense_is_refused(bq: StandIn) -> None:
-    answer = requests.post(f"{bq.api_endpoint}/__faults", json={"call": "x", "sttus": 1}, timeout=10)
+    answer = requests.post(f"{bq.api_endpoint}/__faults", json={"call": "x", "sttus": 1}, timeout=60)
     assert (answer.status_code, "sttus" in answer.text) == (400, True)
-    assert requests.post(f"{bq.api_endpoint}/__nothing", json={}, timeout=10).status_code == 404
+    assert requests.post(f"{bq.api_endpoint}/__nothing", json={}, timeout=60).status_code == 404
 
 
 def test_the_log_proves_that_no_query_job_was_made(bq: StandIn, client: Client) -> None:

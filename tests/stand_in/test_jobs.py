@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import requests
 from google.api_core.exceptions import BadRequest, Conflict, GoogleAPICallError, NotFound
 from google.cloud import bigquery
 from support.bigquery_backend import Client, rest_client
+from support.waiting import wait_until
 
 from agnes_mcp.stand_in import Fault, StandIn
 
@@ -22,13 +24,9 @@ def run_without_cache() -> bigquery.QueryJobConfig:
 
 
 def await_state(client: Client, job: Any, state: str) -> Any:
-    """The job once it is in that state, within ten seconds."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        found = client.get_job(job.job_id, location=job.location)
-        if found.state == state:
-            return found
-    raise AssertionError(f"never {state}")
+    """The job once it is in that state."""
+    wait_until(lambda: client.get_job(job.job_id, location=job.location).state == state)
+    return client.get_job(job.job_id, location=job.location)
 
 
 def test_a_job_runs_in_the_background(bq: StandIn, client: Client) -> None:
@@ -131,7 +129,7 @@ def test_a_waiting_result_call_ends_when_its_time_is_up(bq: StandIn, client: Cli
     bq.faults.add(Fault("job", stuck=True))
     job = client.query("SELECT 1", job_config=run_without_cache())
     url = f"{bq.api_endpoint}/bigquery/v2/projects/my-project/queries/{job.job_id}"
-    answer = requests.get(url, {"timeoutMs": "50"}, timeout=10).json()
+    answer = requests.get(url, {"timeoutMs": "50"}, timeout=60).json()
     assert (answer["jobComplete"], "rows" in answer) == (False, False)
     assert job.running()
     job.cancel()
@@ -145,10 +143,10 @@ def test_one_call_queries_say_that_they_still_run(bq: StandIn) -> None:
         "useLegacySql": False,
         "timeoutMs": 10,
     }
-    first = requests.post(url, json=body, timeout=10).json()
+    first = requests.post(url, json=body, timeout=60).json()
     assert first["jobComplete"] is False
     assert "rows" not in first
-    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", {"timeoutMs": "5000"}, timeout=10).json()
+    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", {"timeoutMs": "5000"}, timeout=60).json()
     assert (rest["jobComplete"], rest["totalRows"]) == (True, "3")
     assert [row["f"][0]["v"] for row in rest["rows"]] == ["0", "1", "2"]
 
@@ -160,13 +158,13 @@ def test_one_call_queries_answer_rows_and_pages(bq: StandIn) -> None:
         "useLegacySql": False,
         "maxResults": 2,
     }
-    first = requests.post(url, json=body, timeout=10).json()
+    first = requests.post(url, json=body, timeout=60).json()
     assert (first["jobComplete"], len(first["rows"]), first["totalRows"]) == (True, 2, "3")
     following = {"pageToken": first["pageToken"]}
-    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", following, timeout=10).json()
+    rest = requests.get(f"{url}/{first['jobReference']['jobId']}", following, timeout=60).json()
     assert [row["f"][0]["v"] for row in rest["rows"]] == ["2"]
     assert "pageToken" not in rest
-    dry = requests.post(url, json=body | {"dryRun": True}, timeout=10).json()
+    dry = requests.post(url, json=body | {"dryRun": True}, timeout=60).json()
     assert (dry["totalBytesProcessed"], dry["jobReference"].get("jobId")) == ("24", None)
 
 
@@ -255,3 +253,11 @@ def test_many_jobs_at_once_do_not_mix(bq: StandIn, client: Client) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(16))) == [{residue} for residue in range(16)]
+
+
+def test_a_job_that_is_done_leaves_no_thread(bq: StandIn, client: Client) -> None:
+    client.query_and_wait("SELECT 0 AS n")
+    before = set(threading.enumerate())
+    for number in range(1, 6):
+        client.query_and_wait(f"SELECT {number} AS n")
+    wait_until(lambda: not [left for left in set(threading.enumerate()) - before if "_interrupt" in left.name])

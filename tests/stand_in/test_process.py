@@ -112,14 +112,14 @@ def test_it_serves_what_it_was_told(folder: Path) -> None:
 def test_it_ends_on_a_signal(folder: Path, number: signal.Signals) -> None:
     with started("--load", str(folder / "bigquery.yaml")) as (process, _):
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_it_ends_with_its_parent(folder: Path) -> None:
     with started("--demo", str(folder), "--exit-with-parent") as (process, _):
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         process.stdin = None
 
 
@@ -127,8 +127,8 @@ def test_tokens_and_latency_from_the_command_line(folder: Path) -> None:
     arguments = ["--require-token", "--accept-token", "good", "--job-latency", "0.1"]
     with started("--demo", str(folder), *arguments) as (_, ready):
         url = f"{ready['api_endpoint']}/bigquery/v2/projects/demo-project/datasets"
-        assert requests.get(url, timeout=10).status_code == 401
-        assert requests.get(url, headers={"Authorization": "Bearer good"}, timeout=10).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 401
+        assert requests.get(url, headers={"Authorization": "Bearer good"}, timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("text", ["datasets: []", "tables: {}", "- 1"])

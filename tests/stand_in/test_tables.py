@@ -169,10 +169,10 @@ def test_rows_by_pages_columns_and_start(shop_client: Client) -> None:
 
 def test_fields_of_a_struct_may_be_selected(shop: StandIn) -> None:
     url = f"{shop.api_endpoint}/bigquery/v2/projects/my-project/datasets/my_dataset/tables/orders/data"
-    answer = requests.get(url, {"selectedFields": "buyer.age,id", "maxResults": "1"}, timeout=10).json()
+    answer = requests.get(url, {"selectedFields": "buyer.age,id", "maxResults": "1"}, timeout=60).json()
     assert answer["rows"] == [{"f": [{"v": "0"}, {"v": {"f": [{"v": "0"}]}}]}]
     assert answer["totalRows"] == "1000"
-    refused = requests.get(url, {"selectedFields": "nope"}, timeout=10)
+    refused = requests.get(url, {"selectedFields": "nope"}, timeout=60)
     assert (refused.status_code, refused.json()["error"]["errors"][0]["reason"]) == (400, "invalid")
 
 
@@ -195,16 +195,16 @@ def test_a_page_of_long_rows_is_cut_short(bq: StandIn, client: Client) -> None:
 
 
 def test_paths_without_the_prefix_and_unknown_paths(bq: StandIn) -> None:
-    short = requests.get(f"{bq.api_endpoint}/projects/my-project/datasets/my_dataset/tables/things", timeout=10)
+    short = requests.get(f"{bq.api_endpoint}/projects/my-project/datasets/my_dataset/tables/things", timeout=60)
     assert short.json()["tableReference"]["tableId"] == "things"
-    unknown = requests.get(f"{bq.api_endpoint}/bigquery/v2/projects/my-project/models", timeout=10)
+    unknown = requests.get(f"{bq.api_endpoint}/bigquery/v2/projects/my-project/models", timeout=60)
     assert (unknown.status_code, unknown.json()["error"]["status"]) == (404, "NOT_FOUND")
 
 
 def test_long_answers_are_compressed_for_those_who_read_it(shop: StandIn) -> None:
     url = f"{shop.api_endpoint}/bigquery/v2/projects/my-project/datasets/my_dataset/tables/orders/data"
-    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=10)
-    packed = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=10)
+    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=60)
+    packed = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=60)
     assert "Content-Encoding" not in plain.headers
     assert packed.headers["Content-Encoding"] == "gzip"
     assert packed.json() == plain.json()

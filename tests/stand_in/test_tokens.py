@@ -35,7 +35,7 @@ def guarded() -> Iterator[StandIn]:
 
 
 def test_a_missing_token_is_refused_in_googles_envelope(guarded: StandIn) -> None:
-    answer = requests.get(f"{guarded.api_endpoint}/bigquery/v2/projects/my-project/datasets", timeout=10)
+    answer = requests.get(f"{guarded.api_endpoint}/bigquery/v2/projects/my-project/datasets", timeout=60)
     error = answer.json()["error"]
     assert (answer.status_code, error["status"]) == (401, "UNAUTHENTICATED")
     assert error["message"].startswith("Request is missing required authentication credential.")
@@ -88,7 +88,7 @@ def test_expiring_all_refuses_every_token(guarded: StandIn) -> None:
     for token in ("one", "test-1"):
         headers = {"Authorization": f"Bearer {token}"}
         url = f"{guarded.api_endpoint}/bigquery/v2/projects/my-project/datasets"
-        assert requests.get(url, headers=headers, timeout=10).status_code == 401
+        assert requests.get(url, headers=headers, timeout=60).status_code == 401
 
 
 def test_without_the_demand_a_token_may_still_expire(bq: StandIn, client: Client) -> None:
@@ -109,7 +109,7 @@ def test_grpc_needs_the_token_in_metadata(guarded: StandIn) -> None:
             "read_session": types.ReadSession(table=table, data_format=types.DataFormat.ARROW),
         }
         metadata = [("authorization", "Bearer good")]
-        session = client.create_read_session(**request, metadata=metadata, timeout=10)
+        session = client.create_read_session(**request, metadata=metadata, timeout=60)
         assert count_rows(client, session, metadata) == 1
         guarded.tokens.expire("good")
         with pytest.raises(Unauthenticated, match="invalid authentication credentials"):
@@ -117,5 +117,5 @@ def test_grpc_needs_the_token_in_metadata(guarded: StandIn) -> None:
 
 
 def count_rows(client: StorageClient, session: types.ReadSession, metadata: list[tuple[str, str]]) -> int:
-    responses = client.read_rows(session.streams[0].name, metadata=metadata, timeout=10)
+    responses = client.read_rows(session.streams[0].name, metadata=metadata, timeout=60)
     return sum(response.row_count for response in responses)

@@ -97,7 +97,7 @@ def typed() -> Iterator[StandIn]:
 
 def rest_values(stand_in: StandIn, path: str, **asked: str) -> list[list[Any]]:
     url = f"{stand_in.api_endpoint}/bigquery/v2/projects/my-project/{path}"
-    answer = requests.get(url, {"formatOptions.useInt64Timestamp": "true"} | asked, timeout=10).json()
+    answer = requests.get(url, {"formatOptions.useInt64Timestamp": "true"} | asked, timeout=60).json()
     return [[cell["v"] for cell in row["f"]] for row in answer["rows"]]
 
 

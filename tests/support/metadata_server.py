@@ -38,6 +38,7 @@ class MetadataServer:
         self.prefix = prefix
         self.expires_in = expires_in
         self.reply = Reply()
+        self.first: list[Reply] = []  # what the first requests for a token are answered, before `reply`
         self.root_reply: Reply | None = None  # what `GET /` answers, where that differs
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.issued: list[str] = []
@@ -99,9 +100,11 @@ class MetadataServer:
             return
         with self._lock:
             self.requests.append((path, headers))
-        reply = self.root_reply if path == "/" and self.root_reply else self.reply
+            reply = self.first.pop(0) if self.first and "/token" in path else self.reply
+        if path == "/" and self.root_reply:
+            reply = self.root_reply
         if reply.silent:
-            self.closing.wait(60)
+            self.closing.wait(3600)
             return
         self.closing.wait(reply.delay_s)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.waiting import PATIENCE_S
 from support.workbench_cases import Dataset, cases, opened, rows, run
 
 from agnes_mcp.calls.call import Call
@@ -113,7 +114,7 @@ def explode(bombs: dict[str, str], bench: Workbench, dataset: Dataset) -> dict[s
         except AgnesError as error:
             kind = error.kind
         elapsed_s = time.monotonic() - started
-        if (kind and kind not in CODED) or elapsed_s > TIMEOUT_S + 1:
+        if (kind and kind not in CODED) or elapsed_s > TIMEOUT_S + PATIENCE_S:
             wrong[name] = f"{kind} after {elapsed_s:.1f} s"
     return wrong
 

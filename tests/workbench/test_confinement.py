@@ -107,7 +107,7 @@ def test_no_process_outlives_a_server_that_is_killed() -> None:
     pids = [int(word) for word in server.stdout.readline().split()]
     assert len(pids) == 2
     server.kill()
-    server.wait(5)
+    server.wait(60)
     server.stdout.close()
     wait_until(lambda: not any(is_running(pid) for pid in pids))
 

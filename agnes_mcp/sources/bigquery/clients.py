@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from agnes_mcp import __version__
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.sources.bigquery import metadata_server
+from agnes_mcp.sources.bigquery.proxies import DirectToThisMachine, is_beside_us
 from agnes_mcp.sources.bigquery.tokens import Mode, TokenSource
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class Clients:
 
     def __init__(self, settings: BigQuerySettings) -> None:
         self.settings = settings
-        self.tokens = TokenSource(token_mode(settings))
+        self.tokens = TokenSource(
+            token_mode(settings),
+            scopes=settings.scopes,
+            impersonate=settings.impersonate,
+            universe_domain=settings.universe_domain,
+        )
         self._storage_scheme, self._storage_host = storage_address(settings)
         self._lock = threading.Lock()
         self._rest: bigquery.Client | None = None
@@ -74,22 +80,25 @@ class Clients:
         from google.api_core.client_info import ClientInfo
         from google.auth.transport.requests import AuthorizedSession
         from google.cloud import bigquery
-        from requests.adapters import HTTPAdapter
 
         # One refresh and one retry after a 401, then the error; google-auth's default is two.
         session = AuthorizedSession(self.tokens.credentials, max_refresh_attempts=1)
         for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+            session.mount(scheme, DirectToThisMachine(pool_maxsize=CONNECTIONS))
         if self.settings.api_endpoint is None:
             session.configure_mtls_channel()
         return bigquery.Client(
             project=self.settings.billed_project,
             credentials=self.tokens.credentials,
             location=self.settings.location or None,
-            client_options={"api_endpoint": self.settings.api_endpoint} if self.settings.api_endpoint else None,
+            client_options=self._options(self.settings.api_endpoint),
             client_info=ClientInfo(user_agent=USER_AGENT),
             _http=session,
         )
+
+    def _options(self, endpoint: str | None) -> dict[str, str]:
+        options = {"universe_domain": self.settings.universe_domain}
+        return {**options, "api_endpoint": endpoint} if endpoint else options
 
     def _build_storage(self) -> BigQueryReadClient:
         import grpc
@@ -99,11 +108,19 @@ class Clients:
 
         client_info = ClientInfo(user_agent=USER_AGENT)
         if self._storage_scheme == "grpc":
-            channel = grpc.insecure_channel(self._storage_host, options=[("grpc.max_receive_message_length", -1)])
+            options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+            channel = grpc.insecure_channel(self._storage_host, options=options)
+            return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel), client_info=client_info)
+        if is_beside_us(urlsplit(f"//{self._storage_host}").hostname or ""):
+            channel = BigQueryReadGrpcTransport.create_channel(
+                self._storage_host,
+                credentials=self.tokens.credentials,
+                options=[("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)],
+            )
             return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel), client_info=client_info)
         return BigQueryReadClient(
             credentials=self.tokens.credentials,
-            client_options={"api_endpoint": self._storage_host} if self._storage_host else None,
+            client_options=self._options(self._storage_host),
             client_info=client_info,
         )
 

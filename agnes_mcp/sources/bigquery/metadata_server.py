@@ -67,7 +67,13 @@ def configured() -> bool:
 
 
 class Transport:
-    """A `google.auth.transport.Request` that speaks to the metadata server only."""
+    """A `google.auth.transport.Request` that speaks to the metadata server only.
+
+    `expiry_unknown`: the token that it got says nothing of its life.
+    """
+
+    def __init__(self) -> None:
+        self.expiry_unknown = False
 
     def __call__(
         self,
@@ -85,8 +91,10 @@ class Transport:
             return _account()
         answer = _exchange_with_retries(method, path, body, dict(headers or {}))
         if parts.path.endswith("/token"):
-            _check_token(answer.data)
-            return Answer(200, {"content-type": "application/json"}, answer.data)
+            content = _checked_token(answer.data)
+            self.expiry_unknown = content.get("expires_in") is None
+            told = json.dumps({**content, "expires_in": content.get("expires_in") or 0})  # google-auth insists on one
+            return Answer(200, {"content-type": "application/json"}, told.encode())
         return answer
 
 
@@ -185,7 +193,7 @@ class _DeadlineSocket(io.RawIOBase):
         return self._connection.recv_into(buffer)
 
 
-def _check_token(body: bytes) -> None:
+def _checked_token(body: bytes) -> dict[str, Any]:
     """Raise `MetadataError` unless google-auth may take this answer as it is."""
     try:
         content = json.loads(body)
@@ -198,7 +206,9 @@ def _check_token(body: bytes) -> None:
         raise MetadataError("no access_token in response")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise MetadataError("no access_token in response: not a bearer token")
-    _check_lifetime(content.get("expires_in"))
+    if content.get("expires_in") is not None:
+        _check_lifetime(content["expires_in"])
+    return content
 
 
 def _check_lifetime(expires_in: object) -> None:

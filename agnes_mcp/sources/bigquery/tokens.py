@@ -1,4 +1,4 @@
-"""Access tokens: the GCE metadata server first, then Application Default Credentials (ADC).
+"""Access tokens: one for the whole process, from where `origins` finds them.
 
 One `TokenSource` per instance. Its `credentials` is what every Google client of this process gets, so that there is one
 token: fetched by one caller however many need it, kept until shortly before it expires, dropped on a 401. Everything it
@@ -11,37 +11,29 @@ raises is `auth_failed`; no text, repr or exception chain of it holds a token.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import google.auth
-import requests
-from google.auth import compute_engine, credentials, exceptions
+from google.auth import credentials
 from google.auth._helpers import utcnow
-from google.auth.compute_engine import _metadata
-from google.auth.transport import requests as requests_transport
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.untrusted import redact, remember, without_paths_in_prose
+from agnes_mcp.sources.bigquery import metadata_server, origins
+from agnes_mcp.untrusted import redact, remember
 
 _log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "metadata", "adc", "anonymous"]
 
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 #: How long before its expiry a token is replaced. The metadata server hands out the same token until 4 minutes before
 #: its end, so asking much earlier changes nothing; google-auth uses this value too.
 REFRESH_MARGIN_S = 225.0
 #: Outside Google Cloud: for how long the metadata server is not asked again while ADC works.
 ABSENT_FOR_S = 300.0
-#: One request of an ADC refresh, and all of it.
-ADC_REQUEST_TIMEOUT_S = 4.0
-ADC_TOTAL_TIMEOUT_S = 4.5
 #: A caller waits for another one's fetch at most as long as one may take.
-FLIGHT_TIMEOUT_S = metadata_server.TOTAL_TIMEOUT_S + ADC_TOTAL_TIMEOUT_S + 0.5
+FLIGHT_TIMEOUT_S = metadata_server.TOTAL_TIMEOUT_S + 2 * origins.TOTAL_TIMEOUT_S + 0.5
 
 HINT = (
     "On Google Cloud, attach a service account to the machine. Elsewhere run `gcloud auth application-default login` "
@@ -52,12 +44,25 @@ HINT = (
 class TokenSource:
     """Where this process's BigQuery token comes from.
 
-    `mode`: `auto` asks the metadata server, then ADC; `metadata` and `adc` (a key file or a gcloud login; the metadata
-    server is not part of it) ask only one; `anonymous` sends no token at all.
+    `mode`: `auto` asks the metadata server, then ADC, and with GOOGLE_APPLICATION_CREDENTIALS that file alone: who
+    names an identity does not want the machine's; `metadata` and `adc` (a file of credentials or a gcloud login; GCE's
+    metadata server is not part of it) ask only one; `anonymous` sends no token at all. `impersonate` is a service
+    account that the found one may act for; `scopes` come beside cloud-platform's.
     """
 
-    def __init__(self, mode: Mode = "auto") -> None:
+    def __init__(
+        self,
+        mode: Mode = "auto",
+        *,
+        scopes: Sequence[str] = (),
+        impersonate: str | None = None,
+        universe_domain: str = origins.DEFAULT_UNIVERSE,
+        iam_endpoint: str | None = None,
+    ) -> None:
         self.mode = mode
+        self.universe_domain = universe_domain
+        self._scopes = [origins.SCOPE, *scopes]
+        self._impersonate, self._iam_endpoint = impersonate, iam_endpoint
         self.credentials: credentials.Credentials
         if mode == "anonymous":
             self.credentials = credentials.AnonymousCredentials()
@@ -86,6 +91,7 @@ class TokenSource:
         token = self._token
         state: dict[str, Any] = {"mode": self.mode, "origin": token.origin if token else None}
         if token is not None:
+            state["identity"] = token.identity
             state["token_age_s"] = round(time.monotonic() - token.fetched_at)
             state["token_expires_in_s"] = round(token.left_s())
         if self._last_error:
@@ -128,17 +134,24 @@ class TokenSource:
 
     def _fetch(self) -> _Token:
         reasons = []
-        for origin in ("metadata", "adc") if self.mode == "auto" else (self.mode,):
+        for origin in self._order():
             if origin == "metadata" and self._skips_metadata():
                 reasons.append("GCE metadata: not found on this machine earlier")
                 continue
-            outcome = _from_metadata() if origin == "metadata" else _from_adc()
-            if isinstance(outcome, _Token):
+            found = origins.find(origin, self._scopes, self.universe_domain)
+            if isinstance(found, origins.Found) and self._impersonate is not None:
+                found = origins.impersonated(found, self._impersonate, self._scopes, self._iam_endpoint)
+            if isinstance(found, origins.Found):
                 self._remember(origin)
-                return outcome
-            reasons.append(outcome)
+                return _Token(found)
+            reasons.append(found)
         self._metadata_absent_until = 0.0
         raise AgnesError("auth_failed", redact("No BigQuery access token. " + "; ".join(reasons)), HINT)
+
+    def _order(self) -> tuple[origins.Origin, ...]:
+        if self.mode == "auto":
+            return ("adc",) if origins.named_file() else ("metadata", "adc")
+        return ("metadata",) if self.mode == "metadata" else ("adc",)
 
     def _skips_metadata(self) -> bool:
         return self.mode == "auto" and time.monotonic() < self._metadata_absent_until
@@ -152,13 +165,15 @@ class TokenSource:
 class _Token:
     """One token. Its age is counted on the monotonic clock and on the wall clock; whichever ends first ends it."""
 
-    def __init__(self, held: credentials.Credentials, origin: str) -> None:
+    def __init__(self, found: origins.Found) -> None:
+        held = found.held
         self.text = str(held.token)
-        self.origin = origin
+        self.origin, self.identity = found.origin, found.identity
         self.expiry = held.expiry
-        self.quota_project_id: str | None = getattr(held, "quota_project_id", None)
+        self.quota_project_id = found.quota_project_id
         self.fetched_at = time.monotonic()
-        self.lifetime_s = (held.expiry - utcnow()).total_seconds() if held.expiry else 300.0
+        # Nobody knows when a token without an expiry ends: it is used for what it was fetched for, and not kept.
+        self.lifetime_s = (held.expiry - utcnow()).total_seconds() if held.expiry else 0.0
         # A token shorter than the margin is still used for half of its life.
         self.margin_s = min(REFRESH_MARGIN_S, self.lifetime_s / 2)
 
@@ -196,6 +211,7 @@ class SharedCredentials(credentials.Credentials):
     def __init__(self, source: TokenSource) -> None:
         super().__init__()
         self._source = source
+        self._universe_domain = source.universe_domain
         self._sent = threading.local()
 
     def before_request(self, request: object, method: str, url: str, headers: dict[str, str]) -> None:
@@ -213,67 +229,3 @@ class SharedCredentials(credentials.Credentials):
         self._quota_project_id = token.quota_project_id
         self._sent.token = token.text
         return token.text
-
-
-def _from_metadata() -> _Token | str:
-    """A token of the machine's service account, or why there is none."""
-    held = compute_engine.Credentials(scopes=[SCOPE])
-    try:
-        held.refresh(metadata_server.Transport())
-    except metadata_server.MetadataError as error:
-        return f"GCE metadata: {error}"
-    except exceptions.GoogleAuthError as error:
-        return f"GCE metadata: metadata server unreachable: {_first_line(error)}"
-    return _Token(held, "metadata")
-
-
-def _from_adc() -> _Token | str:
-    """A token of a key file or a gcloud login, or why there is none."""
-    request = _BoundedRequest()
-    try:
-        held, _ = google.auth.default(scopes=[SCOPE], request=request)
-        held.refresh(request)
-    except _NotAsked:
-        return "ADC fallback: no Application Default Credentials were found"
-    except (exceptions.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
-        return f"ADC fallback: {_first_line(error)}"
-    if not isinstance(held.token, str) or not held.token:
-        return "ADC fallback: no access_token in response"
-    return _Token(held, "adc")
-
-
-class _NotAsked(Exception):  # noqa: N818 - a signal out of google.auth.default, not a failure
-    """`google.auth.default` has come to the metadata server, which has been asked already."""
-
-
-class _BoundedRequest(requests_transport.Request):
-    """google-auth's own transport with a deadline over all of its requests and no way to the metadata server."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._deadline = time.monotonic() + ADC_TOTAL_TIMEOUT_S
-
-    def __call__(self, url: str, *args: Any, **kwargs: Any) -> Any:
-        if any(url.startswith(f"{scheme}://{host}") for scheme in ("http", "https") for host in _metadata_hosts()):
-            raise _NotAsked
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise requests.Timeout("no answer in time")
-        kwargs["timeout"] = min(ADC_REQUEST_TIMEOUT_S, left)
-        return super().__call__(url, *args, **kwargs)
-
-
-def _metadata_hosts() -> tuple[str, ...]:
-    """Every host that google-auth takes for the metadata server now."""
-    named = {_metadata._get_metadata_ip_root(False), _metadata._get_metadata_root(False)}
-    hosts = {root.split("//", 1)[1].split("/", 1)[0] for root in named}
-    return (*sorted(hosts), metadata_server.DEFAULT_ADDRESS, metadata_server.DEFAULT_HOST)
-
-
-def _first_line(error: Exception) -> str:
-    """What an exception of google-auth says, without the body of an answer, a path of this machine, or a token."""
-    text = str(error.args[0]) if error.args else ""
-    text = text.splitlines()[0] if text else ""
-    if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        text = text.replace(named, "GOOGLE_APPLICATION_CREDENTIALS")
-    return redact(f"{type(error).__name__}: {without_paths_in_prose(text)}")

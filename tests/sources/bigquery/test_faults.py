@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import socket
 import threading
-import time
 import traceback
 from collections.abc import Callable
 
@@ -21,6 +20,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 from support.bigquery import ORDERS, call, read_all, statement
 from support.metadata_server import MetadataServer, closed_port
+from support.waiting import soon
 
 from agnes_mcp.calls.call import cancelled
 from agnes_mcp.errors import KINDS, AgnesError
@@ -112,7 +112,7 @@ def test_a_hundred_callers_share_one_token(guarded_source: BigQuerySource, guard
     barrier, schemas = threading.Barrier(100), []
 
     def ask() -> None:
-        barrier.wait(30)
+        barrier.wait(60)
         schemas.append(guarded_source.schema(ORDERS, call()))
 
     threads = [threading.Thread(target=ask) for _ in range(100)]
@@ -128,9 +128,8 @@ def test_no_token_without_a_metadata_server_is_one_bounded_error(
     guarded_source: BigQuerySource, guarded: MetadataServer
 ) -> None:
     guarded.stop()
-    started = time.monotonic()
-    error = schema_error(guarded_source)
-    assert time.monotonic() - started < 10
+    with soon():
+        error = schema_error(guarded_source)
     assert error.kind == "auth_failed"
     assert "metadata server unreachable" in error.message
     guarded.start_again()
@@ -272,9 +271,8 @@ def test_the_hint_fits_what_bigquery_complains_about(message: str, hint: str) ->
 
 def test_a_long_retry_after_is_told_instead_of_waited_for(source: BigQuerySource, bq: StandIn) -> None:
     bq.faults.add(Fault("tables.get", status=429, headers={"Retry-After": "3600"}, times=None))
-    started = time.monotonic()
-    error = schema_error(source)
-    assert time.monotonic() - started < 3
+    with soon():
+        error = schema_error(source)
     assert error.kind == "bq_rate_limited"
     assert error.details["retry_after_seconds"] == 3600
 
@@ -283,11 +281,10 @@ def test_waiting_to_try_again_ends_when_the_call_is_stopped(source: BigQuerySour
     bq.faults.add(Fault("tables.get", status=503, headers={"Retry-After": "9"}, times=None))
     on = call()
     threading.Timer(0.3, on.stop, [cancelled()]).start()
-    started = time.monotonic()
     with pytest.raises(AgnesError) as caught:
         source.schema(ORDERS, on)
     assert caught.value.kind == "cancelled"
-    assert time.monotonic() - started < 3
+    assert len(bq.requests.named("tables.get")) == 1
 
 
 # The connection
@@ -312,10 +309,9 @@ def test_a_refused_connection_is_unreachable(open_source: Callable[..., BigQuery
 def test_a_server_that_says_nothing_is_bounded_by_the_deadline(open_source: Callable[..., BigQuerySource]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         source = open_source(api_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
-        started = time.monotonic()
-        error = schema_error(source, timeout_s=1)
+        with soon():
+            error = schema_error(source, timeout_s=1)
     assert error.kind == "timeout"
-    assert time.monotonic() - started < 4
 
 
 def test_a_server_that_says_nothing_is_unreachable_in_the_end(

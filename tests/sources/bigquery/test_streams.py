@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from support.bigquery import ORDERS, call, read_all, statement, table
 from support.metadata_server import closed_port
+from support.waiting import soon
 
 from agnes_mcp.calls.call import cancelled
 from agnes_mcp.config.settings import BigQuerySettings
@@ -217,11 +218,9 @@ def test_a_stream_that_keeps_stalling_is_given_up(
     source: BigQuerySource, big: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agnes_mcp.sources.bigquery.streams.STALL_TIMEOUT_S", 0.5)
-    big.faults.add(Fault("ReadRows", stall_s=30, at_batch=0, times=None))
-    started = time.monotonic()
-    with pytest.raises(AgnesError) as caught:
+    big.faults.add(Fault("ReadRows", stall_s=3600, at_batch=0, times=None))
+    with pytest.raises(AgnesError) as caught, soon():
         read_big(source)
-    assert time.monotonic() - started < 10
     assert caught.value.kind == "bq_upstream_error"
     assert "sent nothing for 0.5 seconds" in caught.value.message
 
@@ -236,27 +235,24 @@ def test_a_wall_clock_that_jumps_changes_nothing(
 
 
 def test_a_deadline_ends_a_stalled_stream(source: BigQuerySource, big: StandIn) -> None:
-    big.faults.add(Fault("ReadRows", stall_s=30, at_batch=1))
+    big.faults.add(Fault("ReadRows", stall_s=3600, at_batch=1))
     schema = source.schema(BIG, call())
     price = source.price(BIG, schema, ALL, call())
-    started = time.monotonic()
-    with pytest.raises(AgnesError) as caught, source.read(BIG, schema, ALL, price, call(timeout_s=1)) as reading:
+    on = call(timeout_s=1)
+    with soon(), pytest.raises(AgnesError) as caught, source.read(BIG, schema, ALL, price, on) as reading:
         list(reading)
     assert caught.value.kind == "timeout"
-    assert time.monotonic() - started < 5
 
 
 def test_stopping_the_call_ends_a_running_stream_at_once(source: BigQuerySource, big: StandIn) -> None:
-    big.faults.add(Fault("ReadRows", stall_s=30, at_batch=1))
+    big.faults.add(Fault("ReadRows", stall_s=3600, at_batch=1))
     schema = source.schema(BIG, call())
     price = source.price(BIG, schema, ALL, call())
     on = call()
     threading.Timer(0.5, on.stop, [cancelled()]).start()
-    started = time.monotonic()
-    with pytest.raises(AgnesError) as caught, source.read(BIG, schema, ALL, price, on) as reading:
+    with soon(), pytest.raises(AgnesError) as caught, source.read(BIG, schema, ALL, price, on) as reading:
         list(reading)
     assert caught.value.kind == "cancelled"
-    assert time.monotonic() - started < 5
 
 
 def test_no_thread_is_left_after_a_read(source: BigQuerySource, big: StandIn) -> None:
@@ -372,7 +368,7 @@ def test_the_watchdog_bites_once_per_watch_and_only_when_late() -> None:
                 pass
         assert not watchdog.bitten
         with watchdog.watching(0.05):
-            assert bitten.wait(10)
+            assert bitten.wait(60)
         assert watchdog.bitten
         with watchdog.watching(30):
             assert not watchdog.bitten

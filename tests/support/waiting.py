@@ -1,0 +1,42 @@
+"""Waiting for what another thread, process or server does: for the event, with a bound that only a hang reaches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+#: Far above what anything here takes on a machine that does other things.
+PATIENCE_S = 60.0
+_LOOK_EVERY_S = 0.01
+
+
+def wait_until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    """Until the condition holds. Raises `AssertionError` where it never does."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it never came, in {within_s:.0f} s"
+        threading.Event().wait(_LOOK_EVERY_S)
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    """What is inside ends: not after the hour, or never, that it would take if nothing ended it.
+
+    No bound on how fast: another process can stretch whatever is measured here. What must be ended by itself is made
+    to last far longer than `PATIENCE_S`.
+    """
+    started = time.monotonic()
+    yield
+    taken_s = time.monotonic() - started
+    assert taken_s < PATIENCE_S, f"nothing ended it: it took {taken_s:.0f} s"
+
+
+async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    """As `wait_until`, on an event loop."""
+    with anyio.fail_after(within_s):
+        while not condition():
+            await anyio.sleep(_LOOK_EVERY_S)
