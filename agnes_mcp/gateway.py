@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -88,10 +89,14 @@ class Gateway:
     ) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
-        """Give everything back. Calls that still run are the caller's to end: `calls.stop_all`."""
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._close)
+    async def aclose(self, within_s: float = math.inf) -> bool:
+        """Give everything back. Calls that still run are the caller's to end: `calls.stop_all`.
+
+        False: a thread outlasts it, so that the process ends only by `os._exit`.
+        """
+        with anyio.move_on_after(within_s, shield=True) as closing:
+            await anyio.to_thread.run_sync(self._close, abandon_on_cancel=True)
+        return not closing.cancelled_caught and self.calls.stuck == 0
 
     def _close(self) -> None:
         """Whoever asks before whom it asks."""

@@ -11,14 +11,18 @@ import anyio
 import anyio.to_thread
 
 from agnes_mcp.calls.audit import Audit, AuditLine, Status
-from agnes_mcp.calls.call import Call, cancelled
-from agnes_mcp.calls.workers import INTERRUPT_EVERY_S, Workers
+from agnes_mcp.calls.call import Call, cancelled, timed_out
+from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Consent, Principal, Progress
 
 T = TypeVar("T")
 #: Calls that spend nothing answer soon or not at all; a scan has its own limit.
 FREE_CALL_TIMEOUT_S = 60.0
+#: How long after its deadline a call is ended that no worker ended.
+OVERDUE_AFTER_S = GIVE_UP_AFTER_S + 1.0
+#: How long calls have to end, once their threads are given up.
+_END_WITHIN_S = 0.3
 #: How much of a name that a caller gave is written down.
 _MAX_NAME_CHARS = 64
 NOBODY = Principal("")
@@ -69,7 +73,11 @@ class Calls:
         call.line.table_id = None if table_id is None else table_id[:_MAX_NAME_CHARS]
         ended = self._running[call] = anyio.Event()
         try:
-            yield call
+            with anyio.move_on_after(timeout_s + OVERDUE_AFTER_S) as overdue:
+                yield call
+            if overdue.cancelled_caught:  # whatever it was that waited
+                call.stop(timed_out(timeout_s))
+                call.check()
         except AgnesError as error:
             call.line.status, call.line.error_kind = _status_of(error), error.kind
             error.details.setdefault("request_id", call.request_id)
@@ -105,6 +113,11 @@ class Calls:
         """How many threads work."""
         return self._workers.busy
 
+    @property
+    def stuck(self) -> int:
+        """How many threads did not return when their calls were over; others have taken their turns."""
+        return self._workers.stuck + self._apart.stuck
+
     async def refuse(self, tool: str, principal: Principal, error: AgnesError, table_id: str | None = None) -> None:
         """One audit line for a call that was refused before it could be opened."""
         with suppress(AgnesError):
@@ -112,15 +125,24 @@ class Calls:
                 raise error
 
     async def stop_all(self, within_s: float) -> None:
-        """End every call that runs, and wait, for so long, until none is left: statements are interrupted."""
+        """End every call that runs, and wait, for so long, until none is left: statements are interrupted.
+
+        Threads that have not returned by then are given up, so that their calls are audited and settled as well.
+        """
         for call in list(self._running):
             call.stop(cancelled())
+        if not await self._ended(within_s):
+            self._workers.give_up_after_s = self._apart.give_up_after_s = 0.0
+            await self._ended(_END_WITHIN_S)
+
+    async def _ended(self, within_s: float) -> bool:
         with anyio.move_on_after(within_s):
             while self._running:
                 for call in list(self._running):  # an interrupt that arrives before DuckDB has started is lost
                     call.interrupt()
                 with anyio.move_on_after(INTERRUPT_EVERY_S):
                     await next(iter(self._running.values())).wait()
+        return not self._running
 
     def close(self) -> None:
         """End what runs for nobody."""

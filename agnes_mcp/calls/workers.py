@@ -1,15 +1,19 @@
 """The one door from the event loop to blocking work.
 
-Work runs in threads under a limiter. Cancelling the awaiting task, or passing the call's deadline, stops the call and
-repeats its interrupts until the thread has returned: an interrupt that arrives before DuckDB has started is lost.
+Work runs in threads under a limiter. Cancelling the awaiting task, passing the call's deadline, or stopping the call
+repeats its interrupts until the thread has returned: an interrupt that arrives before DuckDB has started is lost. A
+thread that does not return is given up: its caller is answered, its turn goes to the next, and it is counted until it
+comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,6 +22,8 @@ from agnes_mcp.calls.call import Call, cancelled, timed_out
 
 T = TypeVar("T")
 INTERRUPT_EVERY_S = 0.01
+#: How long a stopped thread may take to return: a job of BigQuery's is cancelled and settled meanwhile.
+GIVE_UP_AFTER_S = 3.0
 
 
 class Workers:
@@ -26,13 +32,20 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._turns = anyio.CapacityLimiter(count)
         self._threads = anyio.CapacityLimiter(math.inf)
+        self._stuck = _Counted()
+        self.give_up_after_s = GIVE_UP_AFTER_S
 
     @property
     def busy(self) -> int:
         return self._turns.borrowed_tokens
 
+    @property
+    def stuck(self) -> int:
+        """How many threads were given up and have not returned."""
+        return self._stuck.count
+
     async def run(self, call: Call, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread. Raises what it raises, or `timeout`."""
+        """The result of `work`, run in a thread. Raises what it raises, or what ended the call."""
         await self._take_turn(call)
         try:
             return await self._run_in_thread(call, work)
@@ -53,45 +66,97 @@ class Workers:
         call.check()
 
     async def _run_in_thread(self, call: Call, work: Callable[[], T]) -> T:
-        ended = anyio.Event()
-        outcome: list[T] = []
-        failure: list[BaseException] = []
+        piece, loop = _Piece(work, self._stuck), asyncio.get_running_loop()
+        with call.interruptible(lambda: _post(loop, piece.woken.set)):
+            async with anyio.create_task_group() as group:
+                group.start_soon(piece.attend, self._threads)
+                await self._await_or_stop(call, piece)
+        if piece.failure is not None:
+            raise piece.failure
+        if not piece.outcome:
+            call.check()  # given up: what stopped the call is the answer
+        return piece.outcome[0]
 
-        async def attend() -> None:
-            with anyio.CancelScope(shield=True):
-                try:
-                    outcome.append(await anyio.to_thread.run_sync(work, limiter=self._threads))
-                except BaseException as error:  # noqa: BLE001 - carried over to the awaiting task, whatever it is
-                    failure.append(error)
-                ended.set()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(attend)
-            await self._await_or_stop(call, ended)
-        if failure:
-            raise failure[0]
-        return outcome[0]
-
-    async def _await_or_stop(self, call: Call, ended: anyio.Event) -> None:
+    async def _await_or_stop(self, call: Call, piece: _Piece[T]) -> None:
         try:
             with anyio.move_on_after(call.remaining_s):
-                await ended.wait()
-                return
-            call.stop(timed_out(call.timeout_s or 0.0))
-            await _interrupt_until(call, ended)
+                await piece.woken.wait()
+            if not piece.ended.is_set():
+                call.stop(timed_out(call.timeout_s or 0.0))
+                await self._end(call, piece)
         except anyio.get_cancelled_exc_class():
             call.stop(cancelled())
             with anyio.CancelScope(shield=True):
-                await _interrupt_until(call, ended)
+                await self._end(call, piece)
             raise
+
+    async def _end(self, call: Call, piece: _Piece[T]) -> None:
+        """Interrupt the thread until it has returned, or is given up."""
+        stopped_at = anyio.current_time()
+        while not piece.ended.is_set():
+            if anyio.current_time() - stopped_at >= self.give_up_after_s:
+                piece.give_up()
+                return
+            call.interrupt()
+            with anyio.move_on_after(INTERRUPT_EVERY_S):
+                await piece.ended.wait()
+
+
+class _Counted:
+    """A number that threads and the loop change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def change(self, by: int) -> None:
+        with self._lock:
+            self.count += by
+
+
+class _Piece(Generic[T]):
+    """One piece of work in its thread. `woken` is set when it has ended, and when the call is stopped."""
+
+    def __init__(self, work: Callable[[], T], stuck: _Counted) -> None:
+        self.ended, self.woken = anyio.Event(), anyio.Event()
+        self.outcome: list[T] = []
+        self.failure: BaseException | None = None
+        self._work, self._stuck = work, stuck
+        self._attending = anyio.CancelScope(shield=True)
+        self._lock = threading.Lock()
+        self._returned = self._given_up = False
+
+    async def attend(self, threads: anyio.CapacityLimiter) -> None:
+        with self._attending:
+            try:
+                result = await anyio.to_thread.run_sync(self._run, limiter=threads, abandon_on_cancel=True)
+                self.outcome.append(result)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - carried over to the awaiting task, whatever it is
+                self.failure = error
+        self.ended.set()
+        self.woken.set()
+
+    def give_up(self) -> None:
+        """Wait for the thread no longer."""
+        with self._lock:
+            if self._returned:
+                return
+            self._given_up = True
+            self._stuck.change(+1)
+        self._attending.cancel()
+
+    def _run(self) -> T:
+        try:
+            return self._work()
+        finally:
+            with self._lock:
+                self._returned = True
+                if self._given_up:
+                    self._stuck.change(-1)
 
 
 def _post(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(action)
-
-
-async def _interrupt_until(call: Call, ended: anyio.Event) -> None:
-    while not ended.is_set():
-        call.interrupt()
-        with anyio.move_on_after(INTERRUPT_EVERY_S):
-            await ended.wait()
+    with suppress(RuntimeError):  # the loop has closed, and nobody waits
+        loop.call_soon_threadsafe(action)

@@ -20,6 +20,8 @@ from agnes_mcp.serving.server import AgnesServer
 #: Together below the 0.35 s after which a client kills.
 STOP_CALLS_WITHIN_S = 0.1
 CLOSE_WITHIN_S = 0.1
+#: Where stdin has ended, nobody kills yet.
+LEAVE_WITHIN_S = 1.5
 
 
 async def serve_stdio(server: AgnesServer, gateway: Gateway, *, legacy: bool = False) -> None:
@@ -29,7 +31,9 @@ async def serve_stdio(server: AgnesServer, gateway: Gateway, *, legacy: bool = F
             await group.start(_leave_on_signal, gateway)
         await server.serve_stdio(legacy=legacy)
         group.cancel_scope.cancel()
-    await gateway.aclose()
+    if not await gateway.aclose(LEAVE_WITHIN_S):
+        sys.stderr.flush()
+        os._exit(0)  # the interpreter would wait for a thread that does not return
 
 
 async def _leave_on_signal(gateway: Gateway, *, task_status: TaskStatus[None]) -> None:
@@ -38,7 +42,6 @@ async def _leave_on_signal(gateway: Gateway, *, task_status: TaskStatus[None]) -
         async for _ in signals:
             with anyio.CancelScope(shield=True):
                 await gateway.calls.stop_all(STOP_CALLS_WITHIN_S)
-                with anyio.move_on_after(CLOSE_WITHIN_S):
-                    await gateway.aclose()
+                await gateway.aclose(CLOSE_WITHIN_S)
                 sys.stderr.flush()
                 os._exit(0)

@@ -81,6 +81,11 @@ class _Standing(Collector):
             "agnes_audit_failures", "Audit lines that could not be written.", value=self._gateway.calls.audit.failures
         )
 
+        yield GaugeMetricFamily("agnes_busy_threads", "Threads that work.", value=self._gateway.calls.busy)
+        yield GaugeMetricFamily(
+            "agnes_stuck_threads", "Threads that outlast their calls.", value=self._gateway.calls.stuck
+        )
+
     def _principals(self) -> list[Principal]:
         names = self._gateway.access.names
         return [Principal(name) for name in names] or [os_user()]

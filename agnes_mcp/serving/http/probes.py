@@ -42,6 +42,7 @@ def _parts(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) -> 
         "bigquery": not bigquery.get("last_error") and not token.get("last_error"),
         "bigquery_storage_read": bigquery.get("storage_read", "ok") == "ok",
         "audit": gateway.calls.audit.failures == 0,
+        "threads": gateway.calls.stuck == 0,
         "users": not file.problem,
         "oidc_keys": verifier is None or not verifier.keys.problem,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -70,8 +71,9 @@ async def serve_http(
     finally:
         listener.close()
         AppStatus.should_exit = False  # the SSE library keeps it per process, not per server
-        with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
-            await gateway.aclose()
+        if not await gateway.aclose(CLOSE_WITHIN_S):
+            sys.stderr.flush()
+            os._exit(0)  # the interpreter would wait for a thread that does not return
 
 
 def listen(host: str, port: int) -> socket.socket:

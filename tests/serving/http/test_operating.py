@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,7 +36,6 @@ from agnes_mcp.stand_in import StandIn
 
 ANA, SCRAPER = token_of("ana"), "scraper-token-of-the-metrics"
 JSON = {"Content-Type": "application/json", **ACCEPT}
-#: SIGTERM with open streams and a scan that runs.
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,51 @@ async def _listen(client: Any) -> None:
 async def _scan_until_the_end(client: Any) -> None:
     with suppress(Exception):
         await client.call_tool("scan", {"table_id": "remote", "select": ["id"], "limit": 7})
+
+
+@pytest.fixture
+def blocking(tmp_path: Path, tables: list[dict[str, Any]]) -> Path:
+    """An instance with a table that is a pipe without a writer: to open it never returns, and nothing interrupts it."""
+    pipe = tmp_path / "blocking.parquet"
+    os.mkfifo(pipe)
+    blocking = {"id": "blocking", "source_type": "local", "path": str(pipe)}
+    scan = {"request_timeout_seconds": 1}
+    return write_instance(tmp_path / "instance.yaml", tables=[*tables, blocking], api={"scan": scan})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(blocking: Path) -> None:
+    with serve(blocking) as served:
+        async with connect(served, "http", "auto") as client:
+            answer = await client.call_tool("scan", {"table_id": "blocking"})
+            assert body_of(answer)["error"] == "timeout"
+            assert not (await client.call_tool("sample", {"table_id": "orders"})).is_error
+        assert served.get("/readyz").json() == {"status": "degraded", "degraded": ["threads"]}
+        assert (figure(served, "agnes_stuck_threads") or 0) >= 1
+        served.process.send_signal(signal.SIGTERM)
+        assert await anyio.to_thread.run_sync(served.process.wait, STOP_WITHIN_S) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+async def test_it_leaves_in_time_while_a_thread_is_blocked(blocking: Path) -> None:
+    """SIGTERM while the call still waits: it is audited, and the process goes."""
+    with serve(blocking) as served:
+        with anyio.fail_after(60):
+            async with connect(served, "http", "auto") as client, anyio.create_task_group() as group:
+                group.start_soon(_sample_what_blocks, client)
+                while not figure(served, "agnes_busy_threads"):
+                    await anyio.sleep(0.02)
+                served.process.send_signal(signal.SIGTERM)
+                assert await anyio.to_thread.run_sync(served.process.wait, STOP_WITHIN_S) == 0
+                group.cancel_scope.cancel()
+    audit = (blocking.parent / "data" / "audit" / "audit.jsonl").read_text()
+    sample = next(line for line in audit.splitlines() if '"tool":"sample"' in line)
+    assert '"status":"cancelled"' in sample
+
+
+async def _sample_what_blocks(client: Any) -> None:
+    with suppress(Exception):
+        await client.call_tool("sample", {"table_id": "blocking"})
 
 
 def test_readiness_says_what_is_degraded(tmp_path: Path, tables: list[dict[str, Any]]) -> None:

@@ -1,0 +1,135 @@
+"""Blocking work in threads: stopped, interrupted, and given up where it does not return."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agnes_mcp.calls.audit import Audit
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.calls.workers import Workers
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
+
+ANA = Principal("ana")
+
+
+class Blocked:
+    """Work that nothing interrupts."""
+
+    def __init__(self) -> None:
+        self.begun, self.released, self.returned = threading.Event(), threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        self.released.wait(60)
+        self.returned.set()
+        return "late"
+
+    @asynccontextmanager
+    async def released_at_end(self) -> AsyncIterator[Blocked]:
+        try:
+            yield self
+        finally:
+            self.released.set()
+
+
+def workers(count: int = 1) -> Workers:
+    made = Workers(count)
+    made.give_up_after_s = 0.05
+    return made
+
+
+async def until(condition: threading.Event) -> None:
+    with anyio.fail_after(20):
+        while not condition.is_set():
+            await anyio.sleep(0.005)
+
+
+async def test_a_thread_that_does_not_return_keeps_nobody_waiting() -> None:
+    pool = workers()
+    async with Blocked().released_at_end() as blocked:
+        with pytest.raises(AgnesError) as ended:
+            await pool.run(Call("scan", ANA, 0.1), blocked)
+        assert ended.value.kind == "timeout"
+        assert (pool.stuck, pool.busy) == (1, 0)
+        assert await pool.run(Call("schema", ANA, 20), lambda: "served") == "served"
+        blocked.released.set()
+        await until(blocked.returned)
+        with anyio.fail_after(20):
+            while pool.stuck:
+                await anyio.sleep(0.005)
+
+
+async def test_a_cancelled_caller_leaves_a_thread_that_does_not_return() -> None:
+    pool, call = workers(), Call("scan", ANA, 60)
+    async with Blocked().released_at_end() as blocked:
+        async with anyio.create_task_group() as group:
+            group.start_soon(pool.run, call, blocked)
+            await until(blocked.begun)
+            group.cancel_scope.cancel()
+        assert (pool.stuck, pool.busy, call.stopped) == (1, 0, True)
+
+
+async def test_work_that_returns_in_time_is_not_given_up() -> None:
+    pool, released = workers(), threading.Event()
+    pool.give_up_after_s = 60
+
+    def work() -> str:
+        with call.interruptible(released.set):
+            released.wait(60)
+        call.check()
+        return "late"
+
+    call = Call("scan", ANA, 0.05)
+    with pytest.raises(AgnesError) as ended:
+        await pool.run(call, work)
+    assert (ended.value.kind, pool.stuck) == ("timeout", 0)
+
+
+async def test_what_work_raises_arrives_as_it_is() -> None:
+    class Odd(BaseException):
+        pass
+
+    def work() -> None:
+        raise Odd
+
+    with pytest.raises(Odd):
+        await workers().run(Call("scan", ANA), work)
+
+
+@pytest.fixture
+def calls(tmp_path: Path) -> Calls:
+    return Calls(Audit(tmp_path / "audit"), 2, 1)
+
+
+async def test_stopping_all_gives_up_what_does_not_return_and_audits_it(calls: Calls, tmp_path: Path) -> None:
+    async def ask() -> None:
+        with pytest.raises(AgnesError):
+            async with calls.open("scan", ANA) as call:
+                await calls.run(call, blocked)
+
+    async with Blocked().released_at_end() as blocked:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await until(blocked.begun)
+            await calls.stop_all(0.05)
+        assert calls.stuck == 1
+        assert '"status":"cancelled"' in (tmp_path / "audit" / "audit.jsonl").read_text()
+
+
+async def test_a_call_that_waits_for_anything_else_ends_too(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agnes_mcp.calls.frame.OVERDUE_AFTER_S", 0.01)
+    with pytest.raises(AgnesError) as ended:
+        async with calls.open("catalog", ANA, timeout_s=0.01):
+            await anyio.sleep_forever()
+    assert ended.value.kind == "timeout"
+    assert '"error_kind":"timeout"' in (tmp_path / "audit" / "audit.jsonl").read_text()
