@@ -20,9 +20,12 @@ from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import GIB, EngineSettings, Settings
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.extracts.directory import AgnesDirectory
+from agnes_mcp.extracts.published import Publisher
 from agnes_mcp.operations.catalog import Catalog
 from agnes_mcp.operations.describe import Descriptions
 from agnes_mcp.operations.fetch import Fetches
+from agnes_mcp.operations.manifest import Manifests
 from agnes_mcp.operations.query import Queries
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import Snapshots
@@ -60,7 +63,16 @@ class Gateway:
         self.calls = Calls(
             Audit(settings.data_dir / "audit"), settings.engine.workers, self.processes.size, self._restore
         )
-        self.tables = Tables(self.calls, self.access, self.registry, self.sources, api, lists_datasets=bool(datasets))
+        self.directory = _open_directory(settings)
+        self.tables = Tables(
+            self.calls,
+            self.access,
+            self.registry,
+            self.sources,
+            api,
+            lists_datasets=bool(datasets),
+            directory=self.directory,
+        )
         self._background = Background(self.calls, self.tables, self.sources)
         self.purchases = Purchases(self.calls, self.tables, self.sources, self.access, self.quota, api.scan)
 
@@ -69,7 +81,7 @@ class Gateway:
         self.descriptions = Descriptions(self.calls, self.tables, self.sources, self.purchases, self.catalog, api)
         self.scans = Scans(self.calls, self.purchases, self.store, api)
         self.fetches = Fetches(self.calls, self.tables, self.purchases, self.store, self.scans, self.workbench, api)
-        self.snapshots = Snapshots(self.calls, self.store, api)
+        self.snapshots = Snapshots(self.calls, self.store, settings.data_dir / "published", api)
         self.queries = Queries(
             self.calls,
             self.tables,
@@ -79,6 +91,8 @@ class Gateway:
             self.workbench,
             api,
         )
+        self.published = Publisher(settings.data_dir / "published", self.sources.of)
+        self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
         self.usage = Usage(self.calls, self.access, self.tables, self.sources, self.quota, api.scan)
 
     async def __aenter__(self) -> Gateway:
@@ -113,6 +127,12 @@ class Gateway:
         except AgnesError as error:
             logger.warning("leftovers of snapshots not removed: %s", error.kind)
         self.quota.restore(self.calls.audit.billed_today(utc_now()))
+
+
+def _open_directory(settings: Settings) -> AgnesDirectory | None:
+    """The Agnes directory that is served beside the configured tables; None: there is none."""
+    agnes, bigquery = settings.data_source.agnes, settings.data_source.bigquery
+    return AgnesDirectory(agnes.data_dir, bigquery.project if bigquery else "") if agnes else None
 
 
 def _open_store(settings: Settings) -> SnapshotStore:

@@ -14,6 +14,8 @@ class Registry:
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self._configured = {table.id: table for table in tables}
+        self._offered: dict[str, Table] = {}
+        self._listed: list[Table] = []
         self.by_id: Mapping[str, Table] = dict(sorted(self._configured.items()))
 
     @classmethod
@@ -21,15 +23,32 @@ class Registry:
         return cls(_configured(entry) for entry in settings.tables)
 
     def replace_discovered(self, tables: Iterable[Table]) -> None:
-        """What the datasets hold now. A configured table keeps its id and hides a discovered one of the same place."""
-        places = {_place(table) for table in self._configured.values()}
+        """What the datasets hold now. A table that is named elsewhere keeps its id and hides that of the same place."""
+        self._listed = list(tables)
+        self._merge()
+
+    def replace_offered(self, tables: Iterable[Table]) -> set[str]:
+        """What an Agnes directory offers now, under its own names; a configured table keeps its id.
+
+        Returns the ids that mean something else than before.
+        """
+        offered = {table.id: table for table in tables if table.id not in self._configured}
+        if offered == self._offered:
+            return set()
+        before, self._offered = self.by_id, offered
+        self._merge()
+        return {key for key in {*before, *self.by_id} if before.get(key) != self.by_id.get(key)}
+
+    def _merge(self) -> None:
+        named = {**self._offered, **self._configured}
+        places = {_place(table) for table in named.values()}
         found: dict[str, Table] = {}
-        for table in tables:
+        for table in self._listed:
             if _place(table) in places:
                 continue
-            free = _free_id(table, self._configured.keys() | found.keys())
+            free = _free_id(table, named.keys() | found.keys())
             found[free] = table.model_copy(update={"id": free})
-        self.by_id = dict(sorted({**found, **self._configured}.items()))
+        self.by_id = dict(sorted({**found, **named}.items()))
 
 
 def table_id_of(name: str) -> str:

@@ -11,6 +11,7 @@ from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.models import Principal, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
 
@@ -21,7 +22,8 @@ _MISLED = ("schema_changed", "approval_outdated")
 
 
 class Tables:
-    """`lists_datasets`: there are tables that are only known once their datasets have been listed.
+    """`lists_datasets`: there are tables that are only known once their datasets have been listed. `directory`: there
+    are tables that come and go with files.
 
     `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far.
     """
@@ -35,6 +37,7 @@ class Tables:
         api: ApiSettings,
         *,
         lists_datasets: bool = False,
+        directory: AgnesDirectory | None = None,
     ) -> None:
         self._calls = calls
         self._access = access
@@ -43,6 +46,7 @@ class Tables:
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, api.sample_cache_ttl_seconds)
         self.lists_datasets = lists_datasets
+        self._directory = directory
         self.listed = False  # whether the datasets have been listed
         calls.observers.append(self._note)
 
@@ -54,12 +58,22 @@ class Tables:
         listed yet: then that is awaited.
         """
         granted = self._access.may_read(call.principal, table_id)
+        if granted:
+            await self.look(call)
         if granted and table_id not in self._registry.by_id and self.lists_datasets and not self.listed:
             await self._calls.run(call, lambda: self.list_datasets(call))
         table = self._registry.by_id.get(table_id) if granted else None
         if table is None:
             raise self._not_found(call.principal, table_id)
         return table
+
+    async def look(self, call: Call) -> None:
+        """Take note of what has changed in the Agnes directory, where one is served."""
+        directory = self._directory
+        if directory is not None:
+            offered = await self._calls.run(call, lambda: directory.tables(call))
+            for table_id in self._registry.replace_offered(offered):
+                self.forget(table_id)
 
     def visible(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id."""

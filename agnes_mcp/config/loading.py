@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     import yaml
 
 #: Variables beside those of the settings; any other that begins with AGNES_ is taken for a misspelt setting.
-OTHER_VARIABLES = ("AGNES_CONFIG", "AGNES_BIGQUERY_EXTENSION")
+OTHER_VARIABLES = (
+    "AGNES_CONFIG",
+    "AGNES_BIGQUERY_EXTENSION",
+    "AGNES_REMOTE_ATTACH_EXTENSIONS",
+    "AGNES_REMOTE_ATTACH_TOKEN_ENVS",
+    "AGNES_TOKEN",
+)
 TEST_VARIABLES = "AGNES_TEST_"
 FIX = "Correct the file or the environment, then start again; docs/reference/configuration.md lists every key."
 
@@ -131,6 +137,11 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     anchored = dict(content)
     if isinstance(content.get("data_dir"), str):
         anchored["data_dir"] = _anchor(content["data_dir"], folder)
+    sources = content.get("data_source")
+    sources = sources if isinstance(sources, dict) else {}
+    agnes = sources.get("agnes")
+    if isinstance(agnes, dict) and isinstance(agnes.get("data_dir"), str):
+        anchored["data_source"] = {**sources, "agnes": {**agnes, "data_dir": _anchor(agnes["data_dir"], folder)}}
     if isinstance(content.get("tables"), list):
         anchored["tables"] = [
             {**table, "path": _anchor(table["path"], folder)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from agnes_mcp.config.types import (
     GIB,
@@ -70,7 +72,8 @@ class BigQuerySettings(Section):
     )
     legacy_wrap_views: bool = Field(
         default=False,
-        description="Accepted and without effect: it is about extracts, which this server does not write yet.",
+        description="In extracts, make each view, materialized or external table a query over all of it, as older "
+        "extracts had it; otherwise it is listed there without a view.",
     )
     datasets: list[DatasetId] = Field(
         default_factory=list, description="Datasets of `project` of which every table is served, beside `tables`."
@@ -81,8 +84,23 @@ class BigQuerySettings(Section):
         return self.billing_project or self.project
 
 
+class AgnesSettings(Section):
+    """An Agnes data directory whose extracts are served as tables, as they are on the disk at each call."""
+
+    data_dir: Path = Field(
+        description="The folder that holds `extracts/*/extract.duckdb` and `extracts/*/data/*.parquet`; relative to "
+        "instance.yaml. The files are read and never changed."
+    )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, folder: Path) -> Path:
+        return Path(os.path.abspath(folder.expanduser()))
+
+
 class DataSources(Section):
     bigquery: BigQuerySettings | None = None
+    agnes: AgnesSettings | None = None
 
 
 class ScanSettings(Section):

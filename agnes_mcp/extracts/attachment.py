@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from agnes_mcp.extracts.layout import IDENTIFIER, PROJECT
-from agnes_mcp.sources.bigquery import extension_sql
 from agnes_mcp.sql.names import identifier, literal
 
 if TYPE_CHECKING:
@@ -92,6 +91,8 @@ class Attachment:
 
     def load(self, connection: duckdb.DuckDBPyConnection, file: str = "") -> None:
         """Install and load the extension, or load it from `file`. Raises duckdb.Error where it is not to be had."""
+        from agnes_mcp.sources.bigquery import extension_sql  # it brings Google's libraries
+
         for statement in (*extension_sql.load(file), *extension_sql.SETTINGS):
             connection.execute(statement)
 

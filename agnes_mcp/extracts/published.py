@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,11 +81,14 @@ class PublishedFile(Model):
 
 
 class Publisher:
-    """`folder` is made when the first file is written. Blocking; safe to share between threads and processes."""
+    """`folder` is made when the first file is written; `source_of` gives the source that reads a table.
 
-    def __init__(self, folder: Path, source: Source) -> None:
+    Blocking; safe to share between threads and processes.
+    """
+
+    def __init__(self, folder: Path, source_of: Callable[[Table], Source]) -> None:
         self._folder = folder
-        self._source = source
+        self._source_of = source_of
         self._lock = threading.Lock()
         self._known: dict[str, PublishedFile] = {}
 
@@ -95,7 +98,7 @@ class Publisher:
         Raises `table_unavailable`, `disk_full`, `storage_failed`, and what ends the call.
         """
         for _ in range(_ATTEMPTS):
-            signature = list(find_files(table).signature)
+            signature = _signature(table)
             known = self._known.get(table.id)
             if known is None or known.signature != signature or _stamp(known.path) != known.stamp:
                 with self._alone(table.id, call):
@@ -110,19 +113,15 @@ class Publisher:
             "Call again when whoever writes them is done.",
         )
 
-    @contextmanager
-    def open(self, table: Table, call: Call) -> Iterator[tuple[int, PublishedFile]]:
-        """A descriptor of exactly the file whose hash is told, whatever is put in its place meanwhile."""
+    def open(self, table: Table, call: Call) -> tuple[int, PublishedFile]:
+        """A descriptor, for the caller to close, of exactly the file whose hash is told, whatever takes its place."""
         for _ in range(_ATTEMPTS):
             file = self.publish(table, call)
             with disk_errors("open the table's file"):
                 descriptor = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            try:
-                if _stamp(descriptor) == file.stamp:
-                    yield descriptor, file
-                    return
-            finally:
-                os.close(descriptor)
+            if _stamp(descriptor) == file.stamp:
+                return descriptor, file
+            os.close(descriptor)
         raise AgnesError(
             "table_unavailable",
             f"The table {table.id!r} cannot be read just now: its file keeps changing.",
@@ -150,7 +149,7 @@ class Publisher:
         single = files.kind == "parquet" and len(files.paths) == 1 and not files.hive
         path = Path(files.paths[0]) if single else self._write(table, call)
         stamp, digest, rows = _measure(path, table, call)
-        if list(find_files(table).signature) != signature or _stamp(path) != stamp:
+        if _signature(table) != signature or _stamp(path) != stamp:
             return None
         made = PublishedFile(
             path=str(path),
@@ -183,7 +182,8 @@ class Publisher:
         from agnes_mcp.snapshots.storable import storable_schema
         from agnes_mcp.snapshots.writing import ROW_GROUP_ROWS, regroup
 
-        schema = self._source.schema(table, call)
+        source = self._source_of(table)
+        schema = source.schema(table, call)
         columns = [column.name for column in schema.columns]
         sql = f"SELECT {', '.join(map(identifier, columns))} FROM {identifier(table.id)}"  # noqa: S608 - every name is quoted
         statement = Statement(sql=sql, dialect="duckdb", columns=columns, source_columns=columns, plain=True)
@@ -192,7 +192,7 @@ class Publisher:
         with disk_errors("write the table as Parquet"):
             remove(building)
             try:
-                with self._source.read(table, schema, statement, free, call) as reading:
+                with source.read(table, schema, statement, free, call) as reading:
                     stored = storable_schema(reading.schema)
                     with pq.ParquetWriter(building, stored, compression="zstd") as writer:
                         for rows in regroup(reading, stored, call):
@@ -221,6 +221,12 @@ class Publisher:
             yield
         finally:
             lock.release()
+
+
+def _signature(table: Table) -> list[tuple[str, int, int, int]]:
+    """Of the table's files, and of how they are read."""
+    reading = repr((sorted(table.csv.items()), table.hive, table.source_table, table.source_schema))
+    return [*find_files(table).signature, (reading, 0, 0, 0)]
 
 
 def _stamp(file: str | int | Path) -> _Stamp | None:

@@ -47,6 +47,7 @@ class Catalog:
     ) -> CatalogAnswer:
         """One page of the tables that the principal may read, best match first, then by id."""
         async with self._calls.open("catalog", principal) as call:
+            await self._tables.look(call)
             pending = self._background.list_datasets(again=refresh)
             visible = self._tables.visible(principal)
             tables = [table for table in visible if source_type is None or table.source_type == source_type]

@@ -68,6 +68,7 @@ class Queries:
         timeout_s = self._api.scan.request_timeout_seconds
         async with self._calls.open("query", principal, timeout_s=timeout_s) as call:
             call.line.limit = limit
+            await self._tables.look(call)
             return await self._calls.run_apart(call, lambda: self._run(call, sql, limit))
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:

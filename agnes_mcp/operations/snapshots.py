@@ -16,6 +16,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Priced, Principal
 from agnes_mcp.snapshots import SCAN_KEPT_HOURS, SnapshotStore, scan_name
+from agnes_mcp.snapshots.folder import used_bytes
 from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune
 from agnes_mcp.spending.purchase import Purchase
 from agnes_mcp.spending.quota import utc_now
@@ -35,9 +36,10 @@ _NOT_KEPT = ("disk_full", "storage_failed", "invalid_argument", "snapshot_busy")
 class Snapshots:
     """The caller's own snapshots; nobody sees another's."""
 
-    def __init__(self, calls: Calls, store: SnapshotStore, api: ApiSettings) -> None:
+    def __init__(self, calls: Calls, store: SnapshotStore, published: Path, api: ApiSettings) -> None:
         self._calls = calls
         self._store = store
+        self._published = published  # where tables are kept as files for mirrors: they take their place too
         self._api = api
 
     async def entries(self, principal: Principal) -> SnapshotListAnswer:
@@ -75,7 +77,11 @@ class Snapshots:
         return await self._free("snapshot_prune", principal, work)
 
     async def disk_space(self, principal: Principal) -> DiskUsage:
-        return await self._free("disk_info", principal, lambda _: self._store.disk_usage(principal.name))
+        def work(_: Call) -> DiskUsage:
+            usage = self._store.disk_usage(principal.name)
+            return usage.model_copy(update={"used_bytes": usage.used_bytes + used_bytes(self._published)})
+
+        return await self._free("disk_info", principal, work)
 
     async def kept(self, principal: Principal) -> list[Snapshot]:
         """Every snapshot by name, for lists and completions; uncounted."""

@@ -110,7 +110,8 @@ class SnapshotPrune(Model):
 
 
 class DiskUsage(Model):
-    """Where snapshots are and what they take. `used_bytes` counts every file below the folder."""
+    """Where snapshots are and what they take. `used_bytes` counts every file below the folder, and with
+    the answer of `disk_info` also the tables that are kept as files for mirrors."""
 
     snapshots_dir: str
     used_bytes: int

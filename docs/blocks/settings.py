@@ -110,5 +110,10 @@ def other_variables() -> str:
         "AGNES_CONFIG": "The instance file, where `--config` does not name one.",
         "AGNES_BIGQUERY_EXTENSION": "A local file of DuckDB's `bigquery` extension, instead of the one that is "
         "downloaded. Such a file is not signed: the shared connection then loads unsigned extensions.",
+        "AGNES_REMOTE_ATTACH_EXTENSIONS": "DuckDB extensions with which an extract may be attached, with commas "
+        "between; instead of `bigquery,keboola`.",
+        "AGNES_REMOTE_ATTACH_TOKEN_ENVS": "Variables from which an extract's token may come, with commas between; "
+        "instead of `KBC_TOKEN`, `KBC_STORAGE_TOKEN`, `KEBOOLA_STORAGE_TOKEN` and `GOOGLE_APPLICATION_CREDENTIALS`.",
+        "AGNES_TOKEN": "The token of the server that `agnes-mcp sync` mirrors.",
     }
     return table(("variable", "meaning"), [(code(name), meanings[name]) for name in OTHER_VARIABLES])

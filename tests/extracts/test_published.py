@@ -32,7 +32,7 @@ def source() -> Iterator[LocalSource]:
 
 @pytest.fixture
 def publisher(tmp_path: Path, source: LocalSource) -> Publisher:
-    return Publisher(tmp_path / "published", source)
+    return Publisher(tmp_path / "published", lambda _: source)
 
 
 def local(path: Path, source_table: str = "") -> Table:
@@ -44,7 +44,8 @@ def md5(content: bytes) -> str:
 
 
 def served(publisher: Publisher, table: Table, call: Call) -> tuple[bytes, PublishedFile]:
-    with publisher.open(table, call) as (descriptor, file), open(descriptor, "rb", closefd=False) as opened:
+    descriptor, file = publisher.open(table, call)
+    with open(descriptor, "rb") as opened:
         return opened.read(), file
 
 
@@ -67,7 +68,7 @@ def test_any_other_table_is_written_once_for_as_long_as_its_files_stay(
     assert first.hash == md5(content)
     assert duckdb.sql(f"SELECT * FROM '{first.path}' ORDER BY id").fetchall() == [(1, "Ana"), (2, "Jan")]
     assert served(publisher, local(csv), call)[1].path == first.path
-    assert served(Publisher(tmp_path / "published", source), local(csv), call)[1].path == first.path
+    assert served(Publisher(tmp_path / "published", lambda _: source), local(csv), call)[1].path == first.path
     csv.write_text("id,name\n1,Ana\n2,Jan\n3,Eva\n")
     second = served(publisher, local(csv), call)[1]
     assert (second.rows, second.hash == first.hash) == (3, False)
@@ -90,7 +91,8 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was(
     publisher: Publisher, tmp_path: Path, call: Call
 ) -> None:
     path = parquet(tmp_path / "orders.parquet")
-    with publisher.open(local(path), call) as (descriptor, file), open(descriptor, "rb", closefd=False) as opened:
+    descriptor, file = publisher.open(local(path), call)
+    with open(descriptor, "rb") as opened:
         parquet(tmp_path / "new.parquet", "SELECT i FROM range(99) AS r(i)").replace(path)
         assert md5(opened.read()) == file.hash
     assert served(publisher, local(path), call)[1].rows == 99

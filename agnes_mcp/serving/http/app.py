@@ -1,4 +1,4 @@
-"""One Starlette app: `/mcp` (streamable HTTP), `/sse` with `/messages/`, `/healthz`, `/readyz`, `/metrics`.
+"""One Starlette app: `/mcp` (streamable HTTP), `/sse` with `/messages/`, `/manifest`, `/tables/`, and the probes.
 
 From the outside in: path, Host and Origin; who calls; a body in bounds; then the SDK's transports. Nothing
 compresses or buffers a response.
@@ -32,6 +32,7 @@ from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, transport_s
 from agnes_mcp.serving.http.identity import Callers, request_principal
 from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
+from agnes_mcp.serving.http.mirrors import mirror_routes
 from agnes_mcp.serving.http.probes import figures, healthz, readiness
 from agnes_mcp.serving.http.request_ids import DistinctIds
 from agnes_mcp.serving.http.sessions import Sessions, SharedSessions
@@ -115,6 +116,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readiness(gateway, file, verifier)),
             Route("/metrics", figures(metrics, callers, settings.server.metrics_token_sha256)),
+            *mirror_routes(gateway, server.serving.rate),
             *_transports(server, manager, settings, binding),
         ],
         middleware=[
