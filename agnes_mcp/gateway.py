@@ -23,6 +23,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.extracts.published import Publisher
 from agnes_mcp.operations.catalog import Catalog
+from agnes_mcp.operations.chart import Charts
 from agnes_mcp.operations.describe import Descriptions
 from agnes_mcp.operations.fetch import Fetches
 from agnes_mcp.operations.manifest import Manifests
@@ -93,6 +94,7 @@ class Gateway:
         )
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
+        self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
         self.usage = Usage(self.calls, self.access, self.tables, self.sources, self.quota, api.scan)
 
     async def __aenter__(self) -> Gateway:

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, Field
 from agnes_mcp.models import Aggregate
 
 
-def _empty_for_null(value: Any) -> Any:
+def empty_for_null(value: Any) -> Any:
     return "" if value is None else value
 
 
 MAX_TEXT_CHARS = 16_384
-Text = Annotated[str, BeforeValidator(_empty_for_null), Field(max_length=MAX_TEXT_CHARS)]
+Text = Annotated[str, BeforeValidator(empty_for_null), Field(max_length=MAX_TEXT_CHARS)]
 TableId = Annotated[str, Field(description="Table id from catalog", max_length=256, examples=["orders"])]
 ColumnName = Annotated[str, Field(max_length=300)]
 Select = Annotated[
@@ -28,7 +28,7 @@ Select = Annotated[
 ]
 Where = Annotated[
     str,
-    BeforeValidator(_empty_for_null),
+    BeforeValidator(empty_for_null),
     Field(
         description="One Boolean condition in the table's sql_flavor, without the word WHERE. No subqueries",
         max_length=MAX_TEXT_CHARS,
@@ -47,7 +47,7 @@ SampleRows = Annotated[int, Field(ge=1, le=100, description="Rows")]
 Limit = Annotated[int | None, Field(ge=1, description="Most rows to return; does not lower the price")]
 SnapshotName = Annotated[
     str,
-    BeforeValidator(_empty_for_null),
+    BeforeValidator(empty_for_null),
     Field(description="Name of the snapshot, [a-z_][a-z0-9_]*; say what it holds", max_length=256),
 ]
 RequiredSnapshotName = Annotated[str, Field(description="Name of a snapshot from snapshot_list", max_length=256)]

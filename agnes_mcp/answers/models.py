@@ -55,6 +55,15 @@ class AnsweredColumn(Model):
         return {key: value for key, value in whole.items() if value not in ("", [])}
 
 
+class ChartAnswer(Model):
+    title: str
+    words: list[str] = Field(description="What the picture shows, and what was left out or folded")
+    marks: int
+    spec: str = Field(description="Resource: the Vega-Lite specification")
+    tables: list[str]
+    bytes_billed: int = 0
+
+
 class SchemaAnswer(Model):
     table_id: str
     source_type: SourceType

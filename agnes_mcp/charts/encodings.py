@@ -37,7 +37,10 @@ _NAMED_COLUMNS = 40
 
 @dataclass(frozen=True)
 class ChartRequest:
-    """What to draw. Channels are texts as in `channel`; "" is not given. On a map x is longitude, y latitude."""
+    """What to draw. Channels are texts as in `channel`; "" is not given. On a map x is longitude, y latitude.
+
+    `counted` names a column that says how many rows each row stands for, where rows were counted before they came.
+    """
 
     mark: Mark
     x: str = ""
@@ -45,6 +48,7 @@ class ChartRequest:
     color: str = ""
     size: str = ""
     title: str = ""
+    counted: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Channel:
     kind: Kind
     aggregate: str | None = None
     time_unit: str | None = None
+    counts: bool = False
 
     @property
     def column_shown(self) -> str:
@@ -65,19 +70,26 @@ class Channel:
     def title(self) -> str:
         """What an axis says: "sum of amount", "month of ts", "count"."""
         column = self.column_shown
+        if self.counts:
+            return "count"
         if self.aggregate:
             return f"{self.aggregate} of {column}" if column else "count"
         return f"{self.time_unit} of {column}" if self.time_unit else column
 
 
-def channel(name: str, text: str, schema: pa.Schema) -> Channel:
-    """The channel that `text` asks for. Raises `unknown_column`, `invalid_argument`: both name the columns."""
+def channel(name: str, text: str, schema: pa.Schema, counted: str = "") -> Channel:
+    """The channel that `text` asks for; `counted` as in `ChartRequest`.
+
+    Raises `unknown_column`, `invalid_argument`: both name the columns.
+    """
     exact = _find(text.strip(), schema)
     match = None if exact else _CALL.fullmatch(text)
     if match is None:
         column = exact or _required(name, text.strip(), schema)
         return Channel(name, column, kind_of(column, schema))
     function, inner = match[1].casefold(), match[2].strip()
+    if counted and function == "count" and inner in ("", "*"):
+        return Channel(name, counted, "quantitative", "sum", counts=True)
     if function in AGGREGATES:
         return _aggregated(name, AGGREGATES[function], inner, schema)
     if function in TIME_UNITS:
@@ -170,13 +182,27 @@ def channels(request: ChartRequest, schema: pa.Schema) -> dict[str, Channel]:
             "invalid_argument", f"There is no mark {shown(str(request.mark))!r}.", f"There are {', '.join(MARKS)}."
         )
     given = {name: getattr(request, name) for name in ("x", "y", "color", "size")}
-    found = {name: channel(name, text, schema) for name, text in given.items() if text.strip()}
+    found = {name: channel(name, text, schema, request.counted) for name, text in given.items() if text.strip()}
     _COMPLETE[request.mark](found, schema)
+    if request.counted:
+        found = {name: _counting(c, request.counted) for name, c in found.items()}
     shown_by = _SHOWN_BY.get(request.mark, ("x", "y", "color"))
     for name in found:
         if name not in shown_by:
             _refuse(name, f"A {request.mark} chart has no {name}.", "Leave it out, or choose another mark.")
     return found
+
+
+def columns_read(request: ChartRequest, schema: pa.Schema) -> list[str]:
+    """The columns that a request needs of rows of this schema, once each. Raises as `channels`."""
+    return list(dict.fromkeys(c.column for c in channels(request, schema).values() if c.column is not None))
+
+
+def _counting(channel: Channel, counted: str) -> Channel:
+    """A count of rows, where rows were counted before."""
+    if channel.aggregate != "count" or channel.column is not None:
+        return channel
+    return Channel(channel.name, counted, "quantitative", "sum", counts=True)
 
 
 def _need(found: dict[str, Channel], schema: pa.Schema, mark: str, *names: str) -> None:

@@ -71,7 +71,15 @@ class Queries:
             await self._tables.look(call)
             return await self._calls.run_apart(call, lambda: self._run(call, sql, limit))
 
+    async def rows_within(self, call: Call, sql: str, limit: int) -> Result:
+        """The rows of such a SELECT as they are, for another operation's call."""
+        return await self._turns.run(call, lambda: self._read(call, sql, limit)[0])
+
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
+        return self._answer(*self._read(call, sql, limit))
+
+    def _read(self, call: Call, sql: str, limit: int) -> tuple[Result, int, list[Snapshot]]:
+        """With the rows what an answer about them needs."""
         principal = call.principal
         tables = self._tables.visible(principal)
         snapshots = [s for s in self._snapshots.list(principal.name) if self._may_use(principal, s)]
@@ -82,7 +90,7 @@ class Queries:
                 result = self._workbench.run(sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=call)
             except AgnesError as error:
                 raise _point_at_fetch(error, tables) from None
-        return self._answer(result, limit, snapshots)
+        return result, limit, snapshots
 
     def _may_use(self, principal: Principal, snapshot: Snapshot) -> bool:
         """A grant that was taken back takes the rows fetched under it along."""

@@ -48,7 +48,9 @@ from agnes_mcp.serving.strict_tools import StrictTools, load_feature
 
 logger = logging.getLogger(__name__)
 
-RESOURCE_MODULES = ("guide", "catalog", "tables", "snapshots", "usage", "listing", "prompts", "completions", "skills")
+RESOURCE_MODULES = (
+    "guide", "catalog", "tables", "snapshots", "charts", "usage", "listing", "prompts", "completions", "skills",
+)  # fmt: skip
 
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
 INSTRUCTIONS = """\

@@ -45,20 +45,20 @@ def of(word: str) -> list[str]:
 PRELUDE = """
 set -eu
 mount -t tmpfs -o size=6g tmpfs {work}
-mkdir {work}/up {work}/by {work}/root
-mount -t overlay overlay -o lowerdir=/,upperdir={work}/up,workdir={work}/by {work}/root
-mount -t proc proc {work}/root/proc
-mount --rbind /dev {work}/root/dev
-mount -t tmpfs tmpfs {work}/root/tmp
-chmod 1777 {work}/root/tmp
+mkdir {work}/up {work}/by {work}/merged
+mount -t overlay overlay -o lowerdir=/,upperdir={work}/up,workdir={work}/by {work}/merged
+mount -t proc proc {work}/merged/proc
+mount --rbind /dev {work}/merged/dev
+mount -t tmpfs tmpfs {work}/merged/tmp
+chmod 1777 {work}/merged/tmp
 # the image's Python is found by everybody under this name
-mkdir -p {work}/root/usr/local/bin
-printf '#!/bin/sh\nexec {python} "$@"\n' > {work}/root/usr/local/bin/python3
-chmod 0755 {work}/root/usr/local/bin/python3
-for folder in {hidden}; do chmod a+rx {work}/root/$folder; done
-mkdir -p {work}/root/etc/agnes {work}/root/src
-cp {instance} {work}/root/etc/agnes/instance.yaml
-chmod 0644 {work}/root/etc/agnes/instance.yaml
+mkdir -p {work}/merged/usr/local/bin
+printf '#!/bin/sh\nexec {python} "$@"\n' > {work}/merged/usr/local/bin/python3
+chmod 0755 {work}/merged/usr/local/bin/python3
+for folder in {hidden}; do chmod a+rx {work}/merged/$folder; done
+mkdir -p {work}/merged/etc/agnes {work}/merged/src
+cp {instance} {work}/merged/etc/agnes/instance.yaml
+chmod 0644 {work}/merged/etc/agnes/instance.yaml
 """
 
 
@@ -75,7 +75,7 @@ def script(tmp_path: Path) -> str:
     python = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     hidden = " ".join(str(folder).lstrip("/") for folder in [*python.parents][:-1])
     steps = [PRELUDE.format(work=work, python=python, instance=instance, hidden=hidden)]
-    place, root, env = "/", f"{work}/root", {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    place, root, env = "/", f"{work}/merged", {"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     env |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT", "HTTP", "http"))}
     runner = "0:0"
     for line in lines():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 from support import pages
 from support.instances import ME
 from support.pages import DOCS, ROOT
@@ -63,6 +65,38 @@ def test_the_commands_of_a_page_do_what_it_says(names: list[str], tmp_path: Path
     assert len(printed) >= 3
     for shown, expected in printed:
         assert re.search(expected, shown), shown
+
+
+def test_fifty_users_get_their_tokens(tmp_path: Path) -> None:
+    pages_ = [DOCS / "tutorials/first-instance.md", DOCS / "how-to/serve-fifty-users.md"]
+    printed = pages.run(pages_, checkout(tmp_path), pages.clean_environment(tmp_path / "home"))
+    for shown, expected in printed:
+        assert re.search(expected, shown), shown
+    (folder,) = [path.parent for path in tmp_path.rglob("tokens.txt")]
+    given = dict(line.split() for line in (folder / "tokens.txt").read_text().splitlines())
+    users = yaml.safe_load((folder / "instance.yaml").read_text())["access"]["users"]
+    digests = {user["name"]: user["token_sha256"] for user in users}
+    assert digests == {name: hashlib.sha256(token.encode()).hexdigest() for name, token in given.items()}
+    assert len(given) == 3
+    (scraping,) = pages.blocks(pages_[1], "yml")
+    assert yaml.safe_load(scraping.text)["scrape_configs"][0]["authorization"]["credentials_file"].endswith(
+        "metrics.token"
+    )
+    assert (folder / "tokens.txt").stat().st_mode & 0o077 == 0
+
+
+async def test_what_is_restored_from_a_backup_is_served(tmp_path: Path, settings: Settings) -> None:
+    here = settings.model_copy(update={"data_dir": tmp_path / ".agnes"})
+    count = "SELECT count(*) AS n, sum(order_id) AS s FROM kept"
+    async with Gateway(here) as gateway:
+        await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="kept")
+        before = await gateway.queries.query(ME, count)
+    printed = pages.run([DOCS / "how-to/back-up-and-upgrade.md"], tmp_path, pages.clean_environment(tmp_path))
+    shown, expected = printed[-1]
+    assert re.search(expected, shown), shown
+    async with Gateway(here) as gateway:
+        assert (await gateway.queries.query(ME, count)).rows == before.rows
+        assert (await gateway.snapshots.entry(ME, "kept")).damaged is None
 
 
 async def test_the_audit_is_read_as_its_page_says(tmp_path: Path, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from mcp.types import ResourceLink, TextContent
+from mcp.types import ImageContent, ResourceLink, TextContent
 from support.instances import ERAS, body_of, connected
 
 from agnes_mcp.answers.fitting import compact
@@ -32,6 +32,9 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("fetch", {"table_id": "orders", "select": ["order_id"], "name": "kept"}),
     ("fetch", {"table_id": "orders", "estimate_only": True}),
     ("query", {"sql": "SELECT count(*) AS n FROM kept JOIN orders USING (order_id)"}),
+    ("chart", {"mark": "bar", "x": "country", "y": "sum(amount)", "sql": "SELECT country, amount FROM orders"}),
+    ("chart", {"mark": "line", "x": "day", "y": None, "table_id": "orders", "where": "order_id < 500"}),
+    ("chart", {"mark": "histogram", "x": "order_id", "snapshot": "kept"}),
     ("snapshot_list", {}),
     ("snapshot_refresh", {"name": "kept"}),
     ("snapshot_prune", {"older_than": "1d", "dry_run": True}),
@@ -51,7 +54,7 @@ async def test_every_answer_fits_its_schema_and_says_the_same_twice(settings: Se
             assert not result.is_error, (tool, result.content)
             block, *others = result.content  # clients show the first text only
             assert isinstance(block, TextContent)
-            assert all(isinstance(other, ResourceLink) for other in others)
+            assert all(isinstance(other, ResourceLink | ImageContent) for other in others)
             assert json.loads(block.text) == result.structured_content
             assert block.text == compact(result.structured_content)
             assert len(block.text) <= settings.api.max_result_chars

@@ -1,0 +1,233 @@
+"""Draw: rows of a SELECT, of a snapshot or of a table's aggregate as a picture, in words, and as a specification."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.answers.models import ChartAnswer
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls, OnProgress
+from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.charts.chart import Chart, make_chart, missing_note
+from agnes_mcp.charts.encodings import ChartRequest, columns_read
+from agnes_mcp.charts.palette import Theme
+from agnes_mcp.charts.rendering import Picture
+from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Consent, Priced, Principal
+from agnes_mcp.operations.aggregates import Aggregated, aggregated
+from agnes_mcp.operations.query import Queries
+from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.spending.consent import Quote
+from agnes_mcp.spending.purchase import Purchase, Purchases
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHART_URI = "agnes://charts/{id}"
+#: Rows that a chart reads; beyond them SQL folds first.
+MAX_ROWS = 1_000_000
+#: Specifications that are kept for one caller, the newest.
+KEPT_CHARTS = 32
+
+
+@dataclass(frozen=True)
+class ChartSource:
+    """Where the rows come from: exactly one of `sql`, `snapshot`, `table_id`; `where` narrows the table."""
+
+    sql: str = ""
+    snapshot: str = ""
+    table_id: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An answer with its chart and its picture."""
+
+    answer: ChartAnswer
+    chart: Chart
+    picture: Picture
+
+
+class Charts:
+    def __init__(
+        self,
+        calls: Calls,
+        queries: Queries,
+        purchases: Purchases,
+        tables: Tables,
+        snapshots: SnapshotStore,
+        access: Access,
+        api: ApiSettings,
+    ) -> None:
+        self._calls = calls
+        self._queries = queries
+        self._purchases = purchases
+        self._tables = tables
+        self._snapshots = snapshots
+        self._access = access
+        self._api = api
+        self._shelves: dict[str, OrderedDict[str, tuple[str, list[str]]]] = {}
+
+    async def draw(
+        self,
+        principal: Principal,
+        source: ChartSource,
+        request: ChartRequest,
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
+    ) -> Drawn:
+        """The chart as a PNG. A table's aggregate may bill, under `consent` as with a scan; everything else is free.
+
+        Raises what a query, a scan and a rendering raise, and `invalid_argument`, `unknown_column`.
+        """
+        async with self._open(principal, source, on_progress, consent) as call:
+            chart, tables, billed = await self._chart(call, source, request)
+            picture = await self._calls.run(call, lambda: chart.png(call))
+            uri = self._keep(principal, chart, tables)
+            note = missing_note(picture)
+            words = [*chart.words, *([note] if note else [])]
+            answer = ChartAnswer(
+                title=chart.title, words=words, marks=chart.marks, spec=uri, tables=tables, bytes_billed=billed
+            )
+            return Drawn(answer, chart, picture)
+
+    async def export(
+        self, principal: Principal, source: ChartSource, request: ChartRequest, form: str, theme: Theme = "light"
+    ) -> bytes:
+        """The chart as a file: `form` is png, svg or html. Raises as `draw`."""
+        async with self._open(principal, source, None, None) as call:
+            chart, _, _ = await self._chart(call, source, request, theme)
+            if form == "html":
+                return (await self._calls.run(call, lambda: chart.html(call))).encode()
+            draw = chart.svg if form == "svg" else chart.png
+            return (await self._calls.run(call, lambda: draw(call))).content
+
+    async def price_chart(self, principal: Principal, source: ChartSource, request: ChartRequest) -> Quote | None:
+        """What a person must be asked before that chart; None where it reads nothing that bills."""
+        if not source.table_id:
+            return None
+        async with self._calls.open("chart", principal, table_id=source.table_id, noted=False) as call:
+            if not await self._purchases.may_be_costly(call, source.table_id):
+                return None
+            _, priced = await self._prepare(call, source, request)
+            return self._purchases.quote(principal, [priced])
+
+    async def spec(self, principal: Principal, chart_id: str) -> str:
+        """A kept specification as JSON. It goes with what it was drawn from. Raises `resource_not_found`."""
+        async with self._calls.open("read_chart", principal) as call:
+            kept = self._shelves.get(principal.name, OrderedDict()).get(chart_id)
+            if kept is None or not await self._calls.run(call, lambda: self._still_there(principal, kept[1])):
+                raise AgnesError("resource_not_found", "There is no such chart.", "Draw it again with chart.")
+            return kept[0]
+
+    def _open(
+        self, principal: Principal, source: ChartSource, on_progress: OnProgress | None, consent: Consent | None
+    ) -> AbstractAsyncContextManager[Call]:
+        timeout_s = self._api.scan.request_timeout_seconds
+        return self._calls.open(
+            "chart", principal, table_id=source.table_id or None, timeout_s=timeout_s, on_progress=on_progress,
+            consent=consent,
+        )  # fmt: skip
+
+    async def _chart(
+        self, call: Call, source: ChartSource, request: ChartRequest, theme: Theme = "light"
+    ) -> tuple[Chart, list[str], int]:
+        """The chart, the tables it reads, and what it billed."""
+        _check_source(source)
+        if source.table_id:
+            rows, request, billed = await self._aggregate(call, source, request)
+            tables = [source.table_id]
+        else:
+            rows, tables, billed = *await self._local(call, source, request), 0
+        call.line.actual_result_rows = rows.num_rows
+        chart = await self._calls.run(call, lambda: make_chart(request, rows, theme))
+        return chart, tables, billed
+
+    async def _local(self, call: Call, source: ChartSource, request: ChartRequest) -> tuple[pa.Table, list[str]]:
+        sql = source.sql
+        if source.snapshot:
+            call.line.snapshot = source.snapshot[:64]
+            await self._calls.run(call, lambda: self._snapshots.get(call.principal.name, source.snapshot))
+            sql = await self._select_read(call, source.snapshot, request)
+        result = await self._queries.rows_within(call, sql, MAX_ROWS)
+        if result.truncated:
+            raise AgnesError(
+                "result_too_large",
+                f"The rows are more than a chart reads ({MAX_ROWS:,} rows or 64 MB).",
+                "Fold them first: pass sql that groups by what is drawn.",
+            )
+        return result.table(), result.tables
+
+    async def _select_read(self, call: Call, name: str, request: ChartRequest) -> str:
+        """A SELECT of the columns that the chart needs of this snapshot, and of no other."""
+        from agnes_mcp.sql.names import identifier
+
+        empty = await self._queries.rows_within(call, f"SELECT * FROM {identifier(name)} LIMIT 0", 1)  # noqa: S608 - quoted
+        columns = columns_read(request, empty.schema) or empty.schema.names[:1]
+        return f"SELECT {', '.join(map(identifier, columns))} FROM {identifier(name)}"  # noqa: S608 - quoted
+
+    async def _aggregate(
+        self, call: Call, source: ChartSource, request: ChartRequest
+    ) -> tuple[pa.Table, ChartRequest, int]:
+        plan, priced = await self._prepare(call, source, request)
+        rows, purchase = await self._purchases.read(call, priced, _collect)
+        return plan.named(rows), plan.request, purchase.receipt.bytes_billed
+
+    async def _prepare(self, call: Call, source: ChartSource, request: ChartRequest) -> tuple[Aggregated, Priced]:
+        table = await self._tables.find(call, source.table_id)
+        schema = await self._tables.schema_of(call, table)
+        limit = min(MAX_ROWS, self._api.scan.max_limit)
+        plan = aggregated(request, schema, source.where, limit)
+        return plan, await self._purchases.prepare(call, plan.scan)
+
+    def _keep(self, principal: Principal, chart: Chart, tables: list[str]) -> str:
+        shelf = self._shelves.setdefault(principal.name, OrderedDict())
+        chart_id = secrets.token_hex(8)
+        shelf[chart_id] = (json.dumps(chart.spec, ensure_ascii=False, separators=(",", ":")), tables)
+        while len(shelf) > KEPT_CHARTS:
+            shelf.popitem(last=False)
+        return CHART_URI.format(id=chart_id)
+
+    def _still_there(self, principal: Principal, tables: list[str]) -> bool:
+        """Whether the caller may still read all that a chart was drawn from: grants now, snapshots not dropped."""
+        kept = {snapshot.name: snapshot for snapshot in self._snapshots.list(principal.name)}
+        visible = {table.id for table in self._tables.visible(principal)}
+        return all(
+            self._access.may_read(principal, kept[name].table_id) if name in kept else name in visible
+            for name in tables
+        )
+
+
+def _check_source(source: ChartSource) -> None:
+    given = [name for name in ("sql", "snapshot", "table_id") if getattr(source, name)]
+    if len(given) != 1:
+        said = " and ".join(given) or "none"
+        raise AgnesError(
+            "invalid_argument", f"A chart has one source; {said} was given.", "Give sql, or snapshot, or table_id."
+        )
+    if source.where and not source.table_id:
+        raise AgnesError("invalid_argument", "where narrows a table_id.", "Write the condition into the sql.")
+
+
+def _collect(purchase: Purchase) -> pa.Table:
+    """In a worker thread: all groups, or an error where they are more than a chart reads."""
+    import pyarrow as pa
+
+    batches = []
+    for batch in purchase:
+        batches.append(batch)
+        if purchase.rows_read >= MAX_ROWS:
+            raise AgnesError(
+                "result_too_large",
+                f"The aggregate has more than {MAX_ROWS:,} groups.",
+                "Group by something coarser, or fetch it and fold it with sql.",
+            )
+    return pa.Table.from_batches(batches, purchase.schema)
