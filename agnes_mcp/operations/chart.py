@@ -90,7 +90,7 @@ class Charts:
         """
         async with self._open(principal, source, on_progress, consent) as call:
             chart, tables, billed = await self._chart(call, source, request)
-            picture = await self._calls.run(call, lambda: chart.png(call))
+            picture = await self._calls.run_apart(call, lambda: chart.png(call))
             uri = self._keep(principal, chart, tables)
             note = missing_note(picture)
             words = [*chart.words, *([note] if note else [])]
@@ -106,9 +106,9 @@ class Charts:
         async with self._open(principal, source, None, None) as call:
             chart, _, _ = await self._chart(call, source, request, theme)
             if form == "html":
-                return (await self._calls.run(call, lambda: chart.html(call))).encode()
+                return (await self._calls.run_apart(call, lambda: chart.html(call))).encode()
             draw = chart.svg if form == "svg" else chart.png
-            return (await self._calls.run(call, lambda: draw(call))).content
+            return (await self._calls.run_apart(call, lambda: draw(call))).content
 
     async def price_chart(self, principal: Principal, source: ChartSource, request: ChartRequest) -> Quote | None:
         """What a person must be asked before that chart; None where it reads nothing that bills."""

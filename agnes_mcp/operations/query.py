@@ -73,7 +73,7 @@ class Queries:
 
     async def rows_within(self, call: Call, sql: str, limit: int) -> Result:
         """The rows of such a SELECT as they are, for another operation's call."""
-        return await self._turns.run(call, lambda: self._read(call, sql, limit)[0])
+        return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0])
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
         return self._answer(*self._read(call, sql, limit))
