@@ -11,13 +11,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sql.duckdb_errors import INVALIDATED, of_our_statement
+from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of, of_our_statement
 
 if TYPE_CHECKING:
     import duckdb
@@ -65,7 +65,7 @@ class Warehouse:
         finally:
             cursor.close()
 
-    def explain(self, error: Exception, call: Call | None, own: str = "") -> AgnesError:
+    def explain(self, error: BaseException, call: Call | None, own: str = "") -> AgnesError:
         """What a failure of DuckDB means for the call: that it was stopped, or the translated error.
 
         `own` is the statement, where an agent's predicate is part of it. An instance that an internal error has made
@@ -76,6 +76,13 @@ class Warehouse:
         if call is not None:
             call.check()
         return of_our_statement(error, own)
+
+    def cause_of(self, error: Exception, call: Call, sql: str) -> BaseException:
+        """What failed in `sql`; see `sql.duckdb_errors.cause_of`."""
+        if call.stopped or INVALIDATED in str(error):
+            return error
+        with closing(self._open().cursor()) as cursor, call.interruptible(cursor.interrupt):
+            return cause_of(error, sql, cursor.execute)
 
     def reopen(self) -> None:
         """Discard the instance; the next cursor opens a new one. Calls in flight fail with `table_unavailable`."""

@@ -7,7 +7,7 @@ the kind of the complaint; both ways lead to the same row of the table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from agnes_mcp.errors import AgnesError
@@ -164,6 +164,24 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     name = name_of(error)
     hint = _AGENT_HINTS.get(name, "Correct the SQL and call again.")
     return AgnesError("query_failed", _told_to_agent(said_by(error), name, sql, paths), hint)
+
+
+def cause_of(error: BaseException, sql: str, execute: Callable[[str], object]) -> BaseException:
+    """What failed, where DuckDB says only that the statement was interrupted; `execute` runs SQL where `sql` ran.
+
+    To be asked where nobody interrupted it: when one of DuckDB's threads fails, the others are interrupted, and now
+    and then (a few times in a hundred on a busy machine) it is theirs that is raised. `EXPLAIN ANALYZE` runs the same
+    statement, gives no rows, and so far always told the failure.
+    """
+    import duckdb
+
+    if complaint_of(error) is not Complaint.INTERRUPT:
+        return error
+    try:
+        execute(f"EXPLAIN ANALYZE {sql}")
+    except duckdb.Error as failure:
+        return failure
+    return error
 
 
 def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:

@@ -42,9 +42,10 @@ class Queries:
         try:
             self._answer(question, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
-            failure = duckdb_errors.of_agents_sql(error, question["sql"], self._paths)
+            cause = duckdb_errors.cause_of(error, question["sql"], self._instance.execute)
+            failure = duckdb_errors.of_agents_sql(cause, question["sql"], self._paths)
             channel.fail(frames.as_message(failure))
-            return duckdb_errors.leaves_process_sound(error, failure)
+            return duckdb_errors.leaves_process_sound(cause, failure)
         return True
 
     def renew(self) -> bool:

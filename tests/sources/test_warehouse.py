@@ -194,12 +194,31 @@ def test_running_out_of_memory_is_its_own_kind(tmp_path: Path) -> None:
     ],
 )
 def test_failures_in_the_middle_of_a_stream_are_translated_as_well(warehouse: Warehouse, sql: str, kind: str) -> None:
-    """DuckDB's Arrow stream raises OSError, whatever went wrong."""
+    """DuckDB's Arrow stream raises OSError, whatever went wrong; and now and then that of another of its threads."""
+    call = Call("scan", Principal("ana"))
     with warehouse.cursor() as cursor:
         reader = cursor.execute(sql).to_arrow_reader(1_000)
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is what is tested
             reader.read_all()
-    assert of_our_statement(caught.value).kind == kind
+    assert of_our_statement(warehouse.cause_of(caught.value, call, sql)).kind == kind
+
+
+@pytest.mark.parametrize("raised", [duckdb.InterruptException, OSError])
+def test_an_interruption_that_nobody_asked_for_is_not_what_is_told(
+    warehouse: Warehouse, raised: type[Exception]
+) -> None:
+    call, error = Call("scan", Principal("ana")), raised("INTERRUPT Error: Interrupted!")
+    told = warehouse.explain(warehouse.cause_of(error, call, "SELECT CAST('x' || i AS INT) FROM range(9) r(i)"), call)
+    assert told.kind == "query_failed"
+    assert "Could not convert" in told.message
+
+
+def test_an_interruption_that_was_asked_for_is(warehouse: Warehouse) -> None:
+    call, error = Call("scan", Principal("ana")), duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+    call.stop(cancelled())
+    with pytest.raises(AgnesError) as told:
+        warehouse.explain(warehouse.cause_of(error, call, "SELECT error('boom')"), call)
+    assert told.value.kind == "cancelled"
 
 
 def test_an_instance_that_was_discarded_opens_anew(warehouse: Warehouse) -> None:

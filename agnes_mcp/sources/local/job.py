@@ -32,9 +32,10 @@ class Reads:
         try:
             self._run(sql, view, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
-            failure = _explain(error, table, view, sql)
+            cause = duckdb_errors.cause_of(error, sql, self._instance.execute)
+            failure = _explain(cause, table, view, sql)
             channel.fail(frames.as_message(failure))
-            return duckdb_errors.leaves_process_sound(error, failure)
+            return duckdb_errors.leaves_process_sound(cause, failure)
         return True
 
     def renew(self) -> bool:

@@ -157,9 +157,10 @@ class LocalSource(Source):
 
     def _explain(self, table: Table, files: Files, call: Call, sql: str, error: Exception) -> AgnesError:
         """What a failure of this statement means."""
+        cause = self._warehouse.cause_of(error, call, sql)
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table, str(error))
-        return self._warehouse.explain(error, call, sql)
+            refuse_text(table, str(cause))
+        return self._warehouse.explain(cause, call, sql)
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
         with self._lock:

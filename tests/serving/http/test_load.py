@@ -1,4 +1,4 @@
-"""Sixty-four clients at once: nothing fails, nothing crosses, nothing is held afterwards."""
+"""Many clients at once: nothing fails, nothing crosses, nothing is held afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.served import serve
 from support.counts import count, tell
 
 BENCH = Path(__file__).parents[3] / "bench" / "load.py"
-SECONDS, SESSIONS, THINK_S = float(count(6, 120)), 64, 1.0
+SECONDS, SESSIONS, THINK_S = float(count(4, 120)), count(16, 64), 0.5
 
 
 def load_bench() -> ModuleType:
@@ -27,6 +27,7 @@ def load_bench() -> ModuleType:
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.timeout(900)  # a session of a server that shares its processor takes seconds to open
 async def test_many_sessions_share_one_server(tmp_path: Path) -> None:
     bench = load_bench()
     with serve(bench.make_instance(tmp_path)) as served:
@@ -35,4 +36,4 @@ async def test_many_sessions_share_one_server(tmp_path: Path) -> None:
     assert tally.crossed == 0
     assert tally.left_over == []
     assert tally.calls > SESSIONS
-    tell("calls of 64 sessions at once", tried=tally.calls, through=tally.calls - tally.refused)
+    tell("calls of many sessions at once", tried=tally.calls, through=tally.calls - tally.refused)
