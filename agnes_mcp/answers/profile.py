@@ -34,9 +34,10 @@ def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
     return ProfileAnswer(rows=figures["rows"], columns=columns, columns_cut=len(schema.columns) - len(columns))
 
 
-def read_top_values(answer: pa.Table) -> list[list[Any]]:
-    values, rows = (column_to_json(answer[name]) for name in ("value", "rows"))
-    return [[shorten(value), count] for value, count in zip(values, rows, strict=True)]
+def read_top_values(answer: pa.Table) -> list[list[list[Any]]]:
+    """Per column `[value, rows]` of its most frequent values."""
+    tops = (column_to_json(answer[name])[0] or [] for name in answer.column_names)
+    return [[[shorten(top["value"]), top["rows"]] for top in column] for column in tops]
 
 
 def worth_counting(column: Column, profile: ColumnProfile) -> bool:

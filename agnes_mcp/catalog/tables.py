@@ -45,6 +45,7 @@ class Tables:
         self._sources = sources
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, api.sample_cache_ttl_seconds)
+        self._states: dict[str, object] = {}  # of local tables, as their source tells them
         self.lists_datasets = lists_datasets
         self._directory = directory
         self.listed = False  # whether the datasets have been listed
@@ -86,7 +87,16 @@ class Tables:
         async def ask() -> TableSchema:
             return await self._calls.run(call, lambda: self._sources.of(table).schema(table, call))
 
+        if table.query_mode == "local":
+            await self._forget_changed(call, table)
         return await self.schemas.get_or_make(table.id, ask)
+
+    async def _forget_changed(self, call: Call, table: Table) -> None:
+        """Files that were replaced are noticed at once, not when what is kept of them has become old."""
+        state = await self._calls.run(call, lambda: self._sources.of(table).state(table))
+        if self._states.get(table.id, state) != state:
+            self.forget(table.id)
+        self._states[table.id] = state
 
     def list_datasets(self, call: Call) -> None:
         """List the configured datasets and register what they hold. Blocking; free."""

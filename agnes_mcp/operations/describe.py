@@ -176,13 +176,15 @@ class Descriptions:
         return profile
 
     async def _add_top_values(self, call: Call, figured: Priced, profile: ProfileAnswer) -> None:
-        columns = profiled_columns(figured.schema)
-        for done, (column, figures) in enumerate(zip(columns, profile.columns, strict=True), start=1):
-            if worth_counting(column, figures):
-                priced = await self._purchases.prepare_own(call, figured.table.id, _TopValues(column))
-                answer, _ = await self._collect(call, priced)
-                figures.top_values = read_top_values(answer)
-            call.report(done, len(columns), f"profiled {column.name}")
+        columns = zip(profiled_columns(figured.schema), profile.columns, strict=True)
+        worthy = [(column, figures) for column, figures in columns if worth_counting(column, figures)]
+        if not worthy:
+            return
+        call.report(1, 2, "figures are there; counting frequent values")
+        build = _TopValues([column for column, _ in worthy])
+        answer, _ = await self._collect(call, await self._purchases.prepare_own(call, figured.table.id, build))
+        for (_, figures), values in zip(worthy, read_top_values(answer), strict=True):
+            figures.top_values = values
 
     async def _collect(self, call: Call, priced: Priced) -> tuple[pa.Table, int]:
         """The whole answer of a statement of ours that gives few rows, and the bytes it billed."""
@@ -201,10 +203,10 @@ def _figures(table: Table, schema: TableSchema, relation: Relation) -> Statement
 
 
 class _TopValues:
-    """The statement that counts the most frequent values of one column."""
+    """The statement that counts the most frequent values of these columns."""
 
-    def __init__(self, column: Column) -> None:
-        self._column = column
+    def __init__(self, columns: list[Column]) -> None:
+        self._columns = columns
 
     def __call__(self, table: Table, schema: TableSchema, relation: Relation) -> Statement:
-        return top_values_statement(self._column, relation, table.dialect)
+        return top_values_statement(self._columns, relation)

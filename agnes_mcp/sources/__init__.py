@@ -66,6 +66,13 @@ class Source(ABC):
             "It is remote: scan it, or fetch what you need of it.",
         )
 
+    def state(self, table: Table) -> object:
+        """Something that differs once what is known of the table may have; blocking, quick, asks nobody elsewhere.
+
+        None: nothing here tells, so that what is kept is good for as long as it is kept.
+        """
+        return None
+
     def discover(self, call: Call) -> list[Table]:
         """Tables that nobody configured one by one; free. A source that cannot be listed has none."""
         return []

@@ -1,13 +1,15 @@
 """The statements that tell a table's columns in figures: nulls, distinct values, extremes, the most frequent.
 
-One statement for the figures; in DuckDB, where it is free, one more per column for the most frequent values.
+One statement for the figures; in DuckDB, where it is free, one more for the most frequent values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from agnes_mcp.models import Column, Dialect, Relation, Statement, TableSchema
+from agnes_mcp.sql.names import identifier
 
 MAX_PROFILED_COLUMNS = 60
 TOP_VALUES = 5
@@ -47,17 +49,24 @@ def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect)
     return Statement(sql=sql, dialect=dialect, columns=[o.alias for o in outputs], source_columns=names)
 
 
-def top_values_statement(column: Column, relation: Relation, dialect: Dialect) -> Statement:
-    """The most frequent values of one column, each with its rows."""
-    from sqlglot import exp
+def top_values_statement(columns: Sequence[Column], relation: Relation) -> Statement:
+    """One row for all of them, in DuckDB's dialect: per column the most frequent values, each with its rows.
 
-    from agnes_mcp.sql.statement import identifier_path, select_from
-
-    value = identifier_path([column.name])
-    outputs = [exp.alias_(value, "value", quoted=True), exp.alias_(exp.Count(this=exp.Star()), "rows", quoted=True)]
-    counted = exp.Ordered(this=identifier_path(["rows"]), desc=True)
-    selected = select_from(outputs, relation).group_by(value.copy()).order_by(counted).limit(TOP_VALUES)
-    sql = selected.sql(dialect=dialect, comments=False)
+    The output `top_<n>`, for the n-th of `columns`, is a list of `{value, rows}`, most frequent first. The columns are
+    read once, whatever the format of the files.
+    """
+    names = [identifier(column.name) for column in columns]
+    read = f"SELECT {', '.join(names)} FROM {identifier(relation.name)}"  # noqa: S608 - quoted names only
+    tops = [
+        f"(SELECT list({{'value': v, 'rows': n}} ORDER BY n DESC, v) FROM (SELECT {name} AS v, count(*) AS n "  # noqa: S608 - quoted names only
+        f'FROM "read once" GROUP BY ALL ORDER BY n DESC, v LIMIT {TOP_VALUES})) AS top_{index}'
+        for index, name in enumerate(names)
+    ]
+    sql = f'WITH "read once" AS MATERIALIZED ({read}) SELECT {", ".join(tops)}'
     return Statement(
-        sql=sql, dialect=dialect, columns=["value", "rows"], source_columns=[column.name], limit=TOP_VALUES
+        sql=sql,
+        dialect="duckdb",
+        columns=[f"top_{index}" for index in range(len(names))],
+        source_columns=[column.name for column in columns],
+        limit=1,
     )

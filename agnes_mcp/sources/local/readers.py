@@ -12,6 +12,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sql import names
+from agnes_mcp.sql.names import literal
 from agnes_mcp.sql.views import View, relation_of
 
 if TYPE_CHECKING:
@@ -35,18 +36,23 @@ CSV_OPTIONS: dict[str, str] = {
     "skip": "skip",
     "null_padding": "null_padding",
 }
+Options = Mapping[str, names.Literal]
 _WHOLE_FILE = -1
+#: Options that speak of several files together, or of folders.
+_OF_MANY_FILES = frozenset({"union_by_name", "hive_partitioning"})
+#: Ends of lines as DuckDB takes them for an option; a file that mixes them is left to it.
+_ENDS = frozenset({"\\n", "\\r\\n", "\\r"})
 _PACKED = {"gz": "gzip", "zst": "zstd"}
 #: A line that DuckDB could not split gives one column whose name still holds these.
 _DELIMITERS = (",", ";", "\t", "|")
 
 
 class Readers:
-    """Thread-safe. The types of text files are inferred once for each state of the files, over all of their rows."""
+    """Thread-safe. How text files are laid out and typed is found out once for each state of them, over all rows."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._types: dict[str, tuple[Signature, Mapping[str, Any], dict[str, str]]] = {}
+        self._found: dict[str, tuple[Signature, Mapping[str, Any], Options]] = {}
 
     def view(
         self, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, paths: list[str] | None = None
@@ -62,20 +68,62 @@ class Readers:
         return View(table.id, "parquet", paths or files.paths, shared)
 
     def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection) -> View:
-        given: dict[str, str] = table.csv.get("types", {})
         with self._lock:
-            known = self._types.get(table.id)
+            known = self._found.get(table.id)
         if known is not None and known[0] == files.signature and known[1] == table.csv:
-            found = known[2]
-        else:
-            found = _infer(view, table, cursor)
-            with self._lock:
-                self._types[table.id] = (files.signature, table.csv, found)
-        keys = {name.casefold() for name in files.hive}
-        types = {name: kind for name, kind in found.items() if name.casefold() not in keys}
-        if view.kind == "csv":
-            return replace(view, options={**view.options, "types": {**types, **given}})
-        return replace(view, options={**view.options, "columns": types}) if types else view
+            return replace(view, options=known[2])
+        options = _options(view, table, files, cursor)
+        with self._lock:
+            self._found[table.id] = (files.signature, table.csv, options)
+        return replace(view, options=options)
+
+
+def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection) -> Options:
+    """What was found out of the files, so that nobody who reads them has to find it out again.
+
+    Files of one layout are read by it; of others, the types of all columns together are kept.
+    """
+    if view.kind == "csv" and not table.csv:  # with options of the operator's, DuckDB finds out the rest by itself
+        layouts = [_sniff(path, view.options, cursor) for path in files.paths]
+        if all(layout == layouts[0] for layout in layouts):
+            _refuse_ragged(table, layouts[0]["columns"])
+            return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
+    types = _infer(view, cursor)
+    if "delimiter" not in table.csv:
+        _refuse_ragged(table, types)
+    keys = {name.casefold() for name in files.hive}
+    types = {name: kind for name, kind in types.items() if name.casefold() not in keys}
+    if view.kind == "csv":
+        return {**view.options, "types": {**types, **table.csv.get("types", {})}}
+    return {**view.options, "columns": types} if types else dict(view.options)
+
+
+def _sniff(path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """How one CSV is laid out, and the types of its columns, over all of its rows."""
+    asked = {"sample_size": _WHOLE_FILE, **{k: v for k, v in options.items() if k not in _OF_MANY_FILES}}
+    named = "".join(f", {name} = {literal(value)}" for name, value in asked.items())
+    cursor.execute(f"FROM sniff_csv({literal(path)}{named})")
+    names_found = [entry[0] for entry in cursor.description or ()]
+    found = dict(zip(names_found, cursor.fetchall()[0], strict=True))
+    layout: dict[str, Any] = {
+        "delim": found["Delimiter"],
+        "quote": _plain(found["Quote"]),
+        "escape": _plain(found["Escape"]),
+        "comment": _plain(found["Comment"]),
+        "new_line": found["NewLineDelimiter"],
+        "skip": found["SkipRows"],
+        "header": found["HasHeader"],
+        "columns": {column["name"]: column["type"] for column in found["Columns"]},
+        "dateformat": found["DateFormat"],
+        "timestampformat": found["TimestampFormat"],
+    }
+    return {
+        name: value for name, value in layout.items() if value is not None and (name != "new_line" or value in _ENDS)
+    }
+
+
+def _plain(mark: str | None) -> str:
+    return "" if mark in (None, "(empty)") else mark
 
 
 def _compression(paths: list[str]) -> dict[str, str]:
@@ -85,19 +133,22 @@ def _compression(paths: list[str]) -> dict[str, str]:
     return {} if spelt or len(packed) > 1 else {"compression": packed.pop()}
 
 
-def csv_options(given: Mapping[str, Any]) -> dict[str, names.Literal]:
+def csv_options(given: Mapping[str, Any]) -> Options:
     """DuckDB's options for what the instance says of a CSV."""
     return {CSV_OPTIONS[name]: value for name, value in given.items()}
 
 
-def _infer(view: View, table: Table, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
+def _infer(view: View, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
     whole = replace(view, options={"sample_size": _WHOLE_FILE, **view.options})
     cursor.execute(f"DESCRIBE SELECT * FROM {relation_of(whole)}")  # noqa: S608 - quoted parts only
-    found = {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
-    only = next(iter(found)) if len(found) == 1 else ""
-    if view.kind == "csv" and any(mark in only for mark in _DELIMITERS) and "delim" not in view.options:
-        raise ragged(table, next(mark for mark in _DELIMITERS if mark in only))
-    return found
+    return {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
+
+
+def _refuse_ragged(table: Table, columns: Mapping[str, str]) -> None:
+    only = next(iter(columns)) if len(columns) == 1 else ""
+    delimiter = next((mark for mark in _DELIMITERS if mark in only), None)
+    if delimiter is not None:
+        raise ragged(table, delimiter)
 
 
 def ragged(table: Table, delimiter: str) -> AgnesError:

@@ -67,6 +67,13 @@ class LocalSource(Source):
             modified=files.modified,
         )
 
+    def state(self, table: Table) -> object:
+        """The signature of its files; another one, and what was learnt of them is not true any more."""
+        try:
+            return find_files(table).signature
+        except AgnesError as error:
+            return error.kind
+
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Rows of a local table are always free."""
         selected = ", ".join(identifier(column) for column in columns)

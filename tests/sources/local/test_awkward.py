@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -144,6 +145,25 @@ async def test_a_file_that_is_being_written_is_locked_and_says_so(tmp_path: Path
     finally:
         holder.kill()
         holder.wait()
+
+
+async def test_a_replaced_file_is_noticed_at_once(tmp_path: Path) -> None:
+    """Same size, same second, another file: the inode tells."""
+    path = tmp_path / "t.csv"
+    path.write_text("a\n1\n")
+    async with (
+        Gateway(settings_of(tmp_path / "s", [table("t", path)])) as gateway,
+        connected(gateway, "auto") as client,
+    ):
+        await client.call_tool("schema", {"table_id": "t"})
+        assert (await client.call_tool("scan", {"table_id": "t"})).structured_content["rows"] == [[1]]
+        times = path.stat()
+        (tmp_path / "new.csv").write_text("a\nx\n")
+        (tmp_path / "new.csv").replace(path)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        schema = (await client.call_tool("schema", {"table_id": "t"})).structured_content or {}
+        assert [column["type"] for column in schema["columns"]] == ["VARCHAR"]
+        assert (await client.call_tool("scan", {"table_id": "t"})).structured_content["rows"] == [["x"]]
 
 
 async def _in_another_process(code: str) -> None:

@@ -13,10 +13,15 @@ import pytest
 import yaml
 from support.instances import EVENTS, ME, ORDERS, PEOPLE, settings_of, table, write
 
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.config.loading import load_settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.models import Aggregate, Price, ScanRequest, Statement, Table
+from agnes_mcp.sources.local.source import LocalSource
+from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.workbench import JOB
 
 FACTS = {
     "orders": (["order_id", "country", "amount", "day", "visit"], 1000),
@@ -164,16 +169,36 @@ async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, 
         assert (await gateway.scans.scan(ME, count_of("orders"))).rows == [[1000]]
 
 
-async def test_a_table_that_changed_its_columns_says_so_once(tmp_path: Path) -> None:
+async def test_a_table_that_changed_its_columns_is_what_it_is_now_at_the_next_call(tmp_path: Path) -> None:
     path = write(tmp_path, "orders.parquet", "SELECT 1 AS id, 'x' AS name")
     async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
         await gateway.catalog.columns(ME, "orders")
         write(tmp_path, "orders.parquet", "SELECT 'one' AS id, 2 AS other")
         error = await failure(gateway.scans.scan(ME, ScanRequest(table_id="orders", select=["name"])))
-        assert error.kind == "schema_changed"
-        assert set(error.details["columns"]) == {"id", "name"}
+        assert error.kind == "unknown_column"
         assert [column.name for column in (await gateway.catalog.columns(ME, "orders")).columns] == ["id", "other"]
         assert (await gateway.scans.scan(ME, ScanRequest(table_id="orders"))).rows == [["one", 2]]
+
+
+def test_a_table_that_changed_between_its_schema_and_its_read_says_so(tmp_path: Path) -> None:
+    """The statement was built for other columns: it is not run on these."""
+    path = write(tmp_path, "orders.parquet", "SELECT 1 AS id, 'x' AS name")
+    of, call = Table(id="orders", source_type="local", path=str(path)), Call("test", ME)
+    warehouse = Warehouse(memory_limit_bytes=2**28, threads=1, spill_root=tmp_path)
+    source = LocalSource(warehouse, Processes(JOB, size=1))
+    schema = source.schema(of, call)
+    write(tmp_path, "orders.parquet", "SELECT 'one' AS id, 2 AS other")
+    statement = Statement(
+        sql='SELECT "name" FROM "orders"', dialect="duckdb", columns=["name"], source_columns=["name"]
+    )
+    with (
+        pytest.raises(AgnesError) as told,
+        source.read(of, schema, statement, Price(scan_bytes=0, reserved_bytes=0, path="local"), call),
+    ):
+        pytest.fail("it was read")
+    assert told.value.kind == "schema_changed"
+    assert set(told.value.details["columns"]) == {"id", "name"}
+    warehouse.close()
 
 
 async def test_new_rows_are_seen_at_the_next_call(tmp_path: Path) -> None:
