@@ -196,6 +196,7 @@ class Receipt(Model):
     bytes_processed: int | None = None
     job_id: str | None = None
     cache_hit: bool = False
+    assumed: bool = False  # BigQuery does not say what was billed: `bytes_billed` is what was set aside
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import PrivateAttr
+
 from agnes_mcp.models import Model
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ Status = Literal["ok", "rejected", "quota_exceeded", "truncated", "cancelled", "
 ROTATE_AT_BYTES = 16 * 2**20
 KEEP_FILES = 8
 LOCK_WAIT_S = 2.0
+#: The `tool` of a line that says what an earlier call was billed, whose own line could not say it.
+RECOVERY = "recovery"
 
 
 class AuditLine(Model):
@@ -42,12 +46,14 @@ class AuditLine(Model):
     limit: int | None = None
     estimated_scan_bytes: int | None = None
     bytes_billed: int | None = None
+    reserved_bytes: int | None = None
     job_id: str | None = None
     actual_result_rows: int | None = None
     actual_result_bytes: int | None = None
     latency_ms: int | None = None
     status: Status = "ok"
     error_kind: str | None = None
+    _written: bool = PrivateAttr(default=False)
 
 
 def hash_predicate(where: str) -> str:
@@ -63,31 +69,50 @@ class Audit:
         self._path = folder / "audit.jsonl"
         self._rotate_at_bytes = rotate_at_bytes
         self._lock = threading.Lock()
+        self._rotating = threading.Lock()
         self.failures = 0
 
-    def write(self, line: AuditLine) -> None:
-        """Append one line. Never raises for a disk that does not let it."""
-        line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        record = json.dumps(line.model_dump(), ensure_ascii=True, separators=(",", ":")) + "\n"
+    def write(self, line: AuditLine, *, urgent: bool = False) -> None:
+        """Append the line, once: a second time nothing happens. Never raises for a disk that does not let it.
+
+        `urgent`: the process is about to end. Then nothing is waited for but a line that is just being written.
+        """
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not urgent:
+                with self._rotating:
+                    self._rotate()
             with self._lock:
-                self._append(record.encode("ascii"))
+                if not line._written:
+                    self._append(line)
+                    line._written = True
         except OSError as error:  # a lock that is not free in time is a TimeoutError
             self.failures += 1
             logger.error("audit line not written: %s (%d so far)", type(error).__name__, self.failures)
 
     def billed_today(self, today: datetime) -> dict[str, int]:
-        """Bytes billed per principal since 00:00 UTC, from the lines on disk."""
+        """Bytes billed per principal since 00:00 UTC, from the lines on disk. Where a bill is not known: what was set
+        aside for it, unless a later line of the same request has the figure."""
         billed: dict[str, int] = defaultdict(int)
+        unknown: dict[str, tuple[str, int]] = {}  # request → principal and bytes
         prefix = today.date().isoformat()
         for line in self._lines():
-            if str(line.get("time", "")).startswith(prefix) and isinstance(line.get("bytes_billed"), int):
-                billed[str(line.get("principal", ""))] += line["bytes_billed"]
+            if not str(line.get("time", "")).startswith(prefix):
+                continue
+            principal, request = str(line.get("principal", "")), str(line.get("request_id", ""))
+            if line.get("tool") == RECOVERY:
+                unknown.pop(request, None)
+            if isinstance(line.get("reserved_bytes"), int):
+                unknown[request] = (principal, line["reserved_bytes"])
+            if isinstance(line.get("bytes_billed"), int):
+                billed[principal] += line["bytes_billed"]
+        for principal, reserved in unknown.values():
+            billed[principal] += reserved
         return dict(billed)
 
-    def _append(self, record: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._rotate()
+    def _append(self, line: AuditLine) -> None:
+        line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        record = (json.dumps(line.model_dump(), ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, record)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Consent, Principal, Progress
+from agnes_mcp.models import Consent, JobReference, Principal, Progress
 
 
 def new_request_id() -> str:
@@ -41,6 +41,7 @@ class Call:
         self.line = AuditLine(request_id=self.request_id, tool=self.tool, principal=self.principal.name)
         self._stopped_by: AgnesError | None = None
         self._interrupts: list[Callable[[], None]] = []
+        self._before_bills: list[Callable[[JobReference | None], None]] = []
         self._lock = threading.Lock()
 
     @property
@@ -88,6 +89,23 @@ class Call:
         finally:
             with self._lock:
                 self._interrupts.remove(interrupt)
+
+    def intend(self, job: JobReference | None = None) -> None:
+        """Said by a source before it sends what may be billed; `job` is what can be asked for the bill.
+
+        Raises what forbids it: then nothing may be sent.
+        """
+        for write_down in list(self._before_bills):
+            write_down(job)
+
+    @contextmanager
+    def charging(self, write_down: Callable[[JobReference | None], None]) -> Iterator[None]:
+        """While inside, `write_down` is told what is about to be billed, before it is."""
+        self._before_bills.append(write_down)
+        try:
+            yield
+        finally:
+            self._before_bills.remove(write_down)
 
     def report(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell whoever waits how far the work is; from any thread."""

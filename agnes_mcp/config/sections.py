@@ -19,10 +19,12 @@ from agnes_mcp.config.types import (
     HostName,
     HttpUrl,
     Number,
+    Percent,
     Port,
     PositiveCount,
     PositiveSeconds,
     ProjectId,
+    QuotaStoreName,
     Scope,
     Seconds,
     ServiceAccount,
@@ -172,6 +174,26 @@ class CsvSettings(Section):
     comment: str | None = Field(default=None, max_length=1, description="What begins a line that is no row.")
     skip: Count | None = Field(default=None, description="Lines before the header, or the first row.")
     null_padding: bool | None = Field(default=None, description="Fill lines that are too short with nulls.")
+
+
+class QuotaSettings(Section):
+    """Where the day's bills are counted, and budgets beside each caller's own."""
+
+    store: QuotaStoreName = Field(
+        default="file",
+        description="`file`: in `data_dir`, for every process on it; it has to be a disk of this machine. `process`: "
+        "each process for itself. A URL, as in `postgresql://user@host/database`: for every replica; needs "
+        "`pip install 'agnes-data-mcp[postgres]'`.",
+        repr=False,  # it may hold a password
+    )
+    max_daily_bytes_per_project: Bytes | None = Field(
+        default=None,
+        description="Bytes that all callers together may bill to the billing project from 00:00 UTC on; null: any "
+        "number; 0 leaves only what is free.",
+    )
+    warn_at_percent: Percent = Field(
+        default=80, description="From this share of a budget on, answers and the log warn; 100: only once it is gone."
+    )
 
 
 class SnapshotSettings(Section):

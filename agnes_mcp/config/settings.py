@@ -22,6 +22,7 @@ from agnes_mcp.config.sections import (
     CsvSettings,
     DataSources,
     EngineSettings,
+    QuotaSettings,
     ScanSettings,
     Section,
     ServerSettings,
@@ -52,6 +53,7 @@ __all__ = [
     "DataSources",
     "EngineSettings",
     "OidcSettings",
+    "QuotaSettings",
     "ScanSettings",
     "ServerSettings",
     "Settings",
@@ -182,6 +184,7 @@ class Settings(BaseSettings):
     )
     data_source: DataSources = Field(default_factory=DataSources)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    quota: QuotaSettings = Field(default_factory=QuotaSettings)
     snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     tables: list[TableSettings] = Field(default_factory=list)

@@ -71,6 +71,24 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _store_of_quota(value: str) -> str:
+    """The message names no part of the value: it may hold a password."""
+    if value in ("process", "file"):
+        return value
+    try:
+        parts = urlsplit(value)
+        named = parts.scheme in ("postgresql", "postgres") and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets that do not match, a port that is no number
+        named = False
+    if not named:
+        raise ValueError("should be `process`, `file`, or a URL as in postgresql://user@host:5432/database")
+    return value
+
+
+QuotaStoreName = Annotated[str, AfterValidator(_store_of_quota)]
+Percent = Annotated[
+    float, BeforeValidator(_reject_bool), Field(ge=0, le=100, allow_inf_nan=False, json_schema_extra={"minimum": 0})
+]
 HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
 BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]

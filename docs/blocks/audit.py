@@ -10,7 +10,7 @@ from .shapes import spell_type
 MEANINGS = {
     "time": "When the call ended, RFC 3339 UTC with milliseconds",
     "request_id": "16 hexadecimal digits; also in the caller's error, and a label of the BigQuery job",
-    "tool": "The tool that was called",
+    "tool": "The tool that was called; `recovery`: what an earlier call's job was billed, learnt afterwards",
     "principal": "Who called: a user of `access.users`, or the OS user",
     "table_id": "The table that was named, at most 64 characters of it",
     "snapshot": "The snapshot that was written, refreshed or dropped",
@@ -18,7 +18,8 @@ MEANINGS = {
     "where_hash": "The first 32 digits of the SHA-256 of the predicate's text: equal for equal texts",
     "limit": "The limit that was asked for",
     "estimated_scan_bytes": "What the dry run said",
-    "bytes_billed": "What was billed",
+    "bytes_billed": "What was billed; null: nothing was, or it was not known yet",
+    "reserved_bytes": "What was set aside and is charged, because the bill was not known when the line was written",
     "job_id": "BigQuery's id of the job",
     "actual_result_rows": "Rows that were read",
     "actual_result_bytes": "Bytes of those rows in memory (Arrow)",

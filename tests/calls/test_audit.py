@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from filelock import FileLock
 from support.instances import ERAS, ME, connected
 
 from agnes_mcp.calls.audit import Audit, AuditLine, hash_predicate
@@ -137,6 +138,35 @@ async def test_a_restart_does_not_give_the_budget_back(settings: Settings) -> No
     async with Gateway(settings) as gateway:
         assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 1_000
         assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 1_000
+
+
+def test_a_bill_that_was_not_known_counts_as_what_was_set_aside_until_a_later_line_has_it(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    audit.write(line(1, bytes_billed=100, reserved_bytes=700, status="cancelled"))  # one statement done, one not
+    audit.write(line(2, reserved_bytes=50, status="cancelled"))
+    audit.write(line(3, "ben", reserved_bytes=5))
+    assert audit.billed_today(datetime.now(UTC)) == {"ana": 850, "ben": 5}
+    audit.write(AuditLine(request_id="r1", tool="recovery", principal="ana", bytes_billed=600))
+    assert audit.billed_today(datetime.now(UTC)) == {"ana": 750, "ben": 5}
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_a_line_is_written_once(tmp_path: Path, urgent: bool) -> None:
+    """By whoever comes first: the end of the call, or the end of the process."""
+    audit, one = Audit(tmp_path / "audit"), line(1)
+    audit.write(one, urgent=urgent)
+    one.status = "error"
+    audit.write(one, urgent=not urgent)
+    assert [x["status"] for x in lines_of(tmp_path / "audit")] == ["ok"]
+
+
+def test_the_last_lines_do_not_wait_for_files_to_be_put_away(tmp_path: Path) -> None:
+    audit = Audit(tmp_path, rotate_at_bytes=1)
+    audit.write(line(0))
+    with FileLock(tmp_path / ".rotate.lock"):
+        audit.write(line(1), urgent=True)
+    assert [x["request_id"] for x in lines_of(tmp_path)] == ["r0", "r1"]
+    assert audit.failures == 0
 
 
 async def test_a_cancelled_call_has_its_line(settings: Settings) -> None:

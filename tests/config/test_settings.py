@@ -54,6 +54,13 @@ REFUSED = {
     "tables: [{id: a, path: orders.csv, source_type: mysql}]": ("tables[0].source_type", "bigquery"),
     "data_source: {bigquery: {project: my-project, auth: key}}": ("data_source.bigquery.auth", "metadata"),
     "- a": ("instance.yaml", "mapping"),
+    "quota: {store: redis}": ("quota.store", "postgresql://user@host"),
+    "quota: {store: 'mysql://ana:word@db/x'}": ("quota.store", "`process`"),
+    "quota: {store: 'postgresql://ana:word@db:port/x'}": ("quota.store", "`file`"),
+    "quota: {store: 'postgresql://ana:word@[db/x'}": ("quota.store", "`file`"),
+    "quota: {store: null}": ("quota.store", "string"),
+    "quota: {max_daily_bytes_per_project: -1}": ("quota.max_daily_bytes_per_project", "greater than or equal to 0"),
+    "quota: {warn_at_percent: 101}": ("quota.warn_at_percent", "less than or equal to 100"),
     # ids, matched whole
     'tables: [{id: "orders\\n", path: orders.csv}]': ("tables[0].id", "as in `web_sessions`"),
     'tables: [{id: " orders", path: orders.csv}]': ("tables[0].id", "as in `web_sessions`"),
@@ -112,6 +119,16 @@ def test_the_console_script_ends_with_one_line_and_code_2(tmp_path: Path, text: 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("Error: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_the_store_of_the_quota(tmp_path: Path) -> None:
+    """A file unless something else is said; the password of a database is in no text that settings become."""
+    assert loaded(tmp_path, ORDERS).quota.store == "file"
+    url = "postgresql://ana:secret-word@db.example.com:5432/agnes?sslmode=require"
+    settings = loaded(tmp_path, f"{ORDERS}quota: {{store: '{url}'}}")
+    assert settings.quota.store == url
+    assert "secret-word" not in f"{settings!r} {settings}"
+    assert "secret-word" not in str(complaint(tmp_path, f"quota: {{store: 'x{url}'}}"))
 
 
 def test_zero_is_zero(tmp_path: Path) -> None:

@@ -107,6 +107,9 @@ def test_no_page_names_a_variable_that_the_server_would_refuse() -> None:
 
 #: A value that is not the default, where the default does not suggest one.
 OTHER_VALUES = {
+    "quota.store": "postgresql://user@host:5432/database",
+    "quota.max_daily_bytes_per_project": "1",
+    "quota.warn_at_percent": "90",
     "data_dir": "/elsewhere", "tables": '[{"id": "orders", "path": "orders.csv"}]', "access.users": '[{"name": "ana"}]',
     "data_source.bigquery.project": "my-project", "data_source.bigquery.billing_project": "my-billing-project",
     "data_source.bigquery.auth": "adc", "data_source.bigquery.datasets": '["my_dataset"]',

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Receipt
+from agnes_mcp.models import JobReference, Receipt
 from agnes_mcp.sources.bigquery.errors import as_error, read_job_error
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, wait
@@ -51,6 +52,7 @@ class QueryJob:
         Raises BigQuery's complaint with the job's id and bill in `details`, or what stopped the call.
         """
         self._attempts.details["job_id"] = self.job_id
+        self._attempts.call.intend(self.reference)
         self._submitted = True
         job = self._attempts.run("starting the query", self._insert)
         self._job = job
@@ -76,7 +78,7 @@ class QueryJob:
             if attempts.run("cancelling the query", self._cancel):
                 self._await_end(attempts)
         except AgnesError:
-            self.receipt.bytes_billed = self._reserved_bytes
+            self._assume()
 
     def _insert(self, timeout_s: float) -> bigquery.QueryJob:
         from google.cloud import bigquery
@@ -140,11 +142,25 @@ class QueryJob:
     def _location(self) -> str | None:
         return self._clients.settings.location or None
 
+    @property
+    def reference(self) -> JobReference:
+        """What can be asked about the job later, by anybody."""
+        return JobReference(
+            project=self._clients.settings.billed_project, location=self._location() or "", job_id=self.job_id
+        )
+
     def _read_bill(self, job: bigquery.QueryJob) -> None:
-        """A job that has ended without a figure has billed nothing."""
-        self.receipt.bytes_billed = int(job.total_bytes_billed or 0)
+        billed = bytes_billed_of(job)
+        if billed is None:
+            self._assume()
+        else:
+            self.receipt.bytes_billed = billed
         self.receipt.bytes_processed = job.total_bytes_processed
         self.receipt.cache_hit = bool(job.cache_hit)
+
+    def _assume(self) -> None:
+        """What was billed is not known. That is never zero."""
+        self.receipt.bytes_billed, self.receipt.assumed = self._reserved_bytes, True
 
     def _failure(self, job: bigquery.QueryJob) -> AgnesError:
         details = {**self._attempts.details, "bytes_billed": self.receipt.bytes_billed}
@@ -157,6 +173,39 @@ class QueryJob:
         left = int(newest.pending_units or 0) + int(newest.active_units or 0) if newest else 0
         state = (job.state or "PENDING").lower()
         self._attempts.call.report(done, done + left if left else None, f"BigQuery job {state}")
+
+
+def bytes_billed_of(job: Any) -> int | None:
+    """What a job that has ended was billed; None: BigQuery does not say, as where a row policy hides it.
+
+    A query that fails is not billed (https://cloud.google.com/bigquery/pricing), one that was stopped may be.
+    """
+    if job.total_bytes_billed is not None:
+        return int(job.total_bytes_billed)
+    reason = (job.error_result or {}).get("reason", "stopped")
+    return None if reason == "stopped" else 0
+
+
+def learn_bill(clients: Clients, attempts: Attempts, job: JobReference) -> int | None:
+    """What the job of a call that is gone was billed; one that still runs is cancelled, as nobody waits for it.
+
+    None: BigQuery does not say. Raises `bq_not_found` where there is no such job, `timeout` where it does not end.
+    """
+    where: dict[str, Any] = {"project": job.project, "location": job.location or None, "retry": NO_RETRY}
+
+    def look() -> Any:
+        return attempts.run("reading the bill", lambda t: clients.rest.get_job(job.job_id, timeout=t, **where))
+
+    found = look()
+    if found.state != "DONE":
+        with suppress(AgnesError):  # then it ends by itself
+            attempts.run("cancelling the query", lambda t: clients.rest.cancel_job(job.job_id, timeout=t, **where))
+    delay_s = FIRST_LOOK_S
+    while found.state != "DONE":
+        wait(attempts.call, delay_s)
+        delay_s = min(LOOK_EVERY_S, delay_s * 2)
+        found = look()
+    return bytes_billed_of(found)
 
 
 _NOT_A_LABEL = re.compile(r"[^a-z0-9_-]")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Receipt, Statement
 from agnes_mcp.sources.bigquery.fields import columns_of
@@ -126,7 +127,8 @@ class DirectReading:
     whose last messages on the wire (a few MiB) are billed and not counted.
     """
 
-    def __init__(self, rows: Rows, columns: list[Column], reserved_bytes: int) -> None:
+    def __init__(self, rows: Rows, columns: list[Column], reserved_bytes: int, call: Call) -> None:
+        self._call = call
         self._rows = rows
         self._columns = columns
         self._reserved_bytes = reserved_bytes
@@ -137,6 +139,8 @@ class DirectReading:
         return self._rows.schema
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
+        if self._reserved_bytes > 0:
+            self._call.intend()
         read = 0
         self.receipt.bytes_processed = 0
         for batch in self._rows:

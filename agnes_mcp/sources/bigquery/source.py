@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import JobReference, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Reading, Source
 
 if TYPE_CHECKING:
@@ -91,6 +91,13 @@ class BigQuerySource(Source):
             found = [list_dataset(parts.clients.rest, project, name, attempts) for name in self._settings.datasets]
         return [table for tables in found for table in tables]
 
+    def learn_bill(self, job: JobReference, call: Call) -> int | None:
+        """What a job of an earlier call was billed; see `jobs.learn_bill`."""
+        from agnes_mcp.sources.bigquery.jobs import learn_bill
+
+        with self._asking(None, call) as (parts, _, attempts):
+            return learn_bill(parts.clients, attempts, job)
+
     def health(self) -> dict[str, Any]:
         """Token age, the extension's state, the last error's kind. No network, no secrets."""
         parts = self._parts
@@ -155,7 +162,7 @@ class BigQuerySource(Source):
             from agnes_mcp.sources.bigquery.extension import ExtensionRows
 
             rows = ExtensionRows(parts.extension, path, columns, attempts.call, rows)
-        return DirectReading(rows, columns, price.reserved_bytes)
+        return DirectReading(rows, columns, price.reserved_bytes, attempts.call)
 
 
 class _Parts:

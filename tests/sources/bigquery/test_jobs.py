@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
-from support.bigquery import ORDERS, call, read_all, statement
+from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Principal, Progress
+from agnes_mcp.models import JobReference, Price, Principal, Progress
 from agnes_mcp.sources.bigquery.jobs import labels_of
 from agnes_mcp.sources.bigquery.price import MIB
 from agnes_mcp.sources.bigquery.source import BigQuerySource
@@ -29,6 +30,7 @@ def test_a_query_gives_its_rows_in_order_and_an_exact_receipt(source: BigQuerySo
         "bytes_processed": 1000 * (8 + 8) + 1000 * (2 + 2),
         "job_id": job.body["jobReference"]["jobId"],
         "cache_hit": False,
+        "assumed": False,
     }
 
 
@@ -151,6 +153,103 @@ def test_the_bill_is_the_cap_where_it_cannot_be_learnt(
     with pytest.raises(AgnesError), source.read(ORDERS, schema, CZ, price, call()) as reading:
         list(reading)
     assert reading.receipt.bytes_billed == price.reserved_bytes
+    assert reading.receipt.assumed
+
+
+HIDDEN = table("hidden")
+PRICE = Price(scan_bytes=20 * MIB, reserved_bytes=20 * MIB, path="query_job")
+
+
+@pytest.fixture
+def hidden(bq: StandIn) -> StandIn:
+    """BigQuery withholds what statements over this table processed and billed."""
+    bq.create_table("my_dataset", "hidden", schema="id INT64", rows=[{"id": 1}], statistics="absent")
+    return bq
+
+
+def test_a_job_that_does_not_say_what_it_billed_is_charged_what_was_set_aside(
+    source: BigQuerySource, hidden: StandIn
+) -> None:
+    _, receipt = read_all(source, HIDDEN, statement(HIDDEN, ["id"], "WHERE id > 0"), price=PRICE)
+    assert (receipt.bytes_billed, receipt.assumed) == (20 * MIB, True)
+
+
+def test_a_query_that_failed_without_figures_is_billed_nothing(source: BigQuerySource, hidden: StandIn) -> None:
+    """BigQuery bills no query that returns an error; a stopped one it may."""
+    hidden.faults.add(Fault("job", reason="resourcesExceeded"))
+    schema = source.schema(HIDDEN, call())
+    asked = statement(HIDDEN, ["id"], "WHERE id > 0")
+    with (
+        pytest.raises(AgnesError, match=r"esource"),
+        source.read(HIDDEN, schema, asked, PRICE, call()) as reading,
+    ):
+        list(reading)
+    assert (reading.receipt.bytes_billed, reading.receipt.assumed) == (0, False)
+
+
+def test_a_job_is_written_down_before_it_is_sent(source: BigQuerySource, bq: StandIn) -> None:
+    told: list[tuple[JobReference | None, int]] = []
+    asking = call()
+    with asking.charging(lambda job: told.append((job, len(bq.requests.named("jobs.insert"))))):
+        _, receipt = read_all(source, ORDERS, CZ, on=asking)
+    dry_runs = len(bq.requests.named("jobs.insert")) - 1
+    reference = JobReference(project="my-project", location="US", job_id=receipt.job_id or "")
+    assert told == [(reference, dry_runs)]
+
+
+def test_what_may_not_be_written_down_is_not_sent(source: BigQuerySource, bq: StandIn) -> None:
+    asking = call()
+
+    def refuse(job: JobReference | None) -> None:
+        raise AgnesError("quota_unavailable", "No.", "Later.")
+
+    with pytest.raises(AgnesError, match="No"), asking.charging(refuse):
+        read_all(source, ORDERS, CZ, on=asking)
+    assert bq.query_jobs() == []
+    assert bq.requests.named("jobs.cancel") == []
+
+
+def learnt(source: BigQuerySource, job_id: str | None) -> int | None:
+    return source.learn_bill(JobReference(project="my-project", location="US", job_id=job_id or ""), call())
+
+
+def test_what_a_job_billed_can_be_learnt_afterwards(source: BigQuerySource, bq: StandIn) -> None:
+    _, receipt = read_all(source, ORDERS, CZ)
+    assert learnt(source, receipt.job_id) == 10 * MIB
+    assert bq.requests.named("jobs.cancel") == []
+    with pytest.raises(AgnesError) as caught:
+        learnt(source, "agnes_mcp_never_sent")
+    assert caught.value.kind == "bq_not_found"
+
+
+def test_what_is_hidden_stays_unknown(source: BigQuerySource, hidden: StandIn) -> None:
+    _, receipt = read_all(source, HIDDEN, statement(HIDDEN, ["id"], "WHERE id > 0"), price=PRICE)
+    assert learnt(source, receipt.job_id) is None
+
+
+@pytest.mark.parametrize("billed", [True, False])
+@pytest.mark.parametrize("cancel", ["granted", "refused"])
+def test_a_job_that_nobody_waits_for_any_more_is_cancelled_and_its_bill_learnt(
+    source: BigQuerySource, bq: StandIn, billed: bool, cancel: str
+) -> None:
+    bq.bills_cancelled = billed
+    bq.faults.add(Fault("job", stall_s=0.5) if cancel == "refused" else Fault("job", stuck=True))
+    if cancel == "refused":
+        bq.faults.add(Fault("jobs.cancel", status=403))
+    schema = source.schema(ORDERS, call())
+    left = call()
+    with source.read(ORDERS, schema, CZ, source.price(ORDERS, schema, CZ, call()), left) as reading:
+        reader = threading.Thread(target=lambda: swallow(lambda: list(reading)))
+        reader.start()
+        while not bq.requests.named("jobs.get"):
+            time.sleep(0.01)
+        assert learnt(source, reading.receipt.job_id) == (10 * MIB if billed or cancel == "refused" else 0)
+        reader.join()
+
+
+def swallow(work: Callable[[], object]) -> None:
+    with suppress(AgnesError):
+        work()
 
 
 def test_a_job_that_bills_more_than_its_cap_fails_at_bigquery_and_bills_nothing(
