@@ -34,9 +34,12 @@ from agnes_mcp.operations.usage import Usage
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.sources.kinds import Makers, Sources, source_makers
 from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.spending.accounts import Accounts
+from agnes_mcp.spending.books import utc_now
 from agnes_mcp.spending.consent import Questions
 from agnes_mcp.spending.purchase import Purchases
-from agnes_mcp.spending.quota import Quota, utc_now
+from agnes_mcp.spending.recovery import Recovery
+from agnes_mcp.spending.stores import open_books
 from agnes_mcp.workbench import JOB as QUERIES
 from agnes_mcp.workbench import Workbench
 
@@ -53,9 +56,9 @@ class Gateway:
     def __init__(self, settings: Settings, makers: MakeSources = source_makers) -> None:
         api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
         self.settings = settings
-        self.access = Access(settings.access.users)
+        self.access = Access(settings.access.users, settings.access.groups)
         self.registry = Registry.from_settings(settings)
-        self.quota = Quota()
+        self.books = open_books(settings.quota.store, settings.data_dir / "books")
         self.store = _open_store(settings)
         self.warehouse = _open_warehouse(settings.engine)
         self.processes = _open_processes(settings.engine)
@@ -75,13 +78,17 @@ class Gateway:
             directory=self.directory,
         )
         self._background = Background(self.calls, self.tables, self.sources)
-        self.purchases = Purchases(self.calls, self.tables, self.sources, self.access, self.quota, api.scan)
+        self.accounts = Accounts(self.calls, self.access, self.books, settings)
+        self.recovery = Recovery(self.calls, self.books, self.sources)
+        self.purchases = Purchases(self.calls, self.tables, self.sources, self.accounts, api.scan)
 
         self.questions = Questions()
         self.catalog = Catalog(self.calls, self.tables, self.sources, self._background, api)
         self.descriptions = Descriptions(self.calls, self.tables, self.sources, self.purchases, self.catalog, api)
-        self.scans = Scans(self.calls, self.purchases, self.store, api)
-        self.fetches = Fetches(self.calls, self.tables, self.purchases, self.store, self.scans, self.workbench, api)
+        self.scans = Scans(self.calls, self.purchases, self.accounts, self.store, api)
+        self.fetches = Fetches(
+            self.calls, self.tables, self.purchases, self.accounts, self.store, self.scans, self.workbench, api
+        )
         self.snapshots = Snapshots(self.calls, self.store, settings.data_dir / "published", api)
         self.queries = Queries(
             self.calls,
@@ -95,7 +102,7 @@ class Gateway:
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
-        self.usage = Usage(self.calls, self.access, self.tables, self.sources, self.quota, api.scan)
+        self.usage = Usage(self.calls, self.tables, self.sources, self.accounts, self.recovery, api.scan)
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -117,10 +124,12 @@ class Gateway:
     def _close(self) -> None:
         """Whoever asks before whom it asks."""
         self._background.close()
+        self.recovery.close()
         self.calls.close()
         self.sources.close()
         self.processes.close()
         self.warehouse.close()
+        self.books.close()
 
     def _restore(self) -> None:
         """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
@@ -128,7 +137,11 @@ class Gateway:
             self.store.sweep()
         except AgnesError as error:
             logger.warning("leftovers of snapshots not removed: %s", error.kind)
-        self.quota.restore(self.calls.audit.billed_today(utc_now()))
+        try:
+            self.accounts.restore(lambda: self.calls.audit.billed_today(utc_now()))
+            self.recovery.begin()
+        except AgnesError as error:  # what spends is refused by the books themselves
+            logger.error("the quota's books cannot be asked: %s", error.kind)
 
 
 def _open_directory(settings: Settings) -> AgnesDirectory | None:

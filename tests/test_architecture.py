@@ -135,7 +135,7 @@ def test_a_library_stays_with_its_keepers(library: str) -> None:
 def test_the_table_tells_right_from_wrong() -> None:
     """An upward import is seen, wherever in a module it stands."""
     tree = ast.parse("def f():\n    from agnes_mcp.gateway import Gateway")
-    assert wrong_way(Module("", "agnes_mcp.spending.quota", tree, 2)) == {("spending.quota", "gateway")}
+    assert wrong_way(Module("", "agnes_mcp.spending.books", tree, 2)) == {("spending.books", "gateway")}
     sideways = ast.parse("if TYPE_CHECKING:\n    from agnes_mcp.snapshots import Snapshots")
     assert wrong_way(Module("", "agnes_mcp.sources.local", sideways, 2)) == {("sources.local", "snapshots")}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
 
-from agnes_mcp.config.settings import UserSettings
+from agnes_mcp.config.settings import GroupSettings, UserSettings
 from agnes_mcp.models import Principal
 
 
@@ -20,6 +21,7 @@ class Grants:
     tables: frozenset[str] | Literal["*"] = field(default_factory=frozenset)
     max_daily_bytes: int | None = None
     max_concurrent: int | None = None
+    groups: tuple[tuple[str, int | None], ...] = ()  # names, with the bytes a day that their members share
 
     def covers(self, table_id: str) -> bool:
         return self.tables == "*" or table_id in self.tables
@@ -47,24 +49,28 @@ def digest_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def _grants_of(user: UserSettings, groups: list[GroupSettings]) -> Grants:
+    granted = [user.tables, *(group.tables for group in groups)]
+    return Grants(
+        tables="*" if "*" in granted else frozenset(table for tables in granted for table in tables),
+        max_daily_bytes=user.max_daily_bytes,
+        max_concurrent=user.max_concurrent,
+        groups=tuple((group.name, group.max_daily_bytes) for group in groups),
+    )
+
+
 class Access:
     """The grants of this instance; replaced whole when the instance's file changes."""
 
-    def __init__(self, users: list[UserSettings]) -> None:
+    def __init__(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:
         self._grants: dict[str, Grants] = {}
         self._by_token: dict[str, str] = {}
         self._last_days: dict[str, date] = {}
-        self.replace(users)
+        self.replace(users, groups)
 
-    def replace(self, users: list[UserSettings]) -> None:
-        grants = {
-            user.name: Grants(
-                tables="*" if user.tables == "*" else frozenset(user.tables),
-                max_daily_bytes=user.max_daily_bytes,
-                max_concurrent=user.max_concurrent,
-            )
-            for user in users
-        }
+    def replace(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:
+        users, by_name = list(users), {group.name: group for group in groups}
+        grants = {user.name: _grants_of(user, [by_name[name] for name in user.groups]) for user in users}
         self._last_days = {user.name: user.expires for user in users if user.expires}
         self._grants, self._by_token = grants, {u.token_sha256: u.name for u in users if u.token_sha256}
 

@@ -57,7 +57,7 @@ class AccessFile:
             self.problem = error.message
             logger.error("the users were not read again: %s", error.message)
             return
-        self._access.replace(found.users)
+        self._access.replace(found.users, found.groups)
         self.problem = ""
         logger.info("access.users were read: %d users", len(found.users))
 

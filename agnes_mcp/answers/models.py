@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from agnes_mcp.models import Aggregate, Dialect, Model, Partition, QueryMode, QuotaLeft, SourceType, Verdict
+from agnes_mcp.models import Aggregate, Dialect, Model, Partition, QueryMode, QuotaLeft, QuotaStore, SourceType, Verdict
 
 
 class CatalogEntry(Model):
@@ -230,6 +230,7 @@ class QueryAnswer(RowsAnswer):
 class UsageAnswer(Model):
     principal: str
     quota: QuotaLeft
+    quota_store: QuotaStore = Field(description="Where it is counted: for this process, this machine, or all replicas")
     max_scan_bytes: int
     confirm_above_bytes: int
     max_limit: int

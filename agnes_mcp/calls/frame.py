@@ -10,7 +10,7 @@ from weakref import WeakSet
 import anyio
 import anyio.to_thread
 
-from agnes_mcp.calls.audit import Audit, AuditLine, Status
+from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
 from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
@@ -26,6 +26,8 @@ _END_WITHIN_S = 0.3
 #: How much of a name that a caller gave is written down.
 _MAX_NAME_CHARS = 64
 NOBODY = Principal("")
+#: The books take turns anyway; a few threads, so that one that waits for a store does not hold up the others.
+_THREADS_ASIDE = 4
 
 OnProgress = Callable[[Progress], None]
 
@@ -45,9 +47,11 @@ class Calls:
         self._workers = Workers(workers)
         self._apart = Workers(processes)
         self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
+        self._aside = anyio.CapacityLimiter(_THREADS_ASIDE)
         self._restore = restore
         self._restoring = anyio.Lock()
         self._restored = False
+        self._noted: dict[Call, int] = {}  # calls whose line was written before their end, and what it said of the bill
         self._running: dict[Call, anyio.Event] = {}
         self._of_nobody: WeakSet[Call] = WeakSet()
 
@@ -108,6 +112,13 @@ class Calls:
         """The same for work that a worker process does, and that a thread only waits for."""
         return await self._apart.run(call, work)
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of `work` that is short and must not be left half: full workers do not hold it up, and it is
+        not interrupted. Raises what it raises."""
+        with anyio.CancelScope(shield=True):
+            result = await anyio.to_thread.run_sync(work, limiter=self._aside)
+        return result  # noqa: RET504 - the scope may swallow, as far as a type checker knows
+
     @property
     def busy(self) -> int:
         """How many threads work."""
@@ -123,6 +134,25 @@ class Calls:
         with suppress(AgnesError):
             async with self.open(tool, principal, table_id=table_id):
                 raise error
+
+    def note_all(self) -> None:
+        """The process is about to end: the line of every call that runs is on the disk when this returns.
+
+        Blocking, in the loop's own thread: nothing else is to happen before. What a call does after it, such as
+        cancelling its job, adds no line.
+        """
+        for call in list(self._running):
+            if call.line.error_kind is None:
+                call.line.status, call.line.error_kind = "cancelled", "cancelled"
+            call.line.latency_ms = int(call.elapsed_s * 1000)
+            self._noted[call] = call.line.bytes_billed or 0
+            self.audit.write(call.line, urgent=True)
+
+    def note_bill(self, call: Call, bytes_billed: int, job_id: str | None) -> None:
+        """What a call was billed that had its line before the bill was known. Blocking."""
+        line = AuditLine(request_id=call.request_id, tool=RECOVERY, principal=call.principal.name)
+        line.bytes_billed, line.job_id = bytes_billed, job_id
+        self.audit.write(line, urgent=True)
 
     async def stop_all(self, within_s: float) -> None:
         """End every call that runs, and wait, for so long, until none is left: statements are interrupted.
@@ -150,6 +180,11 @@ class Calls:
             call.stop(cancelled())
 
     async def _note(self, call: Call) -> None:
+        if call in self._noted:
+            late = (call.line.bytes_billed or 0) - self._noted.pop(call)
+            if late > 0:
+                await self.aside(lambda: self.note_bill(call, late, call.line.job_id))
+            return
         call.line.latency_ms = int(call.elapsed_s * 1000)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)

@@ -52,6 +52,7 @@ __all__ = [
     "BigQuerySettings",
     "DataSources",
     "EngineSettings",
+    "GroupSettings",
     "OidcSettings",
     "QuotaSettings",
     "ScanSettings",
@@ -140,6 +141,24 @@ class UserSettings(Section):
     max_concurrent: Count | None = Field(
         default=None, description="Instead of `api.scan.max_concurrent_per_user`; 0 allows no scan."
     )
+    groups: Names = Field(
+        default_factory=list,
+        description="Of `access.groups`, by name: their tables too, and their budgets beside its own.",
+    )
+
+
+class GroupSettings(Section):
+    """Callers who are granted tables together, and who may share a budget beside their own."""
+
+    name: ShortText = Field(description="The group, as users name it.")
+    tables: list[TableId] | Literal["*"] = Field(
+        default_factory=list, description='Tables that its members may read beside their own, by id, or "*".'
+    )
+    max_daily_bytes: Bytes | None = Field(
+        default=None,
+        description="Bytes that its members together may be billed from 00:00 UTC on; null: any number; 0 leaves only "
+        "what is free.",
+    )
 
 
 class OidcSettings(Section):
@@ -154,6 +173,7 @@ class OidcSettings(Section):
 
 
 class AccessSettings(Section):
+    groups: list[GroupSettings] = Field(default_factory=list)
     users: list[UserSettings] = Field(default_factory=list)
     oidc: OidcSettings | None = None
 
@@ -166,6 +186,23 @@ class AccessSettings(Section):
         if _first_repeated([user.token_sha256 for user in users if user.token_sha256]):
             raise ValueError("two users have the same token_sha256")
         return users
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_differ(cls, groups: list[GroupSettings]) -> list[GroupSettings]:
+        twice = _first_repeated([group.name for group in groups])
+        if twice:
+            raise ValueError(f"the group {twice!r} is listed twice")
+        return groups
+
+    @model_validator(mode="after")
+    def _groups_are_there(self) -> AccessSettings:
+        known = {group.name for group in self.groups}
+        for user in self.users:
+            unknown = [name for name in user.groups if name not in known]
+            if unknown:
+                raise ValueError(f"the user {user.name!r} is in the group {unknown[0]!r}, which is not in `groups`")
+        return self
 
 
 class Settings(BaseSettings):

@@ -18,7 +18,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal, SourceType, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
-from agnes_mcp.spending.quota import utc_now
+from agnes_mcp.spending.books import utc_now
 
 #: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
 LEARN_FOR_S = 2.0

@@ -118,7 +118,7 @@ class Charts:
             if not await self._purchases.may_be_costly(call, source.table_id):
                 return None
             _, priced = await self._prepare(call, source, request)
-            return self._purchases.quote(principal, [priced])
+            return await self._purchases.quote(principal, [priced])
 
     async def spec(self, principal: Principal, chart_id: str) -> str:
         """A kept specification as JSON. It goes with what it was drawn from. Raises `resource_not_found`."""

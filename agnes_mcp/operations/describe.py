@@ -111,7 +111,7 @@ class Descriptions:
                 statements.append(await self._prepare_sample(call, table_id, n, select))
             if profile:
                 statements.append(await self._purchases.prepare_own(call, table_id, _figures))
-            return self._purchases.quote(principal, statements)
+            return await self._purchases.quote(principal, statements)
 
     async def _sample(self, call: Call, table_id: str, n: int, select: list[str] | None, chars: int) -> SampleAnswer:
         free = await self._free_sample(call, table_id, n, select, chars)

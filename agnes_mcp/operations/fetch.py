@@ -17,6 +17,7 @@ from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import facts_of, find_covering
 from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
 from agnes_mcp.snapshots.models import Snapshot, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import guess_result
 from agnes_mcp.spending.purchase import Purchase, Purchases
@@ -34,6 +35,7 @@ class Fetches:
         calls: Calls,
         tables: Tables,
         purchases: Purchases,
+        accounts: Accounts,
         snapshots: SnapshotStore,
         scans: Scans,
         workbench: Workbench,
@@ -42,6 +44,7 @@ class Fetches:
         self._calls = calls
         self._tables = tables
         self._purchases = purchases
+        self._accounts = accounts
         self._snapshots = snapshots
         self._scans = scans
         self._workbench = workbench
@@ -82,7 +85,7 @@ class Fetches:
                 snapshot=snapshot_entry(written.snapshot, columns_share(self._api.max_result_chars)),
                 bytes_billed=purchase.receipt.bytes_billed,
                 cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
-                quota=self._purchases.left(principal),
+                quota=await self._accounts.left_after(principal),
                 warnings=written.warnings,
                 next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
             )
@@ -95,7 +98,7 @@ class Fetches:
             priced = await self._purchases.prepare(call, request)
             if not force and await self._calls.run(call, lambda: self._is_kept(principal, priced, name)):
                 return None
-            return self._purchases.quote(principal, [priced])
+            return await self._purchases.quote(principal, [priced])
 
     async def refresh(
         self,
@@ -127,7 +130,7 @@ class Fetches:
     async def price_refresh(self, principal: Principal, name: str, where: str) -> Quote | None:
         """What a person must be asked before that refresh."""
         async with self._calls.open("snapshot_refresh", principal, noted=False) as call:
-            return self._purchases.quote(principal, [await self._prepare_again(call, name, where)])
+            return await self._purchases.quote(principal, [await self._prepare_again(call, name, where)])
 
     def _check_room(self, call: Call, priced: Priced, name: str, force: bool) -> None:
         """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""

@@ -12,7 +12,7 @@ from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.published import Manifest, ManifestEntry, PublishedFile, Publisher
 from agnes_mcp.models import Principal, Table
-from agnes_mcp.spending.quota import utc_now
+from agnes_mcp.spending.books import utc_now
 
 logger = logging.getLogger(__name__)
 

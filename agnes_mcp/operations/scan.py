@@ -15,6 +15,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.snapshots import find_covering, first_rows, keep_scan
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import advise, cost_usd, guess_result, judge
 from agnes_mcp.spending.purchase import Purchase, Purchases
@@ -30,8 +31,11 @@ _NOTES = {
 
 
 class Scans:
-    def __init__(self, calls: Calls, purchases: Purchases, snapshots: SnapshotStore, api: ApiSettings) -> None:
+    def __init__(
+        self, calls: Calls, purchases: Purchases, accounts: Accounts, snapshots: SnapshotStore, api: ApiSettings
+    ) -> None:
         self._calls = calls
+        self._accounts = accounts
         self._purchases = purchases
         self._snapshots = snapshots
         self._api = api
@@ -64,7 +68,7 @@ class Scans:
             if not await self._purchases.may_be_costly(call, request.table_id):
                 return None
             priced = await self._purchases.prepare(call, request, one_more=True)
-            return self._purchases.quote(principal, [priced])
+            return await self._purchases.quote(principal, [priced])
 
     async def estimate(self, principal: Principal, request: ScanRequest) -> EstimateAnswer:
         """What that scan would cost, and whether it would run. Reads nothing, spends nothing."""
@@ -74,7 +78,7 @@ class Scans:
     async def estimate_within(self, call: Call, request: ScanRequest) -> EstimateAnswer:
         """The same as part of another call."""
         priced = await self._purchases.prepare(call, request, one_more=True)
-        left = self._purchases.left(call.principal)
+        left = await self._accounts.left(call.principal)
         verdict = judge(priced.price, self._api.scan, left)
         covered = await self._calls.run(call, lambda: find_covering(self._snapshots, call.principal, priced))
         rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
@@ -97,7 +101,7 @@ class Scans:
         )
 
     async def _read(self, call: Call, priced: Priced) -> ScanAnswer:
-        sql, left = clip(priced.statement.sql, MAX_SQL_CHARS), self._purchases.left(call.principal)
+        sql, left = clip(priced.statement.sql, MAX_SQL_CHARS), await self._accounts.left(call.principal)
         empty = ScanAnswer(**NO_ROWS, table_id=priced.table.id, sql=sql, quota=left)
         (fitting, snapshot), purchase = await self._purchases.read(
             call, priced, lambda purchase: self._fit(call, priced, empty, purchase)
@@ -114,7 +118,7 @@ class Scans:
             cost_usd=self._purchases.usd(bytes_billed),
             job_id=purchase.receipt.job_id,
             snapshot=snapshot,
-            quota=self._purchases.left(call.principal),
+            quota=await self._accounts.left_after(call.principal),
             note=_note(fitting.columns_cut, cut_by, snapshot),
         )
 

@@ -18,8 +18,8 @@ from agnes_mcp.models import Priced, Principal
 from agnes_mcp.snapshots import SCAN_KEPT_HOURS, SnapshotStore, scan_name
 from agnes_mcp.snapshots.folder import used_bytes
 from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune
+from agnes_mcp.spending.books import utc_now
 from agnes_mcp.spending.purchase import Purchase
-from agnes_mcp.spending.quota import utc_now
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 from agnes_mcp import __version__
-from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import UsageAnswer
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.models import Principal
 from agnes_mcp.sources.kinds import Sources
-from agnes_mcp.spending.quota import Quota, limits_of, utc_now
+from agnes_mcp.spending.accounts import Accounts
+from agnes_mcp.spending.books import utc_now
+from agnes_mcp.spending.recovery import Recovery
+
+#: What earlier jobs were billed is being asked: so long an answer waits for it.
+_RECOVERY_WITHIN_S = 2.0
 
 
 class Usage:
     def __init__(
-        self, calls: Calls, access: Access, tables: Tables, sources: Sources, quota: Quota, scan: ScanSettings
+        self,
+        calls: Calls,
+        tables: Tables,
+        sources: Sources,
+        accounts: Accounts,
+        recovery: Recovery,
+        scan: ScanSettings,
     ) -> None:
         self._calls = calls
-        self._access = access
         self._tables = tables
         self._sources = sources
-        self._quota = quota
+        self._accounts = accounts
+        self._recovery = recovery
         self._scan = scan
 
     async def today(self, principal: Principal) -> UsageAnswer:
-        """Free; reads nothing but what this process knows."""
+        """Free; reads nothing but the books, and of BigQuery only what earlier jobs were billed."""
         async with self._calls.open("usage", principal):
+            await self._calls.aside(self._learn_bills)
             configured = "bigquery" in self._sources.kinds
             health = self._sources.health("bigquery") if configured else {}
             return UsageAnswer(
                 principal=principal.name,
-                quota=self._quota.left(principal.name, limits_of(self._access.grants(principal), self._scan)),
+                quota=await self._accounts.left(principal),
+                quota_store=self._accounts.store,
                 max_scan_bytes=self._scan.max_scan_bytes,
                 confirm_above_bytes=self._scan.confirm_above_bytes,
                 max_limit=self._scan.max_limit,
@@ -41,3 +53,7 @@ class Usage:
                 server_time=utc_now(),
                 version=__version__,
             )
+
+    def _learn_bills(self) -> None:
+        self._recovery.begin()
+        self._recovery.wait(_RECOVERY_WITHIN_S)

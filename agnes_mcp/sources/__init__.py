@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Price, Receipt, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import JobReference, Price, Receipt, Relation, Statement, Table, TableSchema
 from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ class Source(ABC):
     def discover(self, call: Call) -> list[Table]:
         """Tables that nobody configured one by one; free. A source that cannot be listed has none."""
         return []
+
+    def learn_bill(self, job: JobReference, call: Call) -> int | None:
+        """What a job of an earlier call was billed, in bytes; one that still runs is ended. None: nobody tells."""
+        return None
 
     def health(self) -> dict[str, Any]:
         """How it is doing, without asking anybody: no network, no secrets."""

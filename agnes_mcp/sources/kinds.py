@@ -10,7 +10,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import SourceType, Table
+from agnes_mcp.models import JobReference, SourceType, Table
 from agnes_mcp.sources import Source
 from agnes_mcp.sources.warehouse import Warehouse
 
@@ -33,6 +33,10 @@ class Sources:
     def discover(self, call: Call) -> list[Table]:
         """Every table that any source lists by itself. Blocking; free."""
         return [table for kind in self._makers for table in self._of_kind(kind).discover(call)]
+
+    def learn_bill(self, job: JobReference, call: Call) -> int | None:
+        """What a job of an earlier call was billed; None: not known. Blocking. Raises `bq_not_found` and the like."""
+        return self._of_kind("bigquery").learn_bill(job, call)
 
     def health(self, kind: SourceType) -> dict[str, Any]:
         """How the source of that kind is doing; `used` False: not asked yet. Empty: there is none."""

@@ -95,7 +95,7 @@ class Books(ABC):
     store: ClassVar[QuotaStore]
 
     @abstractmethod
-    def reserve(self, principal: str, wanted_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
+    def reserve(self, principal: str, reserved_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
         """Take a slot and the bytes, or raise `QuotaError` naming what is left. Free work needs only a slot."""
 
     @abstractmethod
@@ -137,7 +137,9 @@ class Reservation:
     day: str  # the UTC date to which it is charged, as YYYY-MM-DD
     reserved_bytes: int
     job: JobReference | None = None
+    intended: bool = False
     settled: bool = False
+    _assumed: bool = False
     _settling: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def intend(self, job: JobReference | None = None) -> None:
@@ -146,17 +148,17 @@ class Reservation:
         `job` is what can be asked for the true figure. Raises what `Books.intend` raises; then nothing may be sent.
         """
         self.books.intend(self.lease, job)
-        self.job = job
+        self.job, self.intended = job, True
 
     def settle(self, bytes_billed: int | None) -> None:
         """Charge what was billed and free the slot; None: not known, so the reserved bytes are charged and marked.
 
-        Only the first call counts; it never raises after a paid scan.
+        Only the first call counts, and the first that knows after one that did not. It never raises after a paid scan.
         """
         with self._settling:
-            if self.settled:
+            if self.settled and not (self._assumed and bytes_billed is not None):
                 return
-            self.settled = True
+            self.settled, self._assumed = True, bytes_billed is None
         self.books.settle(self.lease, bytes_billed)
 
     def release(self) -> None:

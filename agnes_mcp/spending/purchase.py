@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from agnes_mcp.access.grants import Access
 from agnes_mcp.calls.audit import hash_predicate
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
@@ -13,10 +12,10 @@ from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import (
+    JobReference,
     Price,
     Priced,
     Principal,
-    QuotaLeft,
     Receipt,
     Relation,
     ScanRequest,
@@ -25,9 +24,10 @@ from agnes_mcp.models import (
     TableSchema,
 )
 from agnes_mcp.sources.kinds import Sources
+from agnes_mcp.spending.accounts import Accounts
+from agnes_mcp.spending.books import Reservation
 from agnes_mcp.spending.consent import Quote, quote_of, require_consent
 from agnes_mcp.spending.prices import cost_usd
-from agnes_mcp.spending.quota import Quota, limits_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +65,11 @@ class Purchase:
             self.bytes_read += batch.nbytes
             yield batch
 
+    @property
+    def ended(self) -> bool:
+        """Whether the receipt is the last word."""
+        return self._final is not None
+
     def begin(self, reading: Reading) -> None:
         self._reading = reading
 
@@ -83,14 +88,11 @@ class Purchase:
 class Purchases:
     """Prices statements and reads them under a reservation. Whatever bills goes through here, and nothing else does."""
 
-    def __init__(
-        self, calls: Calls, tables: Tables, sources: Sources, access: Access, quota: Quota, scan: ScanSettings
-    ) -> None:
+    def __init__(self, calls: Calls, tables: Tables, sources: Sources, accounts: Accounts, scan: ScanSettings) -> None:
         self._calls = calls
         self._tables = tables
         self._sources = sources
-        self._access = access
-        self._quota = quota
+        self._accounts = accounts
         self._scan = scan
 
     async def prepare(self, call: Call, request: ScanRequest, *, one_more: bool = False) -> Priced:
@@ -137,19 +139,39 @@ class Purchases:
         _refuse_over_cap(priced, self._scan)
         if call.consent is not None:  # without anybody to ask, the hard caps decide
             require_consent(call.consent, priced, self._scan)
-        limits = limits_of(self._access.grants(call.principal), self._scan)
-        reserved_bytes = priced.price.reserved_bytes or 0
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
-        with self._quota.reserve(call.principal.name, reserved_bytes, limits) as reservation:
-            purchase = Purchase()
-            try:
-                return await run(call, lambda: self._open(call, priced, purchase, work)), purchase
-            finally:
-                receipt = purchase.receipt
-                reservation.settle(receipt.bytes_billed)
-                call.line.bytes_billed = (call.line.bytes_billed or 0) + receipt.bytes_billed
-                call.line.job_id = receipt.job_id
+        reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0)
+        purchase, unknown_before = Purchase(), call.line.reserved_bytes or 0
+
+        def intend(job: JobReference | None) -> None:
+            """In the audit's line first: what is in the books and in no line would be told by nobody."""
+            call.line.job_id = job.job_id if job else None
+            call.line.reserved_bytes = unknown_before + reservation.reserved_bytes
+            reservation.intend(job)
+
+        try:
+            with call.charging(intend):
+                return await run(call, lambda: self._spend(call, priced, reservation, purchase, work)), purchase
+        finally:
+            if not purchase.ended:  # its thread never began, or was given up and may still be billed
+                await self._accounts.settle(reservation, None if reservation.intended else 0)
+            elif not purchase.receipt.assumed:
+                call.line.bytes_billed = (call.line.bytes_billed or 0) + purchase.receipt.bytes_billed
+                call.line.reserved_bytes = unknown_before or None
+            call.line.job_id = purchase.receipt.job_id or call.line.job_id
+
+    def _spend(
+        self, call: Call, priced: Priced, reservation: Reservation, purchase: Purchase, work: Callable[[Purchase], T]
+    ) -> T:
+        """In a worker thread, which settles: it knows when nothing more is billed, perhaps long after its call."""
+        try:
+            return self._open(call, priced, purchase, work)
+        finally:
+            late, receipt = reservation.settled, purchase.receipt
+            reservation.settle(None if receipt.assumed else receipt.bytes_billed)
+            if late and not receipt.assumed and receipt.bytes_billed > 0:
+                self._calls.note_bill(call, receipt.bytes_billed, receipt.job_id)
 
     def _open(self, call: Call, priced: Priced, purchase: Purchase, work: Callable[[Purchase], T]) -> T:
         source, job_billed = self._sources.of(priced.table), None
@@ -163,9 +185,9 @@ class Purchases:
         finally:
             purchase.end(job_billed)
 
-    def quote(self, principal: Principal, statements: list[Priced]) -> Quote | None:
+    async def quote(self, principal: Principal, statements: list[Priced]) -> Quote | None:
         """What a person must be asked about them; None: nothing."""
-        return quote_of(statements, self._scan, self.left(principal))
+        return quote_of(statements, self._scan, await self._accounts.left(principal))
 
     async def may_be_costly(self, call: Call, table_id: str) -> bool:
         """False where no statement over the table can pass the threshold of a question: files, and small tables."""
@@ -174,10 +196,6 @@ class Purchases:
             return False
         schema = await self._tables.schema_of(call, table)
         return schema.size_bytes is None or schema.size_bytes > self._scan.confirm_above_bytes
-
-    def left(self, principal: Principal) -> QuotaLeft:
-        """The principal's standing today."""
-        return self._quota.left(principal.name, limits_of(self._access.grants(principal), self._scan))
 
     def usd(self, bytes_billed: int) -> float:
         return cost_usd(bytes_billed, self._scan.bq_cost_per_tb_usd) or 0.0

@@ -14,7 +14,15 @@ from .shapes import Schema, spell_type
 _INTRODUCED = {
     "": "The whole instance",
     "tables[]": "Entries of `tables`",
+    "access.groups[]": "Entries of `access.groups`",
     "access.users[]": "Entries of `access.users`",
+}
+
+
+_LISTS = {
+    "tables": "The tables that are served.",
+    "access.groups": "Users who share tables, and perhaps a budget.",
+    "access.users": "Who may call over HTTP.",
 }
 
 
@@ -101,7 +109,7 @@ def _default(path: str, schema: Schema) -> str:
 
 def _meaning(key: Key) -> str:
     described = str(key.schema.get("description", ""))
-    return described or {"tables": "The tables that are served.", "access.users": "Who may call over HTTP."}[key.path]
+    return described or _LISTS[key.path]
 
 
 def other_variables() -> str:

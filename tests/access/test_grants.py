@@ -11,7 +11,7 @@ import pytest
 from support.instances import settings_of, tables_of
 
 from agnes_mcp.access.grants import Access
-from agnes_mcp.config.settings import Settings, UserSettings
+from agnes_mcp.config.settings import GroupSettings, Settings, UserSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, Principal, ScanRequest
@@ -111,6 +111,26 @@ async def test_limits_of_a_user_replace_the_instance_s(gateway: Gateway) -> None
     assert (quota.daily_bytes_limit, quota.max_concurrent_scans) == (0, 1)
     quota = (await gateway.usage.today(ANA)).quota
     assert (quota.daily_bytes_limit, quota.max_concurrent_scans) == (50 * 2**30, 5)
+
+
+def test_a_member_of_a_group_reads_its_tables_beside_its_own() -> None:
+    users = [
+        UserSettings(name="ana", tables=["people"], groups=["shop"]),
+        UserSettings(name="ben", groups=["shop", "all"]),
+        UserSettings(name="eve"),
+    ]
+    groups = [
+        GroupSettings(name="shop", tables=["orders"], max_daily_bytes=10),
+        GroupSettings(name="all", tables="*"),
+    ]
+    access = Access(users, groups)
+    assert [access.may_read(ANA, table) for table in ("people", "orders", "events")] == [True, True, False]
+    assert access.may_read(BEN, "events")
+    assert not access.may_read(EVE, "orders")
+    assert access.grants(ANA).groups == (("shop", 10),)
+    assert access.grants(BEN).groups == (("shop", 10), ("all", None))
+    access.replace(users[:1], [GroupSettings(name="shop")])
+    assert not access.may_read(ANA, "orders")
 
 
 def test_a_token_is_known_by_its_digest_only() -> None:

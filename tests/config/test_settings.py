@@ -58,7 +58,7 @@ REFUSED = {
     "quota: {store: 'mysql://ana:word@db/x'}": ("quota.store", "`process`"),
     "quota: {store: 'postgresql://ana:word@db:port/x'}": ("quota.store", "`file`"),
     "quota: {store: 'postgresql://ana:word@[db/x'}": ("quota.store", "`file`"),
-    "quota: {store: null}": ("quota.store", "string"),
+    "quota: {store: null}": ("quota.store", "text"),
     "quota: {max_daily_bytes_per_project: -1}": ("quota.max_daily_bytes_per_project", "greater than or equal to 0"),
     "quota: {warn_at_percent: 101}": ("quota.warn_at_percent", "less than or equal to 100"),
     # ids, matched whole
@@ -75,6 +75,8 @@ REFUSED = {
     "access: {users: [{name: a, tables: ['x; DROP']}]}": ("access.users[0].tables", "as in `web_sessions`"),
     # twice
     "tables: [{id: a, path: orders.csv}, {id: a, path: orders.csv}]": ("tables", "'a' is used twice"),
+    "access: {groups: [{name: all}, {name: all}]}": ("access.groups", "'all' is listed twice"),
+    "access: {users: [{name: ana, groups: [gone]}]}": ("access", "'ana' is in the group 'gone'"),
     "access: {users: [{name: ana}, {name: ana}]}": ("access.users", "'ana' is listed twice"),
     "api: {}\napi: {}": ("instance.yaml", "'api' is written twice"),
     "tables: [{id: a, id: b, path: orders.csv}]": ("instance.yaml", "'id' is written twice"),

@@ -111,6 +111,7 @@ OTHER_VALUES = {
     "quota.max_daily_bytes_per_project": "1",
     "quota.warn_at_percent": "90",
     "data_dir": "/elsewhere", "tables": '[{"id": "orders", "path": "orders.csv"}]', "access.users": '[{"name": "ana"}]',
+    "access.groups": '[{"name": "shop"}]',
     "data_source.bigquery.project": "my-project", "data_source.bigquery.billing_project": "my-billing-project",
     "data_source.bigquery.auth": "adc", "data_source.bigquery.datasets": '["my_dataset"]',
     "access.oidc.issuer": "https://a.example.com", "access.oidc.jwks_uri": "https://a.example.com/keys",

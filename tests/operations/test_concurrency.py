@@ -81,17 +81,23 @@ async def test_a_slow_call_never_delays_a_fast_one(settings: Settings, mode: Any
 
         async with anyio.create_task_group() as group:
             group.start_soon(ask, "describe", {"table_id": "endless", "profile": True})
-            await wait_until(lambda: running(gateway) == 1)
+            await until_running(gateway, 1)
             with anyio.fail_after(60):
                 for tool in ("catalog", "schema", "scan", "usage"):
                     await ask(tool, {"table_id": "orders"} if tool in ("schema", "scan") else {})
-            assert running(gateway) == 1
+            assert await running(gateway) == 1
             group.cancel_scope.cancel()
     assert order == ["catalog", "schema", "scan", "usage"]
 
 
-def running(gateway: Gateway) -> int:
-    return gateway.purchases.left(ME).running_scans
+async def running(gateway: Gateway) -> int:
+    return (await gateway.accounts.left(ME)).running_scans
+
+
+async def until_running(gateway: Gateway, count: int) -> None:
+    with anyio.fail_after(30):
+        while await running(gateway) != count:
+            await anyio.sleep(0.005)
 
 
 Slow = Callable[[Gateway], Coroutine[Any, Any, Any]]
@@ -111,9 +117,9 @@ async def test_cancelling_frees_the_slot_and_stops_the_work(settings: Settings, 
         for _ in range(3):
             async with anyio.create_task_group() as group:
                 group.start_soon(slow, gateway)
-                await wait_until(lambda: running(gateway) == 1)
+                await until_running(gateway, 1)
                 group.cancel_scope.cancel()
-            assert running(gateway) == 0
+            assert await running(gateway) == 0
             assert gateway.calls.busy == 0
         assert (await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))).row_count == 1
         assert (await gateway.snapshots.entries(ME)).total == 0
@@ -128,7 +134,7 @@ async def test_a_deadline_ends_the_call_and_frees_the_slot(settings: Settings, s
             await slow(gateway)
         assert caught.value.kind == "timeout"
         assert "0.15 seconds" in caught.value.message
-        assert (running(gateway), gateway.calls.busy) == (0, 0)
+        assert (await running(gateway), gateway.calls.busy) == (0, 0)
     assert (lines_of(settings)[-1]["status"], lines_of(settings)[-1]["error_kind"]) == ("error", "timeout")
 
 
@@ -139,7 +145,7 @@ async def test_success_and_failure_free_the_slot(settings: Settings) -> None:
             await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
             with pytest.raises(AgnesError):
                 await gateway.scans.scan(ME, ScanRequest(table_id="orders", where="CAST(country AS BIGINT) > 0"))
-        assert running(gateway) == 0
+        assert await running(gateway) == 0
 
 
 async def test_no_slots_is_none(settings: Settings) -> None:
@@ -158,9 +164,10 @@ async def test_a_client_that_gives_up_stops_the_work(settings: Settings, mode: A
         arguments = SLOW_REQUEST.model_dump(exclude_none=True)
         async with anyio.create_task_group() as group:
             group.start_soon(client.call_tool, "scan", arguments)
-            await wait_until(lambda: running(gateway) == 1)
+            await until_running(gateway, 1)
             group.cancel_scope.cancel()
-        await wait_until(lambda: running(gateway) == 0 and gateway.calls.busy == 0)
+        await until_running(gateway, 0)
+        await wait_until(lambda: gateway.calls.busy == 0)
         assert not (await client.call_tool("catalog", {})).is_error
     assert [line["status"] for line in lines_of(settings) if line["tool"] == "scan"] == ["cancelled"]
 
@@ -207,7 +214,7 @@ async def test_stopping_every_call_ends_those_that_wait_as_well(settings: Settin
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(ask, gateway)
-            await wait_until(lambda: running(gateway) == 3)
+            await until_running(gateway, 3)
             await gateway.calls.stop_all(10)
             assert len(lines_of(settings)) == 4
     assert kinds == ["cancelled"] * 3

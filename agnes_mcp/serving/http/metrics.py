@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.audit import AuditLine
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
 
@@ -70,9 +72,10 @@ class _Standing(Collector):
 
     def collect(self) -> Iterable[Metric]:
         running = GaugeMetricFamily("agnes_running_scans", "Scans that hold a slot.", labels=["principal"])
-        for principal in self._principals():
-            left = self._gateway.purchases.left(principal)
-            running.add_metric([principal.name], left.running_scans)
+        with suppress(AgnesError):  # books that cannot be asked: no figure, rather than a wrong one
+            for principal in self._principals():
+                left = self._gateway.accounts.left_now(principal)
+                running.add_metric([principal.name], left.running_scans)
         yield running
         age = self._gateway.sources.health("bigquery").get("token", {}).get("token_age_s")
         if age is not None:

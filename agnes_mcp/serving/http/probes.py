@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -56,7 +57,7 @@ def figures(metrics: Metrics, callers: Callers, token_sha256: str | None) -> End
             return refusal_response(
                 401, "Metrics need their own bearer token.", "server.metrics_token_sha256 configures it."
             )
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+        return Response(await anyio.to_thread.run_sync(metrics.render), media_type=CONTENT_TYPE)
 
     return serve_metrics
 

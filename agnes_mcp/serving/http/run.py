@@ -117,6 +117,7 @@ class _Server(uvicorn.Server):
                 self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._gateway.calls.note_all()
         self._app.state.stopping = True
         AppStatus.should_exit = True
         await self._gateway.calls.stop_all(STOP_CALLS_WITHIN_S)

@@ -49,15 +49,15 @@ class Ledger(Books):
     def _take_part(self, session: Session) -> None:
         """Make sure that others see this process alive before a lease is in its name."""
 
-    def reserve(self, principal: str, wanted_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
+    def reserve(self, principal: str, reserved_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
         self._write_the_unwritten()
         lease = secrets.token_hex(12)
         try:
-            return self._reserve(lease, principal, wanted_bytes, limits, request_id)
+            return self._reserve(lease, principal, reserved_bytes, limits, request_id)
         except QuotaError:
             if not self._adopt():  # what stands in the way may have died
                 raise
-        return self._reserve(lease, principal, wanted_bytes, limits, request_id)
+        return self._reserve(lease, principal, reserved_bytes, limits, request_id)
 
     def left(self, principal: str, limits: Limits) -> QuotaLeft:
         self._write_the_unwritten()
@@ -110,7 +110,7 @@ class Ledger(Books):
     def correct(self, unsettled: Unsettled, bytes_billed: int) -> bool:
         return self._end(unsettled.lease, bytes_billed)
 
-    def _reserve(self, lease: str, principal: str, wanted_bytes: int, limits: Limits, request_id: str) -> Reservation:
+    def _reserve(self, lease: str, principal: str, reserved_bytes: int, limits: Limits, request_id: str) -> Reservation:
         budgets = limits.budgets(principal)
         scopes = [budget.scope for budget in budgets]
         try:
@@ -119,12 +119,12 @@ class Ledger(Books):
                 running = _running(session, principal)
                 if running >= limits.max_concurrent:
                     raise books.refuse_slot(running, limits.max_concurrent)
-                books.check(budgets, _spent(session, scopes, now), wanted_bytes, now)
+                books.check(budgets, _spent(session, scopes, now), reserved_bytes, now)
                 self._take_part(session)
                 self._forget(session, now)
                 lease_row = {
                     "lease": lease, "owner": self.owner, "principal": _storable(principal), "request_id": request_id,
-                    "day": _day(now), "bytes": wanted_bytes, "since": now.timestamp(),
+                    "day": _day(now), "bytes": reserved_bytes, "since": now.timestamp(),
                 }  # fmt: skip
                 session.execute(sql.ADD_LEASE, lease_row)
                 for scope in sorted(scopes):
@@ -135,7 +135,7 @@ class Ledger(Books):
             with self._unwritten_lock:
                 self._unwritten[lease] = 0
             raise
-        return Reservation(self, lease, principal, _day(now), wanted_bytes)
+        return Reservation(self, lease, principal, _day(now), reserved_bytes)
 
     def _end(self, lease: str, bytes_billed: int | None) -> bool:
         """Whether there still was such a lease. None: its bytes count as billed from now on, and its slot is free."""

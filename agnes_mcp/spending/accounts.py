@@ -1,0 +1,89 @@
+"""Each principal's account: its limits, as settings and grants have them now, and its page in the books."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from agnes_mcp.access.grants import Access
+from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.frame import Calls
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal, QuotaLeft, QuotaStore
+from agnes_mcp.spending.books import Books, Budget, Limits, Reservation
+
+logger = logging.getLogger(__name__)
+
+
+class Accounts:
+    """The books block: what is awaited here runs in a thread that full workers do not hold up, and to its end."""
+
+    def __init__(self, calls: Calls, access: Access, books: Books, settings: Settings) -> None:
+        self._calls = calls
+        self._access = access
+        self._books = books
+        self._scan = settings.api.scan
+        self._quota = settings.quota
+        bigquery = settings.data_source.bigquery
+        self._project = bigquery.billed_project if bigquery else None
+        self._warned: set[tuple[str, str]] = set()  # principal and day
+
+    @property
+    def store(self) -> QuotaStore:
+        return self._books.store
+
+    def limits(self, principal: Principal) -> Limits:
+        """What the principal may do now: its own limits, and where it has none the instance's; and what it shares."""
+        grants, scan = self._access.grants(principal), self._scan
+        project = [Budget("project", self._project, self._quota.max_daily_bytes_per_project)] if self._project else []
+        return Limits(
+            max_concurrent=scan.max_concurrent_per_user if grants.max_concurrent is None else grants.max_concurrent,
+            max_daily_bytes=scan.max_daily_bytes_per_user if grants.max_daily_bytes is None else grants.max_daily_bytes,
+            shared=(*(Budget("group", name, limit) for name, limit in grants.groups), *project),
+            warn_at_percent=self._quota.warn_at_percent,
+        )
+
+    async def reserve(self, call: Call, reserved_bytes: int) -> Reservation:
+        """Raises `quota_exceeded`, and where the books cannot be asked `quota_unavailable` and the like."""
+        limits = self.limits(call.principal)
+        return await self._calls.aside(
+            lambda: self._books.reserve(call.principal.name, reserved_bytes, limits, call.request_id)
+        )
+
+    async def settle(self, reservation: Reservation, bytes_billed: int | None) -> None:
+        """Charge what was billed; None: not known. Never raises."""
+        await self._calls.aside(lambda: reservation.settle(bytes_billed))
+
+    async def left(self, principal: Principal) -> QuotaLeft:
+        """The principal's standing now. Raises as `reserve` does."""
+        return await self._calls.aside(lambda: self.left_now(principal))
+
+    async def left_after(self, principal: Principal) -> QuotaLeft | None:
+        """The same for an answer that is paid for and leaves in any case."""
+        try:
+            return await self.left(principal)
+        except AgnesError as error:
+            logger.warning("what is left is not known: %s", error.kind)
+            return None
+
+    def left_now(self, principal: Principal) -> QuotaLeft:
+        """The same for who is in a thread already. Blocking."""
+        left = self._books.left(principal.name, self.limits(principal))
+        mark = (principal.name, left.resets_at.date().isoformat())
+        if left.warning and mark not in self._warned:
+            self._warned = {kept for kept in self._warned if kept[1] == mark[1]} | {mark}
+            logger.warning("the budget of %s: %s", principal.name, left.warning)
+        return left
+
+    def restore(self, billed_today: Callable[[], Mapping[str, int]]) -> None:
+        """Charge what each principal was billed earlier today, where the books do not know it themselves. Blocking."""
+
+        def by_scope() -> dict[str, int]:
+            billed: dict[str, int] = {}
+            for name, amount in billed_today().items():
+                for budget in self.limits(Principal(name)).budgets(name):
+                    billed[budget.scope] = billed.get(budget.scope, 0) + amount
+            return billed
+
+        self._books.restore(by_scope)
