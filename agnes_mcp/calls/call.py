@@ -59,7 +59,7 @@ class Call:
     def check(self) -> None:
         """Raise the error that ended this call, if one has: `cancelled` or `timeout`."""
         if self._stopped_by is None and self.remaining_s == 0.0:
-            self.stop(timed_out(self.timeout_s or 0.0))
+            self.stop(timed_out(self.timeout_s or 0.0, self.tool))
         if self._stopped_by is not None:
             raise self._stopped_by
 
@@ -117,10 +117,24 @@ def cancelled() -> AgnesError:
     return AgnesError("cancelled", "The call was cancelled.", "Nothing is left running; call again when needed.")
 
 
-def timed_out(timeout_s: float) -> AgnesError:
+#: What makes a call shorter, where it is not a matter of columns and predicates.
+_SHORTER = {
+    "catalog": "Call again: what was read by then is kept. Search for fewer tables.",
+    "schema": "Call again; if it repeats, BigQuery is slow just now: usage says how it is doing.",
+    "query": "Aggregate or filter before the join, read fewer rows, or ask in two steps.",
+    "chart": "Draw less: fold in sql, a coarser time unit, a shorter period, fewer categories.",
+    "fetch": "Fetch less: fewer columns, a partition filter, a limit; or fetch it in parts.",
+    "snapshot_refresh": "Fetch a part of it anew under another name, with a narrower where.",
+    "estimate": "Call again; if it repeats, BigQuery is slow just now: usage says how it is doing.",
+}
+
+
+def timed_out(timeout_s: float, tool: str = "") -> AgnesError:
     return AgnesError(
         "timeout",
         f"The call was stopped after {timeout_s:g} seconds.",
-        "Ask for less: fewer columns, a narrower WHERE, a partition filter, or an aggregate instead of rows.",
+        _SHORTER.get(
+            tool, "Ask for less: fewer columns, a narrower WHERE, a partition filter, or an aggregate instead of rows."
+        ),
         {"timeout_seconds": timeout_s},
     )

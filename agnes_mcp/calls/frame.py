@@ -80,7 +80,7 @@ class Calls:
             with anyio.move_on_after(timeout_s + OVERDUE_AFTER_S) as overdue:
                 yield call
             if overdue.cancelled_caught:  # whatever it was that waited
-                call.stop(timed_out(timeout_s))
+                call.stop(timed_out(timeout_s, call.tool))
                 call.check()
         except AgnesError as error:
             call.line.status, call.line.error_kind = _status_of(error), error.kind

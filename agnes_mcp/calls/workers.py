@@ -62,7 +62,7 @@ class Workers:
             with anyio.move_on_after(call.remaining_s):
                 await self._turns.acquire_on_behalf_of(call)
                 return
-            call.stop(timed_out(call.timeout_s or 0.0))
+            call.stop(timed_out(call.timeout_s or 0.0, call.tool))
         call.check()
 
     async def _run_in_thread(self, call: Call, work: Callable[[], T]) -> T:
@@ -82,7 +82,7 @@ class Workers:
             with anyio.move_on_after(call.remaining_s):
                 await piece.woken.wait()
             if not piece.ended.is_set():
-                call.stop(timed_out(call.timeout_s or 0.0))
+                call.stop(timed_out(call.timeout_s or 0.0, call.tool))
                 await self._end(call, piece)
         except anyio.get_cancelled_exc_class():
             call.stop(cancelled())

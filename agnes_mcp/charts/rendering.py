@@ -60,7 +60,7 @@ def render(
         with call.interruptible(ending.kill):
             answer, _ = process.communicate(question.getvalue(), timeout=limit_s)
     except subprocess.TimeoutExpired:
-        raise timed_out(round(limit_s, 1)) from None
+        raise timed_out(round(limit_s, 1), "chart") from None
     finally:
         ending.kill()
         process.communicate()

@@ -57,6 +57,8 @@ def admit(sql: str, tables: Iterable[str], parser: Parser) -> list[str]:
 
 def check_text(sql: str) -> None:
     """Raise `query_refused` for a text that no parser should see."""
+    if not sql.strip():
+        raise AgnesError("query_refused", "The SQL is empty.", _ONE_SELECT)
     size = len(sql.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT_BYTES:
         raise AgnesError(
@@ -83,6 +85,8 @@ def _one_statement(sql: str, parser: Parser) -> Node:
     if tree["error"]:
         raise _unparsed(sql, tree)
     statements = tree["statements"]
+    if not statements:
+        raise AgnesError("query_refused", "The SQL is empty.", _ONE_SELECT)
     if len(statements) != 1 or parser.semicolons(sql) > 1:
         raise AgnesError("query_refused", "The text holds more than one statement.", _ONE_SELECT)
     found: Node = statements[0]

@@ -143,3 +143,8 @@ def test_every_hint_belongs_to_something_refused() -> None:
 def test_locations_count_characters_and_lines() -> None:
     assert admission.locate("SELECT 'č',\n  x", 14) == {"position": 13, "where": "line 2, column 2", "fragment": " x"}
     assert admission.locate("abc", 0) == {"position": 0, "where": "line 1, column 1", "fragment": "abc"}
+
+
+@pytest.mark.parametrize("sql", ["", " ", "\n\t", ";", "-- nothing", "/* */"])
+def test_a_text_without_a_statement_is_called_empty(sql: str, parser: DuckDBParser) -> None:
+    assert refusal(sql, parser).message == "The SQL is empty."

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url, create_protected_resource_routes
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from pydantic import AnyHttpUrl, ConfigDict, TypeAdapter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
@@ -28,8 +28,8 @@ from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.config.settings import ServerSettings, Settings, is_loopback
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, transport_security
-from agnes_mcp.serving.http.identity import Callers, request_principal
+from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, browser_access, transport_security
+from agnes_mcp.serving.http.identity import Callers, RequireUser, request_principal
 from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
 from agnes_mcp.serving.http.mirrors import mirror_routes
@@ -121,6 +121,7 @@ def build_app(
         ],
         middleware=[
             Middleware(RequestGuard, security=security),
+            Middleware(CORSMiddleware, **browser_access(security)),
             Middleware(AuthenticationMiddleware, backend=callers),
             Middleware(AuthContextMiddleware),
         ],
@@ -141,12 +142,13 @@ def _transports(
     sessions = Sessions(limits.max_sessions, limits.session_idle_seconds)
     mcp = SharedSessions(DistinctIds(StreamableHTTPASGIApp(manager)), sessions)
     routes: list[BaseRoute] = []
+    issuer = settings.access.oidc.issuer if settings.access.oidc else ""
     for path, app, methods in (("/mcp", mcp, None), ("/sse", sse.stream, ["GET"])):
         metadata = _resource_metadata(settings, AnyHttpUrl(base + path))
         routes += metadata
         url = build_resource_metadata_url(AnyHttpUrl(base + path)) if metadata else None
-        routes.append(Route(path, RequireAuthMiddleware(_bounded(app, limits), [], url), methods=methods))
-    routes.append(Mount(MESSAGES_PATH, RequireAuthMiddleware(_bounded(sse.messages, limits), [])))
+        routes.append(Route(path, RequireUser(_bounded(app, limits), issuer, url), methods=methods))
+    routes.append(Mount(MESSAGES_PATH, RequireUser(_bounded(sse.messages, limits), issuer)))
     return routes
 
 

@@ -7,7 +7,9 @@ because orchestrators ask by address.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -84,6 +86,22 @@ class RequestGuard:
         if any(not is_allowed(origin, self._security.allowed_origins) for origin in origins):
             return refusal_response(403, "Pages of that Origin may not call.", "server.allowed_origins lists them.")
         return None
+
+
+def browser_access(security: TransportSecuritySettings) -> dict[str, Any]:
+    """Starlette's CORS for pages of the allowed origins: what they may send, and what they may read of an answer."""
+    exact = [origin for origin in security.allowed_origins if not origin.endswith(":*")]
+    any_port = [
+        re.escape(origin.removesuffix(":*")) + r":\d+" for origin in security.allowed_origins if origin.endswith(":*")
+    ]
+    return {
+        "allow_origins": exact,
+        "allow_origin_regex": "|".join(any_port) or None,
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["*"],  # the protocol's own are many, and its newer versions name parameters in them
+        "expose_headers": ["Mcp-Session-Id", "Mcp-Protocol-Version", "WWW-Authenticate", "Retry-After"],
+        "max_age": 600,
+    }
 
 
 class BoundedBody:

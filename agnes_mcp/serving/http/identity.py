@@ -11,8 +11,12 @@ import logging
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from pydantic import AnyHttpUrl
 from starlette.authentication import AuthCredentials, AuthenticationBackend
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agnes_mcp.access.grants import Access, os_user
 from agnes_mcp.access.users_file import AccessFile
@@ -65,6 +69,38 @@ class Callers(AuthenticationBackend):
         if identity is None or not self._access.knows(identity.name):
             return None
         return _authenticated(identity.name, f"jwt:{identity.name}", identity.issuer)
+
+
+class RequireUser:
+    """Lets known callers through, and tells everybody else how one becomes known.
+
+    `issuer` is the OIDC provider whose tokens are taken too, `metadata_url` where a client discovers it; "" and None
+    without one, so that nobody is sent looking for a provider that there is not.
+    """
+
+    def __init__(self, app: ASGIApp, issuer: str, metadata_url: AnyHttpUrl | None = None) -> None:
+        self._app = app
+        self._issuer = issuer
+        self._metadata_url = metadata_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = isinstance(scope.get("user"), AuthenticatedUser)
+        await (self._app if known else self._refuse(Headers(scope=scope)))(scope, receive, send)
+
+    def _refuse(self, headers: Headers) -> JSONResponse:
+        presented = headers.get("authorization") is not None
+        said = "The token is not one of this instance." if presented else "No token was sent."
+        challenge = ['error="invalid_token"', f'error_description="{said}"'] if presented else ['realm="agnes"']
+        if self._metadata_url is not None:
+            challenge.append(f'resource_metadata="{self._metadata_url}"')
+        hint = "Send the header `Authorization: Bearer TOKEN`. Who keeps this server makes one: `agnes-mcp token new`."
+        if self._issuer:
+            hint += f" Tokens of {self._issuer} are taken too."
+        return JSONResponse(
+            {"error": "invalid_token", "error_description": said, "hint": hint},
+            status_code=401,
+            headers={"WWW-Authenticate": "Bearer " + ", ".join(challenge)},
+        )
 
 
 def _authenticated(name: str, client_id: str, issuer: str = "") -> tuple[AuthCredentials, AuthenticatedUser]:
