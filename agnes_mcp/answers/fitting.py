@@ -6,7 +6,7 @@ Sizes are characters of compact JSON, which is what a client hands to its model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,19 +18,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+#: By row and column, how long a cell was that has been cut; None: more than anybody counted.
+CutCells = Mapping[tuple[int, int], int | None]
+NOTHING_CUT: CutCells = {}
 #: A cell longer than this is cut, so that one long text does not push every other row out.
 MAX_CELL_CHARS = 4_000
 #: SQL and types beside rows are for orientation; of very long ones the beginning does.
 MAX_SQL_CHARS = 2_000
 MAX_TYPE_CHARS = 200
 _CUT = "… [cut: {:,} characters in all]"
+#: Of a list that has been cut before it was text nobody counts the characters; there are thousands more than are shown.
+_CUT_UNCOUNTED = "… [cut: more than 16,384 characters in all]"
 #: Room below which the words of `_CUT` would be longer than what is left of the cell.
 _ROOM_FOR_WORDS = 80
 #: What a short cell takes, for judging how many columns can be shown.
 _SHORT_CELL_CHARS = 30
 _HEADING_SHARE = 0.6
-#: How many rows are turned into JSON at a time; a wide batch must not be converted whole to use its first rows.
+#: How many rows, and about how many bytes, are turned into JSON at a time: a wide batch must not be converted whole to
+#: use its first rows, and what is converted at once keeps the interpreter.
 _SLICE_ROWS = 256
+_SLICE_BYTES = 2**18
 
 
 #: JSON as short as it gets; the one form in which an answer is measured and sent.
@@ -111,28 +118,29 @@ class RowShaper:
     def full(self) -> bool:
         return self.truncated_by is not None
 
-    def add(self, batch: pa.RecordBatch) -> int:
-        """Take rows off the front of `batch`; how many fitted."""
-        taken = 0
+    def add(self, batch: pa.RecordBatch, cut_cells: CutCells = NOTHING_CUT) -> int:
+        """Take rows off the front of `batch`; how many fitted. `cut_cells`: those that have been cut before."""
+        taken, rows_at_once = 0, _rows_at_once(batch)
         while taken < batch.num_rows and not self.full:
-            piece = batch.slice(taken, _SLICE_ROWS)
-            columns = [column_to_json(column) for column in piece.columns[: self._columns]]
-            for row in zip(*columns, strict=True) if columns else ():
-                if not self._take(row):
+            piece = batch.slice(taken, rows_at_once)
+            columns, lengths = _shown(piece.columns[: self._columns])
+            lengths |= {(row - taken, column): chars for (row, column), chars in cut_cells.items()}
+            for place, row in enumerate(zip(*columns, strict=True) if columns else ()):
+                if not self._take(row, {c: chars for (r, c), chars in lengths.items() if r == place}):
                     return taken
                 taken += 1
             if not columns:
                 break
         return taken
 
-    def _take(self, row: tuple[Any, ...]) -> bool:
+    def _take(self, row: tuple[Any, ...], lengths: Mapping[int, int | None]) -> bool:
         if self._max_rows is not None and len(self.rows) >= self._max_rows:
             self.truncated_by = "limit"
             return False
-        fitted, size, cut = _fit_cells(row, MAX_CELL_CHARS)
+        fitted, size, cut = _fit_cells(row, lengths, MAX_CELL_CHARS)
         if size >= self._room.left and not self.rows:
             # the first row alone is too long: better every cell's beginning than nothing
-            fitted, size, cut = _fit_cells(row, max(3, (self._room.left - 3) // len(row) - 1))
+            fitted, size, cut = _fit_cells(row, lengths, max(3, (self._room.left - 3) // len(row) - 1))
         if not self._room.take(size):
             self.truncated_by = "answer_size"
             return False
@@ -141,14 +149,33 @@ class RowShaper:
         return True
 
 
-def _fit_cells(row: tuple[Any, ...], room: int) -> tuple[list[Any], int, int]:
+def _rows_at_once(batch: pa.RecordBatch) -> int:
+    row_bytes = batch.nbytes // max(1, batch.num_rows)
+    return int(max(1, min(_SLICE_ROWS, _SLICE_BYTES // max(1, row_bytes))))
+
+
+def _shown(columns: list[pa.Array]) -> tuple[list[list[Any]], dict[tuple[int, int], int | None]]:
+    """The columns as JSON, no cell much longer than an answer shows; and how long those were that have been cut."""
+    from agnes_mcp.sql.cells import cut_cells
+
+    shown: list[list[Any]] = []
+    lengths: dict[tuple[int, int], int | None] = {}
+    for index, column in enumerate(columns):
+        cut, of_column = cut_cells(column)
+        shown.append(column_to_json(cut))
+        lengths.update({(row, index): chars for row, chars in of_column.items()})
+    return shown, lengths
+
+
+def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int]:
     """The row with no cell longer than `room` characters of JSON; its own length, and how many cells were cut."""
     fitted: list[Any] = []
     size, cut = 1, 0  # brackets, less the comma that the last cell has none of
-    for value in row:
+    for index, value in enumerate(row):
         text = compact(value)
         if len(text) > room:
-            value = _cut_cell(value if isinstance(value, str) else text, room)
+            whole = value if isinstance(value, str) else text
+            value = _cut_cell(whole, room, lengths.get(index, len(whole)))
             text = compact(value)
             cut += 1
         fitted.append(value)
@@ -156,9 +183,12 @@ def _fit_cells(row: tuple[Any, ...], room: int) -> tuple[list[Any], int, int]:
     return fitted, size, cut
 
 
-def _cut_cell(whole: str, room: int) -> str:
-    said = _CUT.format(len(whole)) if room >= _ROOM_FOR_WORDS else "…"
+def _cut_cell(whole: str, room: int, chars: int | None) -> str:
+    said = "…"
+    if room >= _ROOM_FOR_WORDS:
+        said = _CUT_UNCOUNTED if chars is None else _CUT.format(chars)
     keep = max(0, room - len(said) - 2)
+    whole = whole[: keep + 1]
     while keep and len(compact(whole[:keep] + said)) > room:  # escapes take more room than what they stand for
         keep = keep * room // (len(compact(whole[:keep] + said)) + 1)
     return whole[:keep] + said

@@ -19,7 +19,7 @@ MAX_VALUE_CHARS = 120
 
 
 def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
-    figures = {name: column_to_json(answer[name])[0] for name in answer.column_names}
+    figures = {name: _shown(answer[name])[0] for name in answer.column_names}
     columns = [
         ColumnProfile(
             name=column.name,
@@ -36,8 +36,22 @@ def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
 
 def read_top_values(answer: pa.Table) -> list[list[list[Any]]]:
     """Per column `[value, rows]` of its most frequent values."""
-    tops = (column_to_json(answer[name])[0] or [] for name in answer.column_names)
-    return [[[shorten(top["value"]), top["rows"]] for top in column] for column in tops]
+    return [[pair for chunk in column.chunks for pair in _pairs(chunk)] for column in answer.columns]
+
+
+def _pairs(tops: pa.Array) -> list[list[Any]]:
+    from agnes_mcp.sql.cells import cut_cells
+
+    records = tops.flatten()
+    values, rows = cut_cells(records.field("value"))[0], records.field("rows")
+    return [[shorten(value), count] for value, count in zip(*map(column_to_json, (values, rows)), strict=True)]
+
+
+def _shown(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column, no cell longer than anything that is shown of it."""
+    from agnes_mcp.sql.cells import cut_cells
+
+    return [value for chunk in column.chunks for value in column_to_json(cut_cells(chunk)[0])]
 
 
 def worth_counting(column: Column, profile: ColumnProfile) -> bool:

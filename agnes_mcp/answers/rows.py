@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agnes_mcp.answers.fitting import RowShaper, chars_of, frame_columns
+from agnes_mcp.answers.fitting import NOTHING_CUT, CutCells, RowShaper, chars_of, frame_columns
 from agnes_mcp.answers.models import RowsAnswer, SampleAnswer
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class RowsFitting(Generic[A]):
     def truncated_by(self) -> str | None:
         return self.rows_cut_by or ("answer_size" if self.columns_cut else None)
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Take the rows that fit."""
-        self._shaper.add(batch)
+    def add(self, batch: pa.RecordBatch, cut_cells: CutCells = NOTHING_CUT) -> None:
+        """Take the rows that fit. `cut_cells`: those of the batch that were cut where they were made."""
+        self._shaper.add(batch, cut_cells)
 
     def finish(self, **facts: Any) -> A:
         """The answer with its rows, and what has become known meanwhile."""

@@ -76,7 +76,7 @@ class Queries:
         return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0])
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
-        return self._answer(*self._read(call, sql, limit))
+        return self._answer(call, *self._read(call, sql, limit))
 
     def _read(self, call: Call, sql: str, limit: int) -> tuple[Result, int, list[Snapshot]]:
         """With the rows what an answer about them needs."""
@@ -107,7 +107,7 @@ class Queries:
     def _table_view(self, call: Call, table: Table) -> Callable[[], View]:
         return lambda: self._sources.of(table).view(table, call)
 
-    def _answer(self, result: Result, limit: int, snapshots: list[Snapshot]) -> QueryAnswer:
+    def _answer(self, call: Call, result: Result, limit: int, snapshots: list[Snapshot]) -> QueryAnswer:
         empty = QueryAnswer(
             **NO_ROWS,
             tables=result.tables,
@@ -116,8 +116,12 @@ class Queries:
         )
         names = list(result.schema.names)
         fitting = RowsFitting(empty, names, result.types, self._api.max_result_chars, limit)
+        done = 0
         for batch in result.batches:
-            fitting.add(batch)
+            call.check()
+            rows = range(done, done + batch.num_rows)
+            fitting.add(batch, {(r - done, c): chars for (r, c), chars in result.cut_cells.items() if r in rows})
+            done += batch.num_rows
         cut_by = {"rows": "limit", "bytes": "result_bytes"}.get(result.cut_by)
         truncated_by = fitting.rows_cut_by or cut_by or fitting.truncated_by
         return fitting.finish(

@@ -13,6 +13,7 @@ from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
+from agnes_mcp.sql.cells import cut_batch, shown_schema
 from agnes_mcp.sql.instance import lock_instance, open_instance
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
@@ -71,16 +72,26 @@ class Queries:
         batch_rows = SMALL_BATCH_ROWS if limit_rows < SMALL_BATCH_ROWS else LARGE_BATCH_ROWS
         reader = self._instance.to_arrow_reader(batch_rows)
         schema = columns.readable_schema(reader.schema, [str(column[0]) for column in description])
-        stream = Stream(channel, schema)
-        cut_by = _copy(stream, reader, limit_rows, max_bytes)
-        channel.end({"rows": stream.rows, "cut_by": cut_by, "types": types})
+        stream, cut_cells = Stream(channel, shown_schema(schema)), list[tuple[int, int, int | None]]()
+        cut_by = _copy(stream, reader, limit_rows, max_bytes, cut_cells)
+        channel.end({"rows": stream.rows, "cut_by": cut_by, "types": types, "cut_cells": cut_cells})
 
 
-def _copy(stream: Stream, reader: pa.RecordBatchReader, limit_rows: int, max_bytes: int) -> str:
-    """Send batches until the limits; returns what ended it: "rows", "bytes", or "" when all were sent."""
+def _copy(
+    stream: Stream,
+    reader: pa.RecordBatchReader,
+    limit_rows: int,
+    max_bytes: int,
+    cut_cells: list[tuple[int, int, int | None]],
+) -> str:
+    """Send batches, their cells cut, until the limits; returns what ended it: "rows", "bytes", or "" for nothing.
+
+    `cut_cells` gets the row, the column and the length of each cell that was cut.
+    """
     cut_by = ""
     for batch in reader:
-        part = batch.slice(0, limit_rows - stream.rows)
+        part, lengths = cut_batch(batch.slice(0, limit_rows - stream.rows))
+        cut_cells += [(stream.rows + row, column, chars) for (row, column), chars in lengths.items()]
         cut_by = "rows" if part.num_rows < batch.num_rows else ""
         if stream.bytes + part.nbytes > max_bytes:
             part, cut_by = part.slice(0, _rows_within(part, max_bytes - stream.bytes)), "bytes"

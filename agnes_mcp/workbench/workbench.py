@@ -28,6 +28,7 @@ class Result:
     `types` are DuckDB's names of the column types (Arrow has none for HUGEINT and gives DECIMAL(38,0)). `tables` are
     those that the SQL reads. `cut_by` is what cut the rows off: "rows", "bytes", or "" when all are here. `elapsed_s`
     counts from the call, waiting for a worker included. Column names are unique: the second `a` becomes `a_2`.
+    `cut_cells` are those that were cut where they were made, by row and column, with their length (see `sql.cells`).
     """
 
     schema: pa.Schema
@@ -36,6 +37,7 @@ class Result:
     tables: list[str]
     cut_by: str
     elapsed_s: float
+    cut_cells: Mapping[tuple[int, int], int | None]
 
     @property
     def truncated(self) -> bool:
@@ -78,7 +80,9 @@ class Workbench:
             schema, rows = answer.schema_and_batches()
             batches = list(rows)
         elapsed_s = time.monotonic() - started
-        return Result(schema, batches, answer.done["types"], granting.tables, answer.done["cut_by"], elapsed_s)
+        done = answer.done
+        cut_cells = {(row, column): chars for row, column, chars in done["cut_cells"]}
+        return Result(schema, batches, done["types"], granting.tables, done["cut_by"], elapsed_s, cut_cells)
 
 
 class _Granting:
