@@ -15,7 +15,7 @@ from serving.served import Served, await_serving, environment, serve, stop, writ
 from support.instances import tables_of, write_files
 from support.node import command_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("conformance"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("conformance"), pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
 REQUIREMENTS = ("2025-11-25", "2026-07-28")
 SKILLS = ("sep-2640-skills-enumeration", "sep-2640-skills-manifest", "sep-2640-skills-directory")

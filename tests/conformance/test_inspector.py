@@ -23,7 +23,7 @@ from serving.served import (
 from support.instances import tables_of, write_files
 from support.node import command_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("mcp-inspector"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("mcp-inspector"), pytest.mark.timeout(900)]
 CALL_WITHIN_S = 90
 EXIT_TOOL_ERROR = 5
 #: Every tool, in an order in which each finds what it needs, with its arguments.
