@@ -105,9 +105,14 @@ def test_the_bundle_is_valid_and_packs_the_server(tmp_path: Path) -> None:
     bundle = tmp_path / "agnes.mcpb"
     run([*command_of("mcpb"), "pack", str(PLUGIN), str(bundle)], tmp_path)
     names = zipfile.ZipFile(bundle).namelist()
-    assert {"manifest.json", "server/pyproject.toml", "server/agnes_mcp/cli.py", "server/tools/scan.py"} <= set(names)
+    wanted = {"manifest.json", "server/pyproject.toml", "server/agnes_mcp/cli/__init__.py", "server/tools/scan.py"}
+    assert wanted <= set(names)
     assert load(MANIFESTS["Claude Desktop"])["server"]["entry_point"] in names
-    assert [name for name in names if "__pycache__" in name or name.startswith(("bin/", "commands/", "."))] == []
+    assert [
+        name
+        for name in names
+        if "__pycache__" in name or "_cache/" in name or name.startswith(("bin/", "commands/", "."))
+    ] == []
 
 
 @pytest.mark.needs("gemini")
