@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from agnes_mcp.stand_in.catalog import Catalog
 from agnes_mcp.stand_in.fields import Field, read_schema
+from agnes_mcp.stand_in.googlesql.session import Names
 from agnes_mcp.stand_in.jobs.queue import Jobs
 from agnes_mcp.stand_in.routines import Routine
 from agnes_mcp.stand_in.sql.analysis import References, analyse
-from agnes_mcp.stand_in.sql.statement import Names
 from agnes_mcp.stand_in.store import Store, parquet_source, rows_source
 from agnes_mcp.stand_in.tables import Dataset, Partition, Table
 from agnes_mcp.stand_in.wire.faults import Faults, Request, Requests

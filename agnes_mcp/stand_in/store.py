@@ -15,8 +15,8 @@ import duckdb
 import pyarrow as pa
 
 from agnes_mcp.stand_in.fields import Field, from_duckdb, quoted
+from agnes_mcp.stand_in.googlesql.macros import macros
 from agnes_mcp.stand_in.jobs.sizes import measure
-from agnes_mcp.stand_in.sql.functions import MACROS
 from agnes_mcp.stand_in.tables import Table
 
 
@@ -32,7 +32,7 @@ class Store:
         self._creating = threading.Lock()
         self._names: dict[str, str] = {}
         with self.cursor() as cursor:
-            for macro in MACROS:
+            for macro in macros():
                 cursor.execute(f"CREATE OR REPLACE MACRO {macro}")
 
     def close(self) -> None:

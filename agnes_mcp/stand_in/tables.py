@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from agnes_mcp.stand_in.fields import Field
@@ -102,6 +103,7 @@ class Table:
     policy_tags: dict[str, str] = field(default_factory=dict)
     forbidden: bool = False
     drive: bool = False
+    past: list[tuple[datetime, Table]] = field(default_factory=list)  # earlier states, each with when it ended
     shards: dict[str, Table] = field(default_factory=dict)  # of a wildcard: its tables by `_TABLE_SUFFIX`
 
     @property

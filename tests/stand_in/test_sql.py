@@ -200,8 +200,8 @@ REFUSALS = {
     "SELECT nope FROM d.t": "Unrecognized name: nope at [1:8]",
     "SELECT\n  i,\n  t.nope\nFROM d.t": "Name nope not found inside t at [3:5]",
     "SELECT i FROM d.t WHERE nope > 1": "Unrecognized name: nope at [1:25]",
-    "SELECT st.nope FROM d.t": "Field name nope does not exist in STRUCT at [1:11]",
-    "SELECT i FROM d.t AS a, d.t AS b": "Column name i is ambiguous at [1:8]",
+    "SELECT st.nope FROM d.t": "Field name nope does not exist in STRUCT<x INT64, z STRING> at [1:11]",
+    "SELECT i FROM d.t AS a, `d.t` AS b": "Column name i is ambiguous at [1:8]",
     "SELECT i FROM d.t WHERE s = 1": "No matching signature for operator = for argument types: STRING, INT64",
     "SELECT FROBNICATE(i) FROM d.t": "Function not found: FROBNICATE at [1:8]",
     "SELECT LIST_SUM(a) FROM d.t": "Function not found: LIST_SUM at [1:8]",
@@ -260,5 +260,5 @@ def test_legacy_sql_is_refused(asked: Client) -> None:
 
 
 def test_output_names_keep_their_case(asked: Client) -> None:
-    result = asked.query_and_wait("SELECT I, ID AS Key, st.X FROM d.t, d.u LIMIT 0")
+    result = asked.query_and_wait("SELECT I, ID AS Key, st.X FROM d.t, `d.u` LIMIT 0")
     assert [field.name for field in result.schema] == ["I", "Key", "X"]

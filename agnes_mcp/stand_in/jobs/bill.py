@@ -1,4 +1,4 @@
-"""What a statement reads: the leaf columns and the partitions of each stored table, and so its bytes.
+"""What a statement costs: the bytes of the leaf columns it reads in the partitions, or shards, that it needs.
 
 BigQuery's on-demand price counts every referenced column of every partition that the filter does not exclude; LIMIT
 does not lower it. Columns that a view or subquery offers and nobody asks for are not read.
@@ -6,34 +6,23 @@ does not lower it. Columns that a view or subquery offers and nobody asks for ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+import duckdb
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.pushdown_predicates import pushdown_predicates
-from sqlglot.optimizer.pushdown_projections import pushdown_projections
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, traverse_scope
-from sqlglot.schema import MappingSchema
 
-from agnes_mcp.stand_in.jobs.pruning import conjuncts
-from agnes_mcp.stand_in.sql.statement import Resolved
+from agnes_mcp.stand_in.googlesql import types as t
+from agnes_mcp.stand_in.googlesql.rows import condition_text
+from agnes_mcp.stand_in.googlesql.session import Place
+from agnes_mcp.stand_in.googlesql.values import Read
+from agnes_mcp.stand_in.jobs.partitions import HIGH, LOW, partition_filter, required_filter_missing
+from agnes_mcp.stand_in.sql.wording import refusal_of
+from agnes_mcp.stand_in.store import bounds_of
 from agnes_mcp.stand_in.tables import Table
+from agnes_mcp.stand_in.wire.replies import tag_denied
 
 _MIB = 1024 * 1024
 MINIMUM_BILL_BYTES = 10 * _MIB  # BigQuery bills at least 10 MB per table referenced by the query
-
-
-@dataclass
-class Scan:
-    """One stored table as one statement reads it."""
-
-    table: Table
-    leaves: set[str] = field(default_factory=set)
-    # one list of conjuncts for each place where the statement names the table
-    filters: list[list[exp.Expr]] = field(default_factory=list)
 
 
 def billed(bytes_read: int) -> int:
@@ -41,82 +30,85 @@ def billed(bytes_read: int) -> int:
     return max(MINIMUM_BILL_BYTES, -(-bytes_read // _MIB) * _MIB) if bytes_read else 0
 
 
-def schema_of(resolved: Resolved) -> MappingSchema:
-    """The referenced tables' columns, as sqlglot takes them."""
-    tree: dict[str, Any] = {}
-    for (project, dataset, name), table in resolved.tables.items():
-        columns = {f.name: f.sql_type() for f in (*table.fields, *table.pseudo_fields)}
-        tree.setdefault(project, {}).setdefault(dataset, {})[name] = columns
-    return MappingSchema(tree, dialect="bigquery")
+def bytes_by_table(
+    cursor: duckdb.DuckDBPyConnection, places: Sequence[Place], reads: Iterable[Read]
+) -> dict[Table, int]:
+    """What each table costs. Raises where a policy tag denies a column, or where a required filter is missing."""
+    by_place: dict[int, set[str]] = {}
+    for number, path in reads:
+        by_place.setdefault(number, set()).add(path)
+    mentions: dict[int, list[int]] = {}
+    for number, place in enumerate(places):
+        mentions.setdefault(id(place.table), []).append(number)
+    sizes: dict[Table, int] = {}
+    for numbers in mentions.values():
+        table = places[numbers[0]].table
+        used = [number for number in numbers if number in by_place]
+        leaves = {leaf for number in used for path in by_place[number] for leaf in _leaves_under(table, path)}
+        _refuse_tagged(table, leaves)
+        sizes |= _scanned(cursor, table, leaves, [places[number].conditions for number in used])
+    return sizes
 
 
-def qualified(resolved: Resolved) -> exp.Expr:
-    """A copy whose every column names its table. Raises sqlglot's errors for names that do not exist."""
-    return qualify(
-        resolved.query.copy(),
-        schema=schema_of(resolved),
-        dialect="bigquery",
-        quote_identifiers=False,
-    )
+def _leaves_under(table: Table, path: str) -> Iterable[str]:
+    return (leaf for leaf, _ in table.leaves() if leaf.lower() == path or leaf.lower().startswith(f"{path}."))
 
 
-def scans_of(resolved: Resolved, tree: exp.Expr) -> list[Scan]:
-    """What the qualified statement `tree` reads of each table."""
-    scans = {key: Scan(table) for key, table in resolved.tables.items()}
-    projected = pushdown_projections(tree.copy())
-    for scope, name, reference in _table_references(projected):
-        scan = scans[(reference.catalog, reference.db, reference.name)]
-        for column in scope.columns:
-            if column.table == name:
-                for path in _element_paths(column) or [_path(column)]:
-                    scan.leaves |= set(_leaves_under(scan.table, path))
-    for scope, name, reference in _table_references(_pushed(tree)):
-        scan = scans[(reference.catalog, reference.db, reference.name)]
-        scan.filters.append(list(conjuncts(scope, name)))
-    return list(scans.values())
+def _refuse_tagged(table: Table, leaves: set[str]) -> None:
+    for held in table.shards.values() or (table,):
+        for leaf in sorted(leaves):
+            column = leaf.split(".")[0]
+            if column in held.policy_tags:
+                raise tag_denied(held.policy_tags[column], f"{held.dotted}.{column}")
 
 
-def _pushed(tree: exp.Expr) -> exp.Expr:
+def _scanned(
+    cursor: duckdb.DuckDBPyConnection, table: Table, leaves: set[str], mentions: Sequence[list[exp.Expr]]
+) -> dict[Table, int]:
+    """The bytes of `leaves` that one of the mentions, each with its conditions, needs."""
+    filters = [partition_filter(table, conditions) for conditions in mentions]
+    if table.partition and table.partition.require_filter and any(condition is None for condition in filters):
+        raise required_filter_missing(table)
+    if table.shards:
+        read = _kept_shards(cursor, table, filters)
+        return {shard: sum(s.bytes_of(leaves) for s in shard.segments) for shard in read}
+    kept = _kept_partitions(cursor, table, filters)
+    return {table: sum(s.bytes_of(leaves) for s in table.segments if kept is None or s.id in kept)}
+
+
+def _either(filters: Sequence[exp.Expr | None], kind: t.Type) -> str:
+    """One of the conditions on `low` and `high`, in DuckDB's words; "" where one mention needs everything."""
+    usable = [condition for condition in filters if condition is not None]
+    if not usable or len(usable) < len(filters):
+        return ""
+    return condition_text(exp.or_(*usable), {LOW: (LOW, kind), HIGH: (HIGH, kind)})
+
+
+def _kept_partitions(
+    cursor: duckdb.DuckDBPyConnection, table: Table, filters: Sequence[exp.Expr | None]
+) -> set[str] | None:
+    if table.partition is None:
+        return None
+    named = table.partition.field
+    kind = next((t.type_of(f) for f in table.fields if named and f.name.lower() == named.lower()), t.TIMESTAMP)
+    condition = _either(filters, kind)
+    if not condition:
+        return None
+    sql = f"SELECT id FROM {bounds_of(table)} WHERE id = '__UNPARTITIONED__' OR ({condition})"  # noqa: S608 - rendered
+    return {row[0] for row in _rows(cursor, sql)}
+
+
+def _kept_shards(cursor: duckdb.DuckDBPyConnection, table: Table, filters: Sequence[exp.Expr | None]) -> list[Table]:
+    condition = _either(filters, t.STRING)
+    if not condition:
+        return list(table.shards.values())
+    suffixes = ", ".join("('" + suffix.replace("'", "''") + "')" for suffix in table.shards)
+    bounds = f"(SELECT s AS low, s AS high FROM (VALUES {suffixes}) AS r(s))"  # noqa: S608 - quoted literals
+    return [table.shards[row[0]] for row in _rows(cursor, f"SELECT low FROM {bounds} WHERE {condition}")]  # noqa: S608
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, ...]]:
     try:
-        return pushdown_predicates(tree.copy(), dialect="bigquery")
-    except (SqlglotError, KeyError, AttributeError):  # an exotic shape: prune by what stands beside the table
-        return tree
-
-
-def _table_references(tree: exp.Expr) -> Iterator[tuple[Scope, str, exp.Table]]:
-    for scope in traverse_scope(tree):
-        for name, source in scope.sources.items():
-            if isinstance(source, exp.Table) and source.args.get("catalog"):
-                yield scope, name, source
-
-
-def _path(column: exp.Column) -> str:
-    """`t.s.x.y` as written around a column: the struct fields that are taken from it."""
-    parts = [column.name]
-    node: exp.Expr = column
-    while (
-        isinstance(node.parent, exp.Dot)
-        and node.parent.this is node
-        and isinstance(node.parent.expression, exp.Identifier)
-    ):
-        node = node.parent
-        parts.append(node.expression.name)
-    return ".".join(parts).lower()
-
-
-def _element_paths(column: exp.Column) -> list[str]:
-    """For an array that FROM unnests: the paths of the element's fields that the statement uses; none for "all"."""
-    unnest = column.find_ancestor(exp.Unnest)
-    select = unnest.find_ancestor(exp.Select) if unnest is not None else None
-    if unnest is None or select is None or not isinstance(unnest.parent, exp.From | exp.Join):
-        return []
-    uses = [use for use in select.find_all(exp.Column) if use.table == unnest.alias]
-    fields = [_path(use).partition(".")[2] for use in uses]
-    return [f"{_path(column)}.{field}" for field in fields] if all(fields) else []
-
-
-def _leaves_under(table: Table, path: str) -> Iterator[str]:
-    for leaf, _ in table.leaves():
-        folded = leaf.lower()
-        if folded == path or folded.startswith(path + "."):
-            yield leaf
+        return cursor.execute(sql).fetchall()
+    except duckdb.Error as error:
+        raise refusal_of(error) from None

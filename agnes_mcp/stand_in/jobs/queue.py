@@ -9,10 +9,12 @@ import threading
 from typing import Any
 
 from agnes_mcp.stand_in.catalog import Catalog
+from agnes_mcp.stand_in.googlesql.grammar import NotASelectError
+from agnes_mcp.stand_in.googlesql.session import Names
 from agnes_mcp.stand_in.jobs.job import Job, new_job_id
 from agnes_mcp.stand_in.sql.analysis import Analysis, References, analyse
+from agnes_mcp.stand_in.sql.kinds import other_statement
 from agnes_mcp.stand_in.sql.parameters import parameters_of
-from agnes_mcp.stand_in.sql.statement import Names, NotASelectError
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import Dataset, Table
 from agnes_mcp.stand_in.wire.faults import Faults
@@ -44,7 +46,8 @@ class Jobs:
         try:
             analysis = self._analyse(project, configuration, location, drive)
         except NotASelectError as other:
-            return self._dry_resource(project, configuration, location or self._catalog.location, other.described())
+            told = other_statement(other.kind, other.statements, *_default_of(project, configuration))
+            return self._dry_resource(project, configuration, location or self._catalog.location, told)
         query = {
             "statementType": "SELECT",
             "totalBytesBilled": "0",
@@ -141,8 +144,7 @@ class Jobs:
             raise invalid("Required parameter is missing: query")
         if query.get("useLegacySql", True):
             raise invalid("The stand-in speaks GoogleSQL only: set useLegacySql to false")
-        default = query.get("defaultDataset") or {}
-        names = Names(default.get("projectId") or project, default.get("datasetId"))
+        names = Names(*_default_of(project, configuration))
         bound = parameters_of(query.get("queryParameters"), query.get("parameterMode"))
         analysis = analyse(query["query"], self._catalog, self._store, names, location, bound)
         if not drive and any(table.drive for table in analysis.referenced):
@@ -171,3 +173,9 @@ class Jobs:
             job.cancel()
         for job in running:
             job.done.wait(5)
+
+
+def _default_of(project: str, configuration: dict[str, Any]) -> tuple[str, str | None]:
+    """The project and dataset that complete a statement's names."""
+    default = (configuration.get("query") or {}).get("defaultDataset") or {}
+    return default.get("projectId") or project, default.get("datasetId")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from sqlglot import Token, TokenType, exp
 from sqlglot.dialects.bigquery import BigQuery
@@ -46,6 +47,21 @@ def tables_named(statement: exp.Expr) -> list[str]:
     named = {cte.alias.lower() for cte in statement.find_all(exp.CTE)}
     found = [".".join(part.name for part in table.parts) for table in statement.find_all(exp.Table)]
     return [path for path in dict.fromkeys(found) if path.lower() not in named]
+
+
+def other_statement(kind: str, statements: list[exp.Expr], project: str, dataset: str | None) -> dict[str, Any]:
+    """A dry run's `statistics.query` for a statement that is no SELECT."""
+    paths = [path_parts(path) for statement in statements for path in tables_named(statement)]
+    full = [[project, dataset or ""][: max(3 - len(path), 0)] + path[-3:] for path in paths]
+    keys = ("projectId", "datasetId", "tableId")
+    return {
+        "statementType": kind,
+        "totalBytesProcessed": "0",
+        "totalBytesBilled": "0",
+        "cacheHit": False,
+        "referencedTables": [dict(zip(keys, path, strict=False)) for path in full],
+        "referencedRoutines": [],
+    }
 
 
 _DOMAIN = re.compile(r"(?P<project>[^:]+:[^.]+)(?:\.|$)")

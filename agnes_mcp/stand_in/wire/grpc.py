@@ -13,14 +13,11 @@ from typing import Any
 import duckdb
 import grpc
 import pyarrow as pa
-import sqlglot
 from google.cloud.bigquery_storage_v1 import types
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from agnes_mcp.stand_in.catalog import Catalog
 from agnes_mcp.stand_in.fields import Field, arrow_schema
-from agnes_mcp.stand_in.sql.dialect import refuse_unknown_functions, to_duckdb
+from agnes_mcp.stand_in.googlesql.rows import condition_over
 from agnes_mcp.stand_in.sql.wording import refusal_of
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import READABLE, Table
@@ -192,7 +189,7 @@ class StorageRead:
         both = [part for part in (text, table.row_filter) if part]
         if not both:
             return ""
-        condition = " AND ".join(f"({_condition(part)})" for part in both)
+        condition = " AND ".join(_condition(part, table.fields) for part in both)
         with self._store.cursor() as cursor:
             try:
                 cursor.execute(f"SELECT 1 FROM {table.physical} WHERE {condition} LIMIT 0")  # noqa: S608 - rendered
@@ -238,11 +235,9 @@ def _code_of(error: ApiError) -> grpc.StatusCode:
     return grpc.StatusCode[error.grpc_code or error.status]
 
 
-def _condition(text: str) -> str:
+def _condition(written: str, fields: tuple[Field, ...]) -> str:
     """A row restriction in DuckDB's words."""
     try:
-        parsed = sqlglot.parse_one(text, into=exp.Condition, read="bigquery")
-    except SqlglotError:
-        raise ApiError(400, "invalid", "request failed: Row filter could not be parsed") from None
-    refuse_unknown_functions(parsed)
-    return to_duckdb(parsed)
+        return f"({condition_over(written, fields)})"
+    except ApiError as error:
+        raise ApiError(400, "invalid", f"request failed: {error.message}") from None

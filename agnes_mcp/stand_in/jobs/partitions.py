@@ -6,10 +6,9 @@ wherever a row of the partition might satisfy it. What cannot be turned so leave
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from sqlglot import exp
-from sqlglot.optimizer.scope import Scope
 
 from agnes_mcp.stand_in.tables import Table
 from agnes_mcp.stand_in.wire.replies import ApiError
@@ -31,35 +30,10 @@ _NEGATED: dict[type[exp.Expr], type[exp.Expr]] = {
     exp.NEQ: exp.EQ,
 }
 #: Functions of the partition column that keep its order, so that they may be applied to both bounds.
-_MONOTONE = (
-    exp.Cast,
-    exp.Date,
-    exp.TsOrDsToDate,
-    exp.Timestamp,
-    exp.Datetime,
-    exp.DateTrunc,
-    exp.TimestampTrunc,
-    exp.DatetimeTrunc,
-    exp.Paren,
-)
+_MONOTONE = frozenset({"DATE", "TIMESTAMP", "DATETIME", "DATE_TRUNC", "TIMESTAMP_TRUNC", "DATETIME_TRUNC"})
+#: What the columns of the table in question are qualified by; a date part such as DAY is a column of no table.
+PLACE = "__place"
 LOW, HIGH = "low", "high"
-
-
-def conjuncts(scope: Scope, name: str) -> Iterator[exp.Expr]:
-    """The AND-ed conditions of a scope's WHERE and inner joins that speak of the source `name` alone."""
-    conditions = [scope.expression.args.get("where")]
-    conditions += [join for join in scope.expression.args.get("joins") or () if not join.side]
-    for holder in conditions:
-        condition = holder.args.get("on") if isinstance(holder, exp.Join) else holder and holder.this
-        if condition is None:
-            continue
-        for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
-            bare = part.unnest()
-            tables = {column.table for column in bare.find_all(exp.Column)}
-            if isinstance(bare, exp.And):
-                yield from bare.flatten()
-            elif tables <= {name, ""}:
-                yield bare
 
 
 def partition_filter(table: Table, conditions: list[exp.Expr]) -> exp.Expr | None:
@@ -141,18 +115,22 @@ def _compared(node: exp.Expr, columns: set[str], negated: bool) -> exp.Expr | No
 def _wraps(node: exp.Expr, columns: set[str]) -> bool:
     """Whether `node` is the partition column, or an order-keeping function of it and constants."""
     if isinstance(node, exp.Column):
-        return node.name.lower() in columns
-    return isinstance(node, _MONOTONE) and node.this is not None and _wraps(node.this, columns)
+        return node.table == PLACE and node.name.lower() in columns
+    if isinstance(node, exp.Cast | exp.Paren):
+        return _wraps(node.this, columns)
+    if not isinstance(node, exp.Anonymous) or node.name.upper() not in _MONOTONE or not node.expressions:
+        return False
+    return _wraps(node.expressions[0], columns) and all(_is_constant(part) for part in node.expressions[1:])
 
 
 def _is_constant(node: exp.Expr) -> bool:
-    return node.find(exp.Column, exp.Query) is None
+    return node.find(exp.Query) is None and not any(column.table == PLACE for column in node.find_all(exp.Column))
 
 
 def _at(node: exp.Expr, bound: str) -> exp.Expr:
     """`node` with the partition column replaced by one of a partition's bounds."""
     copied = node.copy()
-    column = copied.find(exp.Column)
+    column = next((found for found in copied.find_all(exp.Column) if found.table == PLACE), None)
     if column is None:
         return copied
     replacement: exp.Expr = exp.column(bound)
