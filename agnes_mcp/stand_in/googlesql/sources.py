@@ -131,7 +131,7 @@ class FromClause:
         keys = ("this", "table", "db", "catalog")
         parts = {key: part.copy() for key, part in zip(keys, reversed(node.parts), strict=False)}
         column = exp.Column(**parts)
-        if len(node.parts) > len(keys) or node.args.get("version") or node.args.get("sample") or node.args.get("pivots"):
+        if len(node.parts) > len(keys) or any(node.args.get(key) for key in ("version", "sample", "pivots")):
             raise unsupported("this path in FROM")
         alias = node.args.get("alias")
         unnest = exp.Unnest(expressions=[column])
