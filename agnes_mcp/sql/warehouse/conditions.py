@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from agnes_mcp.sql.warehouse.binding import Binding
+from agnes_mcp.sql.warehouse.plain import render
 from agnes_mcp.sql.warehouse.scope import Origin, Range, Scope
 
 _COMPARISONS = (exp.EQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
@@ -30,7 +31,10 @@ class Conditions:
         for condition in conditions:
             origin = self._narrowed(condition)
             if origin is not None:
-                origin[0].conditions.add(origin[1])
+                use, column = origin
+                use.conditions.add(column)
+                if (text := self._alone(condition, column)) is not None:
+                    use.filters.append(text)
         self._note_crosses(joins, conditions, scope)
 
     def _narrowed(self, condition: exp.Expr) -> Origin | None:
@@ -61,6 +65,18 @@ class Conditions:
                 node = node.expressions[0]
             else:
                 return None
+
+    def _alone(self, condition: exp.Expr, name: str) -> str | None:
+        """The condition over the table alone; None where it looks into the column, or at another table's outer side."""
+        found = [self._binding.found.get(id(node)) for node in condition.find_all(exp.Column)]
+        if len(found) != 1 or found[0] is None or found[0].column is None or found[0].path[-1] != name:
+            return None
+        alone = condition.copy()
+        column = alone.find(exp.Column)
+        if column is None:
+            return None
+        column.replace(exp.Column(this=exp.Identifier(this=name, quoted=True)))
+        return render(alone)
 
     def _constant(self, node: exp.Expr) -> bool:
         return not any(type(inner) is exp.Column or type(inner) in _QUERIES for inner in node.walk())

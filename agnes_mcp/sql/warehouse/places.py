@@ -41,13 +41,14 @@ class Names(Protocol):
 @dataclass
 class Use:
     """One table in one FROM. `columns` are the top-level columns that the answer depends on, `conditions` those that
-    a condition with constants narrows, `as_of` whether it is read as it was in the past."""
+    a condition with constants narrows, `filters` those conditions as they stand over the table alone; `as_of` is the
+    moment of the past that it is read as of, "" the present."""
 
     place: Place
     alias: str
     columns: set[str] = field(default_factory=set)
     conditions: set[str] = field(default_factory=set)
-    whole: bool = False  # every column, because a `*` or the row itself reaches the answer
+    filters: list[str] = field(default_factory=list)
     as_of: str = ""
 
 
@@ -76,9 +77,14 @@ class Admitted:
         unique = {use.place.path: use.place for use in self.uses}
         return tuple(sorted(unique.values(), key=lambda place: place.table_id))
 
-    def columns_of(self, table_id: str) -> tuple[str, ...] | None:
-        """The columns of a table that the answer depends on; None: all of them."""
-        uses = [use for use in self.uses if use.place.table_id == table_id]
-        if any(use.whole for use in uses):
-            return None
-        return tuple(sorted(set().union(*(use.columns for use in uses))))
+    def columns_of(self, table_id: str) -> tuple[str, ...]:
+        """The columns of a table that the answer depends on, by name."""
+        return tuple(sorted({name for use in self.uses if use.place.table_id == table_id for name in use.columns}))
+
+    def alone(self, place: Place) -> str:
+        """A statement of what this one reads of one table: its columns, narrowed by what narrows every use of it."""
+        uses = [use for use in self.uses if use.place.path == place.path]
+        names = [f"`{name}`" for name in self.columns_of(place.table_id)]
+        filters = [" AND ".join(f"({text})" for text in use.filters) for use in uses]
+        where = f" WHERE {' OR '.join(f'({text})' for text in filters)}" if all(filters) else ""
+        return f"SELECT {', '.join(names) or 'COUNT(*)'} FROM `{place.path}`{where}"  # noqa: S608 - names of the schema
