@@ -39,6 +39,7 @@ from agnes_mcp.spending.books import utc_now
 from agnes_mcp.spending.consent import Questions
 from agnes_mcp.spending.purchase import Purchases
 from agnes_mcp.spending.recovery import Recovery
+from agnes_mcp.spending.statements import Statements
 from agnes_mcp.spending.stores import open_books
 from agnes_mcp.workbench import JOB as QUERIES
 from agnes_mcp.workbench import Workbench
@@ -80,7 +81,8 @@ class Gateway:
         self._background = Background(self.calls, self.tables, self.sources)
         self.accounts = Accounts(self.calls, self.access, self.books, settings)
         self.recovery = Recovery(self.calls, self.books, self.sources)
-        self.purchases = Purchases(self.calls, self.tables, self.sources, self.accounts, api.scan)
+        statements = Statements(self.calls, self.tables, self.sources, self.store, api.scan)
+        self.purchases = Purchases(self.calls, self.tables, self.sources, self.accounts, api.scan, statements)
 
         self.questions = Questions()
         self.catalog = Catalog(self.calls, self.tables, self.sources, self._background, api)

@@ -114,15 +114,20 @@ class Aggregate(Model):
 
 
 class ScanRequest(Model):
-    """What a scan asks for, before anything of it has been checked. `where` is the agent's text; "" is no predicate."""
+    """What a scan asks for, before anything of it has been checked. `where` is the agent's text; "" is no predicate.
 
-    table_id: str
+    Either of one table, by `table_id` and the arguments below it, or by `googlesql`, one SELECT over remote tables; of
+    that, `limit` is how many rows of its answer are wanted.
+    """
+
+    table_id: str = ""
     select: list[str] | None = None
     where: str = ""
     group_by: list[str] | None = None
     aggregates: list[Aggregate] | None = None
     order_by: list[str] | None = None
     limit: int | None = None
+    googlesql: str = ""
 
 
 class Statement(Model):
@@ -136,6 +141,9 @@ class Statement(Model):
     plain: bool = False  # a projection of whole columns: no predicate, grouping, order or limit
     limit: int | None = None
     bounded: bool = True  # what its predicate costs per row is bounded by the row; False: only where it can be killed
+    places: dict[str, str] = Field(default_factory=dict)  # of a text over several tables: each id with its place
+    alone: dict[str, str] = Field(default_factory=dict)  # what it reads of each of them, as a statement of its own
+    advice: list[str] = Field(default_factory=list)
 
 
 class Price(Model):
@@ -145,6 +153,8 @@ class Price(Model):
     reserved_bytes: int | None = None  # what to set aside: the bill's own rounding included
     path: Literal["local", "query_job", "direct_read", "preview", "snapshot"] = "local"
     referenced_tables: list[str] = Field(default_factory=list)
+    referenced_routines: list[str] = Field(default_factory=list)
+    statement_type: str = ""  # BigQuery's word for it
 
 
 class JobReference(Model):
@@ -234,6 +244,17 @@ class Priced:
     request: ScanRequest
     statement: Statement
     price: Price
+    beside: list[tuple[Table, TableSchema]] = field(default_factory=list)  # what else a text over several tables reads
+
+    @property
+    def reads(self) -> list[tuple[Table, TableSchema]]:
+        """Every table that it reads."""
+        return [(self.table, self.schema), *self.beside]
+
+    @property
+    def tables_shown(self) -> str:
+        """What it reads, by id, for people and lists."""
+        return ", ".join(table.id for table, _ in self.reads)
 
 
 @dataclass(frozen=True)

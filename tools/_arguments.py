@@ -18,6 +18,20 @@ def empty_for_null(value: Any) -> Any:
 
 MAX_TEXT_CHARS = 16_384
 Text = Annotated[str, BeforeValidator(empty_for_null), Field(max_length=MAX_TEXT_CHARS)]
+OptionalTableId = Annotated[
+    str,
+    BeforeValidator(empty_for_null),
+    Field(description="Table id from catalog; left out with sql", max_length=256, examples=["orders"]),
+]
+Sql = Annotated[
+    str,
+    BeforeValidator(empty_for_null),
+    Field(
+        description="One SELECT in GoogleSQL over remote tables by id, instead of table_id and its arguments",
+        max_length=MAX_TEXT_CHARS,
+        examples=["SELECT u.country, COUNT(*) FROM orders o JOIN users u USING (user_id) GROUP BY 1"],
+    ),
+]
 TableId = Annotated[str, Field(description="Table id from catalog", max_length=256, examples=["orders"])]
 ColumnName = Annotated[str, Field(max_length=300)]
 Select = Annotated[

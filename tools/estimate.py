@@ -13,25 +13,26 @@ from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
-from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, TableId, Where
+from ._arguments import Aggregates, GroupBy, Limit, OptionalTableId, OrderBy, Select, Sql, Where
 
 
 async def estimate(
     ctx: Context[Serving],
-    table_id: TableId,
+    table_id: OptionalTableId = "",
     select: Select = None,
     where: Where = "",
     group_by: GroupBy = None,
     aggregates: Aggregates = None,
     order_by: OrderBy = None,
     limit: Limit = 1000,
+    sql: Sql = "",
 ) -> Annotated[CallToolResult, EstimateAnswer]:
     """Call before scan or fetch on a remote table, with the same arguments: bytes, USD, a verdict (ok, needs_approval,
     over_scan_cap, over_daily_quota) and advice to make it cheaper. Free; runs nothing. Local tables cost nothing."""
     serving = ctx.request_context.lifespan_context
     request = ScanRequest(
         table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
-        limit=limit,
+        limit=limit, googlesql=sql,
     )  # fmt: skip
     return answer(await serving.gateway.scans.estimate(serving.principal, request))
 

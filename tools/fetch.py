@@ -17,7 +17,7 @@ from agnes_mcp.spending.consent import Quote
 
 from ._answers import WRITES, answer
 from ._approval import approval
-from ._arguments import Aggregates, GroupBy, Limit, OrderBy, Select, SnapshotName, TableId, Where
+from ._arguments import Aggregates, GroupBy, Limit, OptionalTableId, OrderBy, Select, SnapshotName, Sql, Where
 from ._progress import reported
 
 
@@ -29,11 +29,12 @@ async def requested(
     aggregates: list[Aggregate] | None,
     order_by: list[str] | None,
     limit: int | None,
+    sql: str,
 ) -> ScanRequest:
     """The tool's own arguments as one request."""
     return ScanRequest(
         table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
-        limit=limit,
+        limit=limit, googlesql=sql,
     )  # fmt: skip
 
 
@@ -51,13 +52,14 @@ agreed = approval("fetch", price)
 
 async def fetch(
     ctx: Context[Serving],
-    table_id: TableId,
+    table_id: OptionalTableId = "",
     select: Select = None,
     where: Where = "",
     group_by: GroupBy = None,
     aggregates: Aggregates = None,
     order_by: OrderBy = None,
     limit: Limit = None,
+    sql: Sql = "",
     name: SnapshotName = "",
     force: Annotated[
         bool, Field(description="Replace a snapshot of that name, or pay again for the same rows")
@@ -68,8 +70,8 @@ async def fetch(
     consent: Annotated[Consent | None, Resolve(agreed)],
 ) -> Annotated[CallToolResult, FetchAnswer]:
     """Call when several questions need the same rows: reads them once into a snapshot (a Parquet file of your own), to
-    be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. For
-    one number use scan with aggregates instead. Drop the snapshot when done."""
+    be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. Rows
+    of sql need a name. For one number use scan. Drop the snapshot when done."""
     serving = ctx.request_context.lifespan_context
     principal = serving.principal
     fetched = await reported(

@@ -130,8 +130,14 @@ class DescribeAnswer(Model):
     profile: ProfileAnswer | None = None
 
 
-class EstimateAnswer(Model):
+class TableBytes(Model):
     table_id: str
+    bytes: int | None = Field(description="Of the columns read, as its own conditions narrow them; null: not known")
+
+
+class EstimateAnswer(Model):
+    table_id: str | None = None
+    tables: list[TableBytes] = Field(default_factory=list, description="With sql: each table that it reads")
     estimated_scan_bytes: int | None = Field(description="null: cannot be known; 0: nothing is billed")
     estimated_result_rows: int | None = None
     estimated_result_bytes: int | None = None
@@ -178,6 +184,7 @@ class SnapshotEntry(Model):
     columns_cut: int = Field(default=0, description="Columns left out because the answer would be too long")
     content_hash: str = ""
     sql: str = ""
+    places: dict[str, str] = Field(default_factory=dict, description="With sql: the tables, each id with its place")
     complete: bool = Field(default=True, description="False when its limit was reached")
     damaged: str | None = Field(default=None, description="Why its rows cannot be served; null when they can")
     expired: bool = False

@@ -43,6 +43,8 @@ class AuditLine(Model):
     snapshot: str | None = None
     select: list[str] | None = None
     where_hash: str | None = None
+    sql_hash: str | None = None
+    places: list[str] | None = None
     limit: int | None = None
     estimated_scan_bytes: int | None = None
     bytes_billed: int | None = None

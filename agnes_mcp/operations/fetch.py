@@ -14,7 +14,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.scan import Scans
-from agnes_mcp.operations.snapshots import facts_of, find_covering
+from agnes_mcp.operations.snapshots import facts_of, find_covering, first_rows
 from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
 from agnes_mcp.snapshots.models import Snapshot, SnapshotRefresh, SnapshotWrite
 from agnes_mcp.spending.accounts import Accounts
@@ -65,7 +65,7 @@ class Fetches:
         async with self._calls.open(
             "fetch",
             principal,
-            table_id=request.table_id,
+            table_id=request.table_id or None,
             timeout_s=self._api.scan.request_timeout_seconds,
             on_progress=on_progress,
             consent=consent,
@@ -75,7 +75,7 @@ class Fetches:
                 return FetchAnswer(estimate=estimate, next_step="Call fetch again without estimate_only to read it.")
             priced = await self._purchases.prepare(call, request)
             taken = {table.id for table in self._tables.visible(principal)}
-            chosen = check_name(name, taken) if name else default_name(request.table_id, taken)
+            chosen = check_name(name, taken) if name else _default(priced, taken)
             call.line.snapshot = chosen
             await self._calls.run(call, lambda: self._check_room(call, priced, chosen, force))
             written, purchase = await self._purchases.read(
@@ -92,7 +92,7 @@ class Fetches:
 
     async def price_fetch(self, principal: Principal, request: ScanRequest, name: str, force: bool) -> Quote | None:
         """What a person must be asked before that fetch; nothing where it will be refused for what is kept already."""
-        async with self._calls.open("fetch", principal, table_id=request.table_id, noted=False) as call:
+        async with self._calls.open("fetch", principal, table_id=request.table_id or None, noted=False) as call:
             if not await self._purchases.may_be_costly(call, request.table_id):
                 return None
             priced = await self._purchases.prepare(call, request)
@@ -144,12 +144,12 @@ class Fetches:
     def _write(self, call: Call, priced: Priced, name: str, force: bool, purchase: Purchase) -> SnapshotWrite:
         """In a worker thread: the name is held before the first row is asked for."""
         with self._snapshots.claim(call.principal.name, name, call, force=force) as claim:
-            rows = self._watched(call, priced, purchase)
+            rows = _wanted(self._watched(call, priced, purchase), priced.request)
             return claim.write(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
 
     def _rewrite(self, call: Call, priced: Priced, name: str, purchase: Purchase) -> SnapshotRefresh:
         with self._snapshots.claim(call.principal.name, name, call, force=True) as claim:
-            rows = self._watched(call, priced, purchase)
+            rows = _wanted(self._watched(call, priced, purchase), priced.request)
             return claim.replace_if_changed(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
 
     def _watched(self, call: Call, priced: Priced, purchase: Purchase) -> Iterator[pa.RecordBatch]:
@@ -191,6 +191,8 @@ class Fetches:
         """The stored request, priced against the table as it is now. Raises `schema_drift`."""
         call.line.snapshot = name[:64]
         old = await self._calls.run(call, lambda: self._snapshots.get(call.principal.name, name))
+        if old.googlesql:
+            return await self._prepare_text_again(call, old, where)
         request = old.request() if not where else old.request().model_copy(update={"where": where})
         call.line.table_id = request.table_id
         self._tables.forget(request.table_id)
@@ -206,6 +208,36 @@ class Fetches:
             if error.kind == "unknown_column":
                 raise _drift(old.name, [str(error.details.get("column", ""))]) from None
             raise
+
+    async def _prepare_text_again(self, call: Call, old: Snapshot, where: str) -> Priced:
+        """The stored text, read and priced anew under the grants of today."""
+        if where:
+            raise AgnesError(
+                "invalid_argument",
+                f"{old.name} was made by sql, so a refresh takes no where.",
+                "Refresh it as it is, or fetch(sql=…) with the condition in it, under another name.",
+            )
+        for table_id in old.table_ids:
+            self._tables.forget(table_id)
+        return await self._purchases.prepare(call, old.request())
+
+
+def _default(priced: Priced, taken: set[str]) -> str:
+    """A name for rows of one table. Rows of a text take a name that says what they are: only the caller knows it."""
+    proposed = default_name("_".join(table.id for table, _ in priced.reads), taken)
+    if not priced.request.googlesql:
+        return proposed
+    raise AgnesError(
+        "invalid_argument",
+        "fetch(sql=…) needs a name for its rows.",
+        f'Call it again with name="{proposed}", or better one that says what the rows are.',
+        {"name": proposed},
+    )
+
+
+def _wanted(batches: Iterator[pa.RecordBatch], request: ScanRequest) -> Iterator[pa.RecordBatch]:
+    """As many rows as were asked for. The limit of a text is not in the statement: its own ORDER BY stays its last."""
+    return first_rows(batches, request.limit) if request.googlesql else batches
 
 
 def _columns_wanted(request: ScanRequest, old: Snapshot) -> list[str]:

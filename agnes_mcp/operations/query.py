@@ -94,7 +94,9 @@ class Queries:
 
     def _may_use(self, principal: Principal, snapshot: Snapshot) -> bool:
         """A grant that was taken back takes the rows fetched under it along."""
-        return not snapshot.expired and self._access.may_read(principal, snapshot.table_id)
+        return not snapshot.expired and all(
+            self._access.may_read(principal, table_id) for table_id in snapshot.table_ids
+        )
 
     def _snapshot_view(self, call: Call, snapshot: Snapshot, held: ExitStack) -> Callable[[], View]:
         def resolve() -> View:

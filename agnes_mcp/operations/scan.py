@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agnes_mcp.answers.fitting import MAX_SQL_CHARS, clip
-from agnes_mcp.answers.models import EstimateAnswer, ScanAnswer
+from agnes_mcp.answers.models import EstimateAnswer, ScanAnswer, TableBytes
 from agnes_mcp.answers.rows import NO_ROWS, RowsFitting, columns_of, note_cut_columns
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
@@ -54,7 +54,7 @@ class Scans:
         async with self._calls.open(
             "scan",
             principal,
-            table_id=request.table_id,
+            table_id=request.table_id or None,
             timeout_s=self._api.scan.request_timeout_seconds,
             on_progress=on_progress,
             consent=consent,
@@ -64,7 +64,7 @@ class Scans:
 
     async def price_scan(self, principal: Principal, request: ScanRequest) -> Quote | None:
         """What a person must be asked before that scan; uncounted, and no audit line unless it fails."""
-        async with self._calls.open("scan", principal, table_id=request.table_id, noted=False) as call:
+        async with self._calls.open("scan", principal, table_id=request.table_id or None, noted=False) as call:
             if not await self._purchases.may_be_costly(call, request.table_id):
                 return None
             priced = await self._purchases.prepare(call, request, one_more=True)
@@ -72,7 +72,7 @@ class Scans:
 
     async def estimate(self, principal: Principal, request: ScanRequest) -> EstimateAnswer:
         """What that scan would cost, and whether it would run. Reads nothing, spends nothing."""
-        async with self._calls.open("estimate", principal, table_id=request.table_id) as call:
+        async with self._calls.open("estimate", principal, table_id=request.table_id or None) as call:
             return await self.estimate_within(call, request)
 
     async def estimate_within(self, call: Call, request: ScanRequest) -> EstimateAnswer:
@@ -83,7 +83,8 @@ class Scans:
         covered = await self._calls.run(call, lambda: find_covering(self._snapshots, call.principal, priced))
         rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
         return EstimateAnswer(
-            table_id=priced.table.id,
+            table_id=None if request.googlesql else priced.table.id,
+            tables=await self._shares(call, priced),
             estimated_scan_bytes=priced.price.scan_bytes,
             estimated_result_rows=rows,
             estimated_result_bytes=size,
@@ -100,9 +101,16 @@ class Scans:
             ],
         )
 
+    async def _shares(self, call: Call, priced: Priced) -> list[TableBytes]:
+        """What a text over several tables reads of each; nothing of a request over one, whose bytes are the price."""
+        if not priced.request.googlesql:
+            return []
+        found = await self._purchases.bytes_by_table(call, priced)
+        return [TableBytes(table_id=table_id, bytes=size) for table_id, size in found.items()]
+
     async def _read(self, call: Call, priced: Priced) -> ScanAnswer:
         sql, left = clip(priced.statement.sql, MAX_SQL_CHARS), await self._accounts.left(call.principal)
-        empty = ScanAnswer(**NO_ROWS, table_id=priced.table.id, sql=sql, quota=left)
+        empty = ScanAnswer(**NO_ROWS, table_id=priced.tables_shown, sql=sql, quota=left)
         (fitting, snapshot), purchase = await self._purchases.read(
             call, priced, lambda purchase: self._fit(call, priced, empty, purchase)
         )

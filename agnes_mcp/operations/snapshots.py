@@ -103,12 +103,15 @@ class Snapshots:
 def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> SnapshotFacts:
     """What a snapshot of this request says of itself, before its rows are there."""
     request = priced.request
+    whole = priced.statement.sql if request.googlesql else ""
     return SnapshotFacts(
-        **request.model_dump(exclude={"aggregates"}),
+        **request.model_dump(exclude={"aggregates", "googlesql"}),
+        googlesql=whole,
+        places=priced.statement.places,
         aggregates=request.aggregates,
         where_sql=priced.statement.predicate_sql,
         entity_type=priced.schema.entity_type,
-        source_columns=priced.schema.columns,
+        source_columns=[] if whole else priced.schema.columns,
         expires_at=utc_now() + expires_in if expires_in else None,
         estimated_scan_bytes_at_fetch=priced.price.scan_bytes,
         sql=priced.statement.sql,
@@ -148,7 +151,10 @@ def first_rows(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator
 
 def find_covering(store: SnapshotStore, principal: Principal, priced: Priced) -> str | None:
     """A snapshot of the caller that holds exactly the rows which this request would read, and is fresh enough."""
-    found = store.covering(principal.name, priced.request, priced.statement.predicate_sql, FRESH_FOR)
+    whole = priced.statement.sql if priced.request.googlesql else priced.statement.predicate_sql
+    if priced.request.googlesql and "TABLESAMPLE" in whole:
+        return None  # another sample every time
+    found = store.covering(principal.name, priced.request, whole, FRESH_FOR)
     return found.name if found is not None and _still_true(found, priced) else None
 
 
@@ -156,7 +162,7 @@ def _still_true(snapshot: Snapshot, priced: Priced) -> bool:
     as_of = snapshot.effective_as_of
     if as_of is None:
         return False
-    if _TIME_RELATIVE.search(priced.statement.predicate_sql) and as_of.astimezone(UTC).date() != utc_now().date():
+    text = priced.statement.sql if priced.request.googlesql else priced.statement.predicate_sql
+    if _TIME_RELATIVE.search(text) and as_of.astimezone(UTC).date() != utc_now().date():
         return False
-    modified = priced.schema.modified
-    return modified is None or as_of >= modified
+    return all(schema.modified is None or as_of >= schema.modified for _, schema in priced.reads)

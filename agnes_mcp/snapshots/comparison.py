@@ -14,9 +14,13 @@ from agnes_mcp.snapshots.models import Snapshot
 def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: datetime) -> bool:
     """Whether the rows that `request` reads, before grouping, order and limit, are exactly the rows of `snapshot`.
 
-    `where_sql` is the request's predicate as rendered for the engine: the text that the snapshot was read with.
+    `where_sql` is the request's predicate as rendered for the engine: the text that the snapshot was read with; of a
+    request by GoogleSQL the whole statement, and its rows are covered as they are.
     The snapshot may not be from before `oldest`: a text with CURRENT_DATE in it means other rows on another day.
     """
+    if request.googlesql or snapshot.googlesql:
+        same = snapshot.googlesql == where_sql and (snapshot.complete or snapshot.limit == request.limit)
+        return bool(request.googlesql) and same and _is_usable(snapshot, oldest)
     return (
         snapshot.table_id == request.table_id
         and snapshot.where_sql == where_sql

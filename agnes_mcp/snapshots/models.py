@@ -17,7 +17,7 @@ class SnapshotFacts(Model):
     `columns` of the source at the time of the fetch stay in `source_columns`, so that drift can be named later.
     """
 
-    table_id: str
+    table_id: str = ""
     select: list[str] | None = None
     where: str = ""
     where_sql: str = ""
@@ -33,6 +33,13 @@ class SnapshotFacts(Model):
     bytes_billed: int | None = None
     job_id: str | None = None
     sql: str = ""
+    googlesql: str = ""  # of rows of a text over several tables: that text, as it ran
+    places: dict[str, str] = Field(default_factory=dict)  # and the tables in it, each id with its place
+
+    @property
+    def table_ids(self) -> list[str]:
+        """The tables that its rows are of."""
+        return list(self.places) or [self.table_id]
 
     def request(self) -> ScanRequest:
         """The request that made it, to be run again."""

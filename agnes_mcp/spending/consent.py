@@ -48,7 +48,7 @@ def quote_of(statements: list[Priced], scan: ScanSettings, left: QuotaLeft) -> Q
         return None
     total = sum(priced.price.scan_bytes or 0 for priced in statements)
     usd = cost_usd(total, scan.bq_cost_per_tb_usd) or 0.0
-    return Quote(statements[0].table.id, statements, total, usd)
+    return Quote(statements[0].tables_shown, statements, total, usd)
 
 
 def require_consent(consent: Consent, priced: Priced, scan: ScanSettings) -> None:

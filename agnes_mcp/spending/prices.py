@@ -43,6 +43,8 @@ def guess_result(
     request: ScanRequest, statement: Statement, schema: TableSchema, price: Price
 ) -> tuple[int | None, int | None]:
     """Rows and bytes of the answer, capped by the limit. A predicate's selectivity is not guessed at."""
+    if request.googlesql:
+        return statement.limit, None
     if request.aggregates is not None or request.group_by is not None:
         return (1, None) if not request.group_by else (None, None)
     selected = [column for column in schema.columns if column.name in statement.source_columns]
@@ -68,6 +70,8 @@ def advise(
     request: ScanRequest, statement: Statement, schema: TableSchema, price: Price, verdict: Verdict
 ) -> list[str]:
     """What would make this scan cheaper or its answer shorter, most useful first."""
+    if request.googlesql:
+        return [*_advise_verdict(verdict), *statement.advice]
     advice = [
         *_advise_verdict(verdict),
         *_advise_partition(statement, schema),

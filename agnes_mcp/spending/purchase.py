@@ -28,6 +28,7 @@ from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import Reservation
 from agnes_mcp.spending.consent import Quote, quote_of, require_consent
 from agnes_mcp.spending.prices import cost_usd
+from agnes_mcp.spending.statements import Statements, check_way
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,12 +89,21 @@ class Purchase:
 class Purchases:
     """Prices statements and reads them under a reservation. Whatever bills goes through here, and nothing else does."""
 
-    def __init__(self, calls: Calls, tables: Tables, sources: Sources, accounts: Accounts, scan: ScanSettings) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        tables: Tables,
+        sources: Sources,
+        accounts: Accounts,
+        scan: ScanSettings,
+        statements: Statements,
+    ) -> None:
         self._calls = calls
         self._tables = tables
         self._sources = sources
         self._accounts = accounts
         self._scan = scan
+        self._statements = statements
 
     async def prepare(self, call: Call, request: ScanRequest, *, one_more: bool = False) -> Priced:
         """Check the request against its table and price exactly the statement that would run; reads nothing.
@@ -101,6 +111,11 @@ class Purchases:
         `one_more`: it asks for one row beyond the limit, so that an answer knows whether there are more.
         """
         _note_request(call, request)
+        check_way(request)
+        if request.googlesql:
+            priced = await self._statements.prepare(call, request)
+            call.line.estimated_scan_bytes = priced.price.scan_bytes
+            return priced
 
         def build(table: Table, schema: TableSchema, relation: Relation) -> Statement:
             from agnes_mcp.sql.statement import build_statement
@@ -189,8 +204,15 @@ class Purchases:
         """What a person must be asked about them; None: nothing."""
         return quote_of(statements, self._scan, await self._accounts.left(principal))
 
+    async def bytes_by_table(self, call: Call, priced: Priced) -> dict[str, int | None]:
+        """What a text over several tables reads of each, on its own; free."""
+        return await self._statements.bytes_by_table(call, priced)
+
     async def may_be_costly(self, call: Call, table_id: str) -> bool:
-        """False where no statement over the table can pass the threshold of a question: files, and small tables."""
+        """False where no statement over the table can pass the threshold of a question: files, and small tables. True
+        without a table, for a text over several."""
+        if not table_id:
+            return True
         table = await self._tables.find(call, table_id)
         if table.query_mode == "local":
             return False
@@ -224,4 +246,5 @@ def _note_request(call: Call, request: ScanRequest) -> None:
     columns = request.select
     call.line.select = None if columns is None else [name[:_NOTED_NAME_CHARS] for name in columns[:_NOTED_COLUMNS]]
     call.line.where_hash = hash_predicate(request.where)
+    call.line.sql_hash = hash_predicate(request.googlesql) if request.googlesql else None
     call.line.limit = request.limit

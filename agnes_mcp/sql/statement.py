@@ -37,7 +37,7 @@ def build_statement(
 ) -> Statement:
     """The one statement that answers `request`; with `one_more` its LIMIT asks for one row beyond, to know if there are
     more. Raises `unknown_column`, `invalid_argument`, `limit_too_large`, and what `validate_predicate` raises."""
-    _check_limit(request.limit, max_limit)
+    check_limit(request.limit, max_limit)
     grouped = request.group_by is not None or request.aggregates is not None
     outputs = _grouped(request, schema) if grouped else _projection(request, schema)
     _refuse_repeated([output.name for output in outputs])
@@ -69,7 +69,8 @@ def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> tuple[str, 
     return render_predicate(tree, dialect), dialect != "duckdb" or is_bounded(tree, schema)
 
 
-def _check_limit(limit: int | None, max_limit: int) -> None:
+def check_limit(limit: int | None, max_limit: int) -> None:
+    """Raises `invalid_argument` below 1, `limit_too_large` above `max_limit`."""
     if limit is None:
         return
     if limit < 1:

@@ -16,6 +16,8 @@ MEANINGS = {
     "snapshot": "The snapshot that was written, refreshed or dropped",
     "select": "The columns that were asked for, at most 100; null: all",
     "where_hash": "The first 32 digits of the SHA-256 of the predicate's text: equal for equal texts",
+    "sql_hash": "The same of the text of `sql`",
+    "places": "With `sql`: the tables that it reads, as `project.dataset.table`",
     "limit": "The limit that was asked for",
     "estimated_scan_bytes": "What the dry run said",
     "bytes_billed": "What was billed; null: nothing was, or it was not known yet",

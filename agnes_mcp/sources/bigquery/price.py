@@ -31,12 +31,22 @@ def price_of(
     job = _dry_run(client, statement.sql, location, attempts)
     tables = sorted({f"{t.project}.{t.dataset_id}.{t.table_id}" for t in job.referenced_tables})
     scan_bytes = scan_bytes_of(job)
+    billed = max(len(tables), len(statement.places))
     return Price(
         scan_bytes=scan_bytes,
-        reserved_bytes=None if scan_bytes is None else reserved_bytes(scan_bytes, len(tables)),
+        reserved_bytes=None if scan_bytes is None else reserved_bytes(scan_bytes, billed),
         path="direct_read" if readable_directly(statement, schema) else "query_job",
         referenced_tables=tables,
+        referenced_routines=_routines(job),
+        statement_type=job.statement_type or "",
     )
+
+
+def _routines(job: bigquery.QueryJob) -> list[str]:
+    """The functions and procedures of a dataset that the statement calls."""
+    query = (job._properties.get("statistics") or {}).get("query") or {}  # the client has no word for them
+    listed = query.get("referencedRoutines") or []
+    return [".".join(str(entry.get(key)) for key in ("projectId", "datasetId", "routineId")) for entry in listed]
 
 
 def reserved_bytes(scan_bytes: int, tables: int) -> int:
