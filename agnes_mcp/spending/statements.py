@@ -56,6 +56,7 @@ class Statements:
         from agnes_mcp.sql.statement import check_limit
 
         check_limit(request.limit, self._scan.max_limit)
+        await self._tables.look(call)
         admitted = await self._admit(call, request.googlesql)
         reads = [(self._table(place.table_id), place.schema) for place in admitted.tables]
         pairs = [(table, schema) for table, schema in reads if table is not None and schema is not None]
