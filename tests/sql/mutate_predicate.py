@@ -27,7 +27,7 @@ from support.predicates import SCHEMAS, accepted, rejected
 import agnes_mcp.sql.predicate
 from agnes_mcp.errors import PredicateError
 
-_MODULES = ("characters", "strings", "lexemes", "shape", "columns", "calls", "operands", "operators")
+_MODULES = ("characters", "strings", "lexemes", "shape", "columns", "paths", "words", "calls", "operands", "reader")
 _FOLDER = Path(agnes_mcp.sql.predicate.__file__).parent
 
 

@@ -5,9 +5,9 @@ A predicate passes these gates, each in its own module, and is refused at the fi
     characters      1  a string of at most 8,192 printable characters
     lexemes         2  cut into lexemes of a closed list; between them only ASCII white space
     shape           2  bounded: tokens, brackets, calls, CASE, runs of NOT
-    operators,      3  read by a small grammar: one condition over the columns of one table. Functions and types are
-    operands,       4  on lists, by the name that was written; patterns, formats, positions and counts are literals
-    calls, columns  5  every path leads to a value in the schema; the condition is true, false or NULL
+    reader,         3  read by a small grammar: one condition over the columns of one table. Functions and types are
+    operands, calls 4  on lists, by the name that was written; patterns, formats, positions and counts are literals
+    paths, columns  5  every path leads to a value in the schema; the condition is true, false or NULL
     second_reading  6  rendered from the tree, the text is parsed by sqlglot into the same tree, of listed nodes only
     skeleton        7  the finished statement holds one SELECT, one table, this predicate, and the server's own clauses
 
@@ -25,7 +25,7 @@ from agnes_mcp.sql.predicate.characters import check_characters
 from agnes_mcp.sql.predicate.columns import Columns
 from agnes_mcp.sql.predicate.dialects import RULES
 from agnes_mcp.sql.predicate.lexemes import cut
-from agnes_mcp.sql.predicate.operators import Operators
+from agnes_mcp.sql.predicate.reader import Reader
 from agnes_mcp.sql.predicate.refusals import first_of, refuse
 from agnes_mcp.sql.predicate.rules import Rules
 from agnes_mcp.sql.predicate.second_reading import confirm_reading, render
@@ -51,7 +51,7 @@ def _validated(text: Any, schema: TableSchema, rules: Rules) -> exp.Expression:
     checked = check_characters(text)
     lexemes = cut(checked, rules.dialect)
     check_shape(lexemes, checked, rules)
-    reader = Operators(checked, lexemes, Columns(schema), rules)
+    reader = Reader(checked, lexemes, Columns(schema), rules)
     tree = reader.whole()
     if reader.faults:
         raise first_of(reader.faults)

@@ -1,5 +1,8 @@
-"""Conditions and arithmetic. Comparisons do not chain, and operators of different families do not mix without brackets:
-there the engines and sqlglot disagree on what belongs together."""
+"""The reader: conditions and arithmetic over operands, which `operands` reads.
+
+Comparisons do not chain, and operators of different families do not mix without brackets: there the engines and sqlglot
+disagree on what belongs together.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from agnes_mcp.errors import PredicateError
-from agnes_mcp.sql.predicate.cursor import Read
+from agnes_mcp.sql.predicate.cursor import Cursor, Read
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NUMBER, TEXT, Kind
 from agnes_mcp.sql.predicate.lexemes import Lexeme
 from agnes_mcp.sql.predicate.limits import MAX_CHAIN, MAX_LIKE_WILDCARDS
-from agnes_mcp.sql.predicate.operands import Operands
+from agnes_mcp.sql.predicate.operands import list_literal, operand
 from agnes_mcp.sql.predicate.refusals import Fault, refuse
 
 _COMPARISONS: dict[str, type[exp.Binary]] = {
@@ -28,7 +31,7 @@ _WITH_ARTICLE = {"number": "a number", "text": "a text", "list": "a list", "null
 _CONDITIONS = ("boolean", "null", "other")
 
 
-class Operators(Operands):
+class Reader(Cursor):
     def whole(self) -> exp.Expr:
         """The tree of all that there is. `faults` are what is wrong with it."""
         read = self.expression()
@@ -218,6 +221,14 @@ class Operators(Operands):
 
     def _product(self) -> Read:
         return self._chain(self.operand, _PRODUCTS)
+
+    def operand(self) -> Read:
+        """One operand with what hangs on it."""
+        return operand(self)
+
+    def list_literal(self) -> Read:
+        """`[1, 2]`, of literals only."""
+        return list_literal(self)
 
     def _chain(
         self, part: Callable[[], Read], operators: dict[str, type[exp.Binary]], left: Read | None = None

@@ -1,0 +1,160 @@
+"""Paths to columns: `column`, `record.field`, `list[OFFSET(0)].field`, and what looks like a call at their end."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from agnes_mcp.errors import PredicateError
+from agnes_mcp.sql.predicate import nodes
+from agnes_mcp.sql.predicate.columns import UnresolvedError, field_of
+from agnes_mcp.sql.predicate.cursor import Cursor, Read
+from agnes_mcp.sql.predicate.hints import FUNCTION_HINTS
+from agnes_mcp.sql.predicate.kinds import OTHER, kind_of
+from agnes_mcp.sql.predicate.lexemes import Lexeme
+from agnes_mcp.sql.predicate.refusals import Fault, near, printable
+
+_SUBSCRIPTS = {"OFFSET": (0, False), "SAFE_OFFSET": (0, True), "ORDINAL": (1, False), "SAFE_ORDINAL": (1, True)}
+
+
+def column(cursor: Cursor) -> Read:
+    """`column`, `record.field`, `list[OFFSET(0)].field`, each with or without the table's own name before it."""
+    path = [cursor.advance()]
+    while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+        cursor.advance()
+        path.append(cursor.advance())
+    if cursor.at_symbol("("):
+        return unknown_call(cursor, path[-1], path[0].start)
+    return _placed(cursor, path)
+
+
+def _placed(cursor: Cursor, path: list[Lexeme]) -> Read:
+    try:
+        place = cursor.columns.find([_spelled(cursor, segment) for segment in path])
+    except UnresolvedError as unresolved:
+        cursor.note(unresolved, path[unresolved.segment])
+        return _skip_subscripts(cursor, path[0].start)
+    read = Read(nodes.column([place.name]), place.kind, path[0].start)
+    return subscripts(cursor, _descend(cursor, read, [place.name], path[place.segments :]), path)
+
+
+def _spelled(cursor: Cursor, segment: Lexeme) -> str:
+    return segment.value if segment.kind == "name" else cursor.source(segment)
+
+
+def _descend(cursor: Cursor, read: Read, names: list[str], path: list[Lexeme]) -> Read:
+    """Into the fields of a record. `names` is where `read` stands; empty when an element of a list comes before."""
+    kind, shown = read.kind, ".".join(names)
+    fields: list[str] = []
+    for segment in path:
+        try:
+            field = field_of(kind, shown or "the element", _spelled(cursor, segment), 0)
+        except UnresolvedError as unresolved:
+            cursor.note(unresolved, segment)
+            return Read(read.node, OTHER, read.start)
+        fields.append(field.name)
+        kind, shown = kind_of(field), f"{shown}.{field.name}"
+    node = nodes.column(names + fields) if names else nodes.fields(read.node, fields)
+    return Read(node, kind, read.start)
+
+
+def subscripts(cursor: Cursor, read: Read, path: list[Lexeme]) -> Read:
+    """`[…]` and what follows it. What is left in the end may not be a whole record."""
+    while cursor.at_symbol("["):
+        read = _element(cursor, read)
+        fields: list[Lexeme] = []
+        while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+            cursor.advance()
+            fields.append(cursor.advance())
+        if cursor.at_symbol("("):
+            return unknown_call(cursor, fields[-1] if fields else cursor.next, read.start)
+        read = _descend(cursor, read, [], fields)
+    if read.kind.family == "record":
+        shown = [field.name for field in read.kind.fields[:5]]
+        hint = f"Name one of its fields: {', '.join(shown)}." if shown else "Name one of its fields."
+        lexeme = path[-1] if path else cursor.next
+        raise cursor.refuse("disallowed_node", "A whole record is not a value to compare.", hint, lexeme)
+    return read
+
+
+def _element(cursor: Cursor, read: Read) -> Read:
+    opening = cursor.advance()
+    if read.kind.family not in ("list", "map", "other"):
+        hint = "Only arrays have elements."
+        raise cursor.refuse("disallowed_node", "This is not a list.", hint, opening)
+    node = _bigquery_element(cursor, read) if cursor.rules.unnests else _duckdb_element(cursor, read)
+    if not cursor.at_symbol("]"):
+        raise cursor.refuse("disallowed_node", "A position is one literal.", "Write it as a number.", cursor.next)
+    cursor.advance()
+    return Read(node, read.kind.element or OTHER, read.start)
+
+
+def _bigquery_element(cursor: Cursor, read: Read) -> exp.Expr:
+    offset, safe = 0, False
+    keyword = cursor.take_word(*_SUBSCRIPTS)
+    if keyword:
+        offset, safe = _SUBSCRIPTS[keyword.value]
+        cursor.expect_symbol("(", f"after {keyword.value}")
+    node = nodes.element(read.node, _position(cursor), offset, safe)
+    if keyword:
+        cursor.expect_symbol(")", "after the position")
+    return node
+
+
+def _duckdb_element(cursor: Cursor, read: Read) -> exp.Expr:
+    if read.kind.family == "map" and cursor.next.kind == "string":
+        return nodes.element(read.node, exp.Literal(this=cursor.advance().value, is_string=True))
+    lexeme, position = cursor.next, _position(cursor)
+    if position.this == "0":
+        raise cursor.refuse("parse_error", "DuckDB counts elements from 1.", "Write [1] for the first.", lexeme)
+    return nodes.element(read.node, exp.Literal(this=str(int(position.this) - 1), is_string=False))
+
+
+def _position(cursor: Cursor) -> exp.Literal:
+    lexeme = cursor.next
+    if lexeme.kind != "number" or not lexeme.value.isdigit() or len(lexeme.value) > 9:
+        hint = "Write the position as a number: [SAFE_OFFSET(0)] in BigQuery, [1] in DuckDB."
+        raise cursor.refuse("disallowed_node", "A position is a whole-number literal.", hint, lexeme)
+    return exp.Literal(this=str(int(cursor.advance().value)), is_string=False)
+
+
+def _skip_subscripts(cursor: Cursor, start: int) -> Read:
+    while cursor.at_symbol("["):
+        _skip_brackets(cursor)
+    return _unread(start)
+
+
+def unknown_call(cursor: Cursor, name: Lexeme, start: int) -> Read:
+    """A function that is not on the list, or one behind a dot: a user's own, SAFE., NET., ML."""
+    cursor.faults.append(Fault("unknown_function", start, lambda: _unavailable(cursor, name, start)))
+    _skip_brackets(cursor)
+    if cursor.take_word("OVER") and cursor.at_symbol("("):
+        _skip_brackets(cursor)
+    return _unread(start)
+
+
+def _unavailable(cursor: Cursor, name: Lexeme, start: int) -> PredicateError:
+    shown = printable(cursor.text[start : name.end])
+    close = near(name.value, list(cursor.rules.functions))
+    hint = FUNCTION_HINTS[cursor.rules.dialect].get(name.value, "") if start == name.start else ""
+    hint = hint or (f"Did you mean {' or '.join(close)}?" if close else "Use operators, or call a listed function.")
+    message = f"The function {shown} is not available in a predicate."
+    lexeme = Lexeme(name.kind, name.value, start, name.end)
+    return cursor.refuse("unknown_function", message, hint, lexeme, function=shown.upper(), nearest=close)
+
+
+def _skip_brackets(cursor: Cursor) -> None:
+    """Past the bracket that opens here; a query in it is still refused as one."""
+    depth = 0
+    while True:
+        if cursor.at_word("SELECT"):
+            raise cursor.unexpected("a value")
+        lexeme = cursor.advance()
+        if lexeme.kind == "symbol":
+            depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(lexeme.value, 0)
+        if depth == 0 or lexeme.kind == "end":
+            return
+
+
+def _unread(start: int) -> Read:
+    """Stands for what was passed over, so that reading can go on to what is told first."""
+    return Read(exp.Paren(this=exp.Null()), OTHER, start)
