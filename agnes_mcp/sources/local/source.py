@@ -77,9 +77,12 @@ class LocalSource(Source):
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Rows of a local table are always free."""
         selected = ", ".join(identifier(column) for column in columns)
-        with self._opened(table, call) as (cursor, _, _):
-            sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
-            return cursor.execute(lossless(cursor, sql)).to_arrow_table()
+        sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
+        with self._opened(table, call) as (cursor, files, _):
+            if table.id not in self._stored_views:
+                return cursor.execute(lossless(cursor, sql)).to_arrow_table()
+            with self._read_apart(table, _stored(table, files), sql, call) as reading:
+                return _whole(reading)
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         return Price(scan_bytes=0, reserved_bytes=0, path="local")
@@ -92,7 +95,7 @@ class LocalSource(Source):
             self._refuse_change(cursor, table, files, schema)
             if self.reads_apart(table, statement):
                 view = _stored(table, files) if isinstance(source, Held) else source
-                with self._read_apart(table, view, statement, call) as reading:
+                with self._read_apart(table, view, statement.sql, call) as reading:
                     yield reading
             else:
                 explain = partial(self._explain, table, files, call, statement.sql)
@@ -104,13 +107,9 @@ class LocalSource(Source):
         return not statement.bounded or table.id in self._stored_views
 
     @contextmanager
-    def _read_apart(self, table: Table, view: View, statement: Statement, call: Call) -> Iterator[LocalReading]:
+    def _read_apart(self, table: Table, view: View, sql: str, call: Call) -> Iterator[LocalReading]:
         """The same rows, from a process that is killed where it overstays."""
-        content = {
-            "table": table.model_dump(mode="json"),
-            "view": view.as_message(),
-            "sql": statement.sql,
-        }
+        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": sql}
         question = Question("read", content, out_of_memory, _died)
         remaining_s = call.remaining_s
         limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
@@ -245,6 +244,12 @@ class LocalReading:
         for batch in self._batches:
             self._call.check()
             yield batch
+
+
+def _whole(reading: LocalReading) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_batches(list(reading), reading.schema)
 
 
 def _run(

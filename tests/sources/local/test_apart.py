@@ -130,6 +130,9 @@ def test_a_view_that_somebody_stored_runs_apart(served: Served) -> None:
     _, rows = read(served, "view", built(served, "view", ScanRequest(table_id="view", order_by=["id"])))
     assert [row["id"] for row in rows] == list(range(7, 3000, 10))
     assert served.processes.pool.started >= max(1, started)
+    sample = served.source.preview(served.tables["view"], served.schemas["view"], ["id"], 3, Call("sample", ANA, 60))
+    assert sample is not None
+    assert sample.num_rows == 3
 
 
 #: Each takes hours, or gigabytes, on the rows of this table, and none can be interrupted.
