@@ -7,7 +7,7 @@ from agnes_mcp.answers.models import UsageAnswer
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings
-from agnes_mcp.models import Principal
+from agnes_mcp.models import Principal, QuotaLeft
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import utc_now
@@ -37,12 +37,11 @@ class Usage:
     async def today(self, principal: Principal) -> UsageAnswer:
         """Free; reads nothing but the books, and of BigQuery only what earlier jobs were billed."""
         async with self._calls.open("usage", principal):
-            await self._calls.aside(self._learn_bills)
             configured = "bigquery" in self._sources.kinds
             health = self._sources.health("bigquery") if configured else {}
             return UsageAnswer(
                 principal=principal.name,
-                quota=await self._accounts.left(principal),
+                quota=await self._left(principal),
                 quota_store=self._accounts.store,
                 max_scan_bytes=self._scan.max_scan_bytes,
                 confirm_above_bytes=self._scan.confirm_above_bytes,
@@ -53,6 +52,14 @@ class Usage:
                 server_time=utc_now(),
                 version=__version__,
             )
+
+    async def _left(self, principal: Principal) -> QuotaLeft:
+        """What is left; where some of it hangs on bills that are not known, once they have been asked about."""
+        left = await self._accounts.left(principal)
+        if not left.daily_bytes_assumed:
+            return left
+        await self._calls.aside(self._learn_bills)
+        return await self._accounts.left(principal)
 
     def _learn_bills(self) -> None:
         self._recovery.begin()

@@ -190,8 +190,9 @@ def _running(session: Session, principal: str) -> int:
 
 def _spent(session: Session, scopes: Sequence[str], now: datetime) -> dict[str, Spent]:
     named = {_storable(scope): scope for scope in scopes}
-    statement, params = sql.spent_of(list(named), _day(now))
-    rows = session.execute(statement, params).fetchall()
+    params = {f"scope{number}": scope for number, scope in enumerate(named)}
+    statement = sql.SPENT.format(scopes=", ".join(f":{name}" for name in params))
+    rows = session.execute(statement, {"day": _day(now), **params}).fetchall()
     return {named[row[0]]: Spent(int(row[1]) + int(row[2]), int(row[2]), int(row[3])) for row in rows}
 
 

@@ -91,19 +91,17 @@ class Session(Protocol):
     def execute(self, statement: str, params: Params, /) -> Answer: ...
 
 
-def spent_of(scopes: Sequence[str], day: str) -> tuple[str, dict[str, Any]]:
-    """Per scope: bytes billed, of these assumed, and reserved. One statement, so that it sees one moment."""
-    params = {"day": day, **{f"scope{number}": scope for number, scope in enumerate(scopes)}}
-    listed = ", ".join(f":scope{number}" for number in range(len(scopes)))
-    return (
-        "SELECT scope, SUM(settled), SUM(assumed), SUM(reserved) FROM ("  # noqa: S608 - names of parameters only
-        f"SELECT scope, bytes AS settled, 0 AS assumed, 0 AS reserved FROM agnes_spent "
-        f"WHERE day = :day AND scope IN ({listed}) UNION ALL "
-        "SELECT charge.scope, 0, CASE WHEN lease.state = 'assumed' THEN lease.bytes ELSE 0 END, "
-        "CASE WHEN lease.state = 'assumed' THEN 0 ELSE lease.bytes END "
-        "FROM agnes_charges AS charge JOIN agnes_leases AS lease ON lease.id = charge.lease "
-        f"WHERE lease.day = :day AND charge.scope IN ({listed})) AS entries GROUP BY scope"
-    ), params
+#: Per scope: bytes billed, of these assumed, and reserved. One statement, so that it sees one moment. `{scopes}` stands
+#: for the names of as many parameters as there are scopes.
+SPENT = (
+    "SELECT scope, SUM(settled), SUM(assumed), SUM(reserved) FROM ("
+    "SELECT scope, bytes AS settled, 0 AS assumed, 0 AS reserved FROM agnes_spent "
+    "WHERE day = :day AND scope IN ({scopes}) UNION ALL "
+    "SELECT charge.scope, 0, CASE WHEN lease.state = 'assumed' THEN lease.bytes ELSE 0 END, "
+    "CASE WHEN lease.state = 'assumed' THEN 0 ELSE lease.bytes END "
+    "FROM agnes_charges AS charge JOIN agnes_leases AS lease ON lease.id = charge.lease "
+    "WHERE lease.day = :day AND charge.scope IN ({scopes})) AS entries GROUP BY scope"
+)
 
 
 def newer() -> AgnesError:
