@@ -25,6 +25,7 @@ async def examine(gateway: Gateway) -> list[Finding]:
         findings = [_data_dir(gateway)]
         tables = list(gateway.registry.by_id.values())
         findings += [await _try(f"table {table.id}", _describe(gateway, table.id)) for table in tables]
+        findings.append(await _try("quota", _ask_books(gateway)))
         findings.append(await _try("query workers", _ask_workers(gateway)))
         if gateway.settings.data_source.bigquery is not None:
             findings.append(_bigquery(gateway))
@@ -55,6 +56,11 @@ async def _describe(gateway: Gateway, table_id: str) -> str:
         estimate = await gateway.scans.estimate(os_user(), request)
         return f"{schema.entity_type}, {rows}; a dry run answers ({estimate.estimated_scan_bytes or 0:,} bytes)"
     return f"{schema.columns_total} columns, {rows}"
+
+
+async def _ask_books(gateway: Gateway) -> str:
+    left = await gateway.accounts.left(os_user())
+    return f"kept in {gateway.accounts.store}, {left.daily_bytes_left:,} of {left.daily_bytes_limit:,} bytes are left"
 
 
 async def _ask_workers(gateway: Gateway) -> str:
