@@ -12,6 +12,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.serving.announcements import SNAPSHOT_URI
 from agnes_mcp.serving.errors import protocol_error
 from agnes_mcp.serving.server import AgnesServer
+from agnes_mcp.serving.strict_tools import VIEW_URI
 from agnes_mcp.untrusted import clean
 
 from ._contents import JSON
@@ -37,7 +38,7 @@ def register(server: AgnesServer) -> None:
 
 async def _ranked(server: AgnesServer) -> list[tuple[_Rank, Resource]]:
     principal, gateway = server.serving.principal, server.serving.gateway
-    fixed = await server.list_resources()
+    fixed = [listed for listed in await server.list_resources() if str(listed.uri) != VIEW_URI]  # tools name it
     tables = [
         _resource(SCHEMA_URI.format(table_id=table.id), f"{table.id} schema", table.description)
         for table in gateway.catalog.visible(principal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Any
 
+from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context, Resolve
 from mcp.types import Annotations, CallToolResult, ImageContent, ResourceLink
 from pydantic import BeforeValidator, Field
@@ -104,11 +105,12 @@ async def chart(
     link = ResourceLink(
         type="resource_link", uri=made.answer.spec, name="chart", description=made.chart.alt, mime_type=SPEC
     )
-    return told.model_copy(update={"content": [*told.content, picture, link]})
+    seen = {"agnes/spec": made.chart.spec} if client_supports_apps(ctx) else None  # for the view, not for the model
+    return told.model_copy(update={"content": [*told.content, picture, link], "meta": seen})
 
 
 SPEC = "application/vnd.vegalite.v6+json"
 
 
 def register(tools: StrictTools) -> None:
-    tools.offer(chart, title="Draw a chart", annotations=BILLED)
+    tools.offer(chart, title="Draw a chart", annotations=BILLED, viewed=True)

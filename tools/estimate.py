@@ -38,4 +38,4 @@ async def estimate(
 
 
 def register(tools: StrictTools) -> None:
-    tools.offer(estimate, title="Estimate price", annotations=FREE)
+    tools.offer(estimate, title="Estimate price", annotations=FREE, viewed=True)

@@ -29,4 +29,4 @@ async def query(
 
 
 def register(tools: StrictTools) -> None:
-    tools.offer(query, title="Query local data", annotations=FREE, large=True)
+    tools.offer(query, title="Query local data", annotations=FREE, large=True, viewed=True)

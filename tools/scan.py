@@ -71,4 +71,4 @@ async def scan(
 
 
 def register(tools: StrictTools) -> None:
-    tools.offer(scan, title="Scan table", annotations=BILLED, large=True)
+    tools.offer(scan, title="Scan table", annotations=BILLED, large=True, viewed=True)

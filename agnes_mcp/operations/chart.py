@@ -14,6 +14,7 @@ from agnes_mcp.answers.models import ChartAnswer
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.charts.bundle import javascript
 from agnes_mcp.charts.chart import Chart, make_chart, missing_note
 from agnes_mcp.charts.encodings import ChartRequest, columns_read
 from agnes_mcp.charts.palette import Theme
@@ -127,6 +128,11 @@ class Charts:
             if kept is None or not await self._calls.run(call, lambda: self._still_there(principal, kept[1])):
                 raise AgnesError("resource_not_found", "There is no such chart.", "Draw it again with chart.")
             return kept[0]
+
+    async def script(self, principal: Principal) -> str:
+        """Vega for the view, as one script; made once a process."""
+        async with self._calls.open("view", principal, noted=False) as call:
+            return await self._calls.run_apart(call, javascript)
 
     def _open(
         self, principal: Principal, source: ChartSource, on_progress: OnProgress | None, consent: Consent | None

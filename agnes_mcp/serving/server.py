@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp.server.apps import Apps
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
@@ -49,7 +50,7 @@ from agnes_mcp.serving.strict_tools import StrictTools, load_feature
 logger = logging.getLogger(__name__)
 
 RESOURCE_MODULES = (
-    "guide", "catalog", "tables", "snapshots", "charts", "usage", "listing", "prompts", "completions", "skills",
+    "guide", "catalog", "tables", "snapshots", "charts", "view", "usage", "listing", "prompts", "completions", "skills",
 )  # fmt: skip
 
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
@@ -88,7 +89,8 @@ class AgnesServer(MCPServer[Serving]):
         self.announcements = AnnouncementBus(serving.identify)
         super().__init__(
             "agnes", title="Agnes", version=__version__, instructions=INSTRUCTIONS, lifespan=_lend(serving),
-            subscriptions=self.announcements, cache_hints=CACHE_HINTS, warn_on_duplicate_resources=False, **options,
+            extensions=[Apps()], subscriptions=self.announcements, cache_hints=CACHE_HINTS,
+            warn_on_duplicate_resources=False, **options,
         )  # fmt: skip
         self.serving = serving
         self.tools = StrictTools(self._tool_manager, serving.gateway.settings.api.max_result_chars)

@@ -17,6 +17,8 @@ from agnes_mcp.serving.errors import allow_errors, describe_arguments
 TOOL_MODULES = (
     "catalog", "schema", "describe", "sample", "estimate", "scan", "fetch", "query", "chart", "snapshots", "usage",
 )  # fmt: skip
+#: The interactive view of rows and charts.
+VIEW_URI = "ui://agnes/view"
 #: What an answer may say beside its rows: hosts cut what is longer than a tool announces.
 _BESIDE_AN_ANSWER_CHARS = 5_000
 
@@ -35,13 +37,26 @@ class StrictTools:
         while self.unloaded:
             load_feature(f"agnes_mcp.tools.{self.unloaded.pop(0)}").register(self)
 
-    def offer(self, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, large: bool = False) -> None:
-        """Register a tool under the function's name and docstring; an unknown argument is an error."""
-        meta = {"anthropic/maxResultSizeChars": self._max_result_chars + _BESIDE_AN_ANSWER_CHARS}
+    def offer(
+        self,
+        fn: Callable[..., Any],
+        *,
+        title: str,
+        annotations: ToolAnnotations,
+        large: bool = False,
+        viewed: bool = False,
+    ) -> None:
+        """Register a tool under the function's name and docstring; an unknown argument is an error.
+
+        `large`: its answers may be long. `viewed`: hosts with MCP Apps show its answers in the view.
+        """
+        meta: dict[str, Any] = {}
+        if large:
+            meta["anthropic/maxResultSizeChars"] = self._max_result_chars + _BESIDE_AN_ANSWER_CHARS
+        if viewed:
+            meta["ui"] = {"resourceUri": VIEW_URI}
         said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
-        tool = Tool.from_function(
-            fn, title=title, description=said, annotations=annotations, meta=meta if large else None
-        )
+        tool = Tool.from_function(fn, title=title, description=said, annotations=annotations, meta=meta or None)
         base: Any = tool.fn_metadata.arg_model
         forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
         strict = type(base.__name__, (base,), forbidding)
