@@ -35,7 +35,7 @@ async def _candidates(server: AgnesServer, name: str, typed: str, known: dict[st
     """Whole values that begin as the typed one does, without regard to case."""
     principal, gateway = server.serving.principal, server.serving.gateway
     if name == "table_id":
-        return _beginning([table.id for table in gateway.catalog.visible(principal)], typed)
+        return _beginning([table.id for table in gateway.catalog.listed(principal)], typed)
     if name == "name":
         return _beginning([kept.name for kept in await gateway.snapshots.kept(principal)], typed)
     if name == "columns" and known.get("table_id"):

@@ -41,7 +41,7 @@ async def _ranked(server: AgnesServer) -> list[tuple[_Rank, Resource]]:
     fixed = [listed for listed in await server.list_resources() if str(listed.uri) != VIEW_URI]  # tools name it
     tables = [
         _resource(SCHEMA_URI.format(table_id=table.id), f"{table.id} schema", table.description)
-        for table in gateway.catalog.visible(principal)
+        for table in gateway.catalog.listed(principal)
     ]
     snapshots = [
         _resource(SNAPSHOT_URI.format(name=kept.name), kept.name, f"A snapshot of {kept.table_id or 'a table'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.charts.shaping import Shaped
+    from agnes_mcp.charts.shaped import Shaped
 
 #: Points beyond the whiskers that are drawn, of all boxes together.
 MAX_OUTLIERS = 400

@@ -11,7 +11,8 @@ from agnes_mcp.charts.encodings import ChartRequest, channels
 from agnes_mcp.charts.page import html_page
 from agnes_mcp.charts.palette import Theme
 from agnes_mcp.charts.rendering import Picture, render
-from agnes_mcp.charts.shaping import Shaped, shape
+from agnes_mcp.charts.shaped import Shaped
+from agnes_mcp.charts.shaping import shape
 from agnes_mcp.charts.spec import Spec, build_spec
 from agnes_mcp.charts.wording import alt_text, default_title, summary
 from agnes_mcp.errors import AgnesError

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.charts import bins, moments
+from agnes_mcp.charts.boxes import fold_boxes
 from agnes_mcp.charts.categories import settle
 from agnes_mcp.charts.columns import drop_undrawable, take_columns
 from agnes_mcp.charts.encodings import Channel, Mark
 from agnes_mcp.charts.grouping import group, repeats
+from agnes_mcp.charts.shaped import Shaped
 from agnes_mcp.charts.thinning import thin_lines, thin_points
 
 if TYPE_CHECKING:
@@ -19,50 +21,6 @@ if TYPE_CHECKING:
 MAX_BARS, MAX_SERIES, MAX_CELLS_PER_AXIS, MAX_BOXES, MAX_BINS = 40, 8, 50, 25, 30
 MAX_STRETCHES = {"bar": 130, "histogram": 60, "heatmap": 60, "box": MAX_BOXES}
 MAX_LINE_STRETCHES = 600
-
-
-@dataclass
-class Shaped:
-    """What is drawn.
-
-    `drawn` has a column per channel; `measure` names the channel that is measured ("" on scatter plots and maps);
-    `units` are the stretches of time, `widths` the bins, `orders` the categories of channels; `rows` came in.
-    """
-
-    mark: Mark
-    channels: dict[str, Channel]
-    drawn: pa.Table
-    rows: int
-    measure: str = ""
-    units: dict[str, str] = field(default_factory=dict)
-    widths: dict[str, float] = field(default_factory=dict)
-    orders: dict[str, list[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def values(self) -> list[dict[str, Any]]:
-        """The rows as JSON: moments as milliseconds since 1970 in UTC."""
-        import pyarrow as pa
-
-        names = [*self.drawn.column_names, *self.ends()]
-        columns = [*self.drawn.columns, *self.ends().values()]
-        plain = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns]
-        rows = pa.table(plain, names).to_pylist()
-        return [{name: value for name, value in row.items() if value is not None} for row in rows]
-
-    def ends(self) -> dict[str, Any]:
-        """Where the bins and stretches of channels end: `x_end`, `y_end`."""
-        import pyarrow.compute as pc
-
-        if self.mark not in ("bar", "histogram", "heatmap"):
-            return {}
-        ends = {f"{name}_end": moments.ends(self.drawn.column(name), unit) for name, unit in self.units.items()}
-        return ends | {f"{name}_end": pc.add(self.drawn.column(name), width) for name, width in self.widths.items()}
-
-    def dimensions(self) -> list[str]:
-        return [name for name, channel in self.channels.items() if channel.aggregate is None and name != self.measure]
-
-    def note(self, *notes: str) -> None:
-        self.notes += [note for note in notes if note]
 
 
 def shape(mark: Mark, channels: dict[str, Channel], rows: pa.Table) -> Shaped:
@@ -244,8 +202,6 @@ def _shape_point(shaped: Shaped) -> None:
 
 
 def _shape_box(shaped: Shaped) -> None:
-    from agnes_mcp.charts.boxes import fold_boxes
-
     shaped.measure = "y"
     if "x" in shaped.channels:
         _cut(shaped, "x")

@@ -8,7 +8,7 @@ from typing import Any
 from agnes_mcp.charts import maps, palette
 from agnes_mcp.charts.labels import MAX_TITLE_CHARS, shown
 from agnes_mcp.charts.palette import Theme
-from agnes_mcp.charts.shaping import Shaped
+from agnes_mcp.charts.shaped import Shaped
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDTH, HEIGHT = 640, 380

@@ -11,7 +11,7 @@ from agnes_mcp.charts.grouping import group
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.charts.shaping import Shaped
+    from agnes_mcp.charts.shaped import Shaped
 
 MAX_POINTS = 2_000
 #: A line of more points is thinned to the lowest and highest of each of so many stretches of neighbours.

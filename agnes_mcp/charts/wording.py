@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.charts.labels import MAX_TITLE_CHARS, shown
 from agnes_mcp.charts.moments import SHORTEST, TEXT_FORMATS
-from agnes_mcp.charts.shaping import Shaped
+from agnes_mcp.charts.shaped import Shaped
 
 if TYPE_CHECKING:
     import pyarrow as pa

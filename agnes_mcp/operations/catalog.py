@@ -82,7 +82,7 @@ class Catalog:
         self._remember(table, schema)
         return schema_answer(table, schema, chars)
 
-    def visible(self, principal: Principal) -> list[Table]:
+    def listed(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id; free and uncounted."""
         return self._tables.visible(principal)
 

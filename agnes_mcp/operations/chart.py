@@ -184,7 +184,7 @@ class Charts:
         self, call: Call, source: ChartSource, request: ChartRequest
     ) -> tuple[pa.Table, ChartRequest, int]:
         plan, priced = await self._prepare(call, source, request)
-        rows, purchase = await self._purchases.read(call, priced, _collect)
+        rows, purchase = await self._purchases.buy(call, priced, _collect)
         return plan.named(rows), plan.request, purchase.receipt.bytes_billed
 
     async def _prepare(self, call: Call, source: ChartSource, request: ChartRequest) -> tuple[Aggregated, Priced]:

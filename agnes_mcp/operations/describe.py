@@ -156,7 +156,7 @@ class Descriptions:
                     break
             return fitting
 
-        fitting, purchase = await self._purchases.read(call, priced, work)
+        fitting, purchase = await self._purchases.buy(call, priced, work)
         call.line.actual_result_rows, call.line.actual_result_bytes = purchase.rows_read, purchase.bytes_read
         if fitting.truncated_by or purchase.bytes_read > max_bytes:
             call.line.status = "truncated"
@@ -194,7 +194,7 @@ class Descriptions:
 
             return pa.Table.from_batches(list(purchase), purchase.schema)
 
-        answer, purchase = await self._purchases.read(call, priced, work)
+        answer, purchase = await self._purchases.buy(call, priced, work)
         return answer, purchase.receipt.bytes_billed
 
 

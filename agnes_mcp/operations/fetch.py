@@ -78,7 +78,7 @@ class Fetches:
             chosen = check_name(name, taken) if name else _default(priced, taken)
             call.line.snapshot = chosen
             await self._calls.run(call, lambda: self._check_room(call, priced, chosen, force))
-            written, purchase = await self._purchases.read(
+            written, purchase = await self._purchases.buy(
                 call, priced, lambda purchase: self._write(call, priced, chosen, force, purchase)
             )
             return FetchAnswer(
@@ -117,7 +117,7 @@ class Fetches:
             consent=consent,
         ) as call:
             priced = await self._prepare_again(call, name, where)
-            refreshed, purchase = await self._purchases.read(
+            refreshed, purchase = await self._purchases.buy(
                 call, priced, lambda purchase: self._rewrite(call, priced, name, purchase)
             )
             return SnapshotRefreshAnswer(

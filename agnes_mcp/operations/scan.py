@@ -111,7 +111,7 @@ class Scans:
     async def _read(self, call: Call, priced: Priced) -> ScanAnswer:
         sql, left = clip(priced.statement.sql, MAX_SQL_CHARS), await self._accounts.left(call.principal)
         empty = ScanAnswer(**NO_ROWS, table_id=priced.tables_shown, sql=sql, quota=left)
-        (fitting, snapshot), purchase = await self._purchases.read(
+        (fitting, snapshot), purchase = await self._purchases.buy(
             call, priced, lambda purchase: self._fit(call, priced, empty, purchase)
         )
         cut_by = "result_bytes" if self._passed_cap(purchase) else fitting.truncated_by

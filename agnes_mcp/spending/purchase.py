@@ -23,6 +23,7 @@ from agnes_mcp.models import (
     Table,
     TableSchema,
 )
+from agnes_mcp.sources import Reading
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import Reservation
@@ -33,14 +34,12 @@ from agnes_mcp.spending.statements import Statements, check_way
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from agnes_mcp.sources import Reading
-
 T = TypeVar("T")
 #: How much of a selection the audit keeps.
 _NOTED_COLUMNS, _NOTED_NAME_CHARS = 16, 64
 
 
-class Purchase:
+class Purchase(Reading):
     """One statement that is being read: its batches, how much they held so far, and what it billed."""
 
     def __init__(self) -> None:
@@ -145,7 +144,7 @@ class Purchases:
 
         return await self._calls.run(call, work)
 
-    async def read(self, call: Call, priced: Priced, work: Callable[[Purchase], T]) -> tuple[T, Purchase]:
+    async def buy(self, call: Call, priced: Priced, work: Callable[[Purchase], T]) -> tuple[T, Purchase]:
         """What `work` makes, in a worker thread, of the rows of that statement; with them, what became of the purchase.
 
         A slot and the bytes are held meanwhile; what was billed is charged and audited, however it ends. Raises what

@@ -14,7 +14,8 @@ from charts.rows import orders
 
 from agnes_mcp.charts.chart import make_chart
 from agnes_mcp.charts.encodings import ChartRequest, channels
-from agnes_mcp.charts.shaping import MAX_BARS, MAX_SERIES, Shaped, shape
+from agnes_mcp.charts.shaped import Shaped
+from agnes_mcp.charts.shaping import MAX_BARS, MAX_SERIES, shape
 from agnes_mcp.charts.thinning import MAX_LINE_POINTS, MAX_POINTS
 from agnes_mcp.errors import AgnesError
 
