@@ -1,0 +1,88 @@
+"""How many of our files one call enters: what a reader has to open to follow it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = tuple(f"{ROOT / folder}/" for folder in ("agnes_mcp", "tools", "resources"))
+#: Over a local table, without a predicate: reading one is a room of its own, entered by each of them alike.
+MOST = {"scan": 35, "fetch": 45, "usage": 10}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "scan": {"table_id": "orders", "select": ["order_id", "country"], "limit": 3},
+    "fetch": {"table_id": "orders", "select": ["order_id", "country"]},
+    "usage": {},
+}
+
+
+class Entered:
+    """The files of ours in which a function was entered while `counting`, by any thread that began to be watched."""
+
+    def __init__(self) -> None:
+        self.counting = False
+        self.files: set[str] = set()
+
+    def watch(self, frame: FrameType, event: str, argument: object) -> None:
+        name = frame.f_code.co_filename
+        if self.counting and event == "call" and name.startswith(OURS) and frame.f_code.co_name != "<module>":
+            self.files.add(name.removeprefix(f"{ROOT}/"))
+
+
+async def entered_by(tool: str, folder: Path) -> set[str]:
+    """The files that a call of that tool enters, the second of its kind: libraries are loaded, the day is restored."""
+    import mcp
+    from support.instances import settings_of, tables_of, write_files
+
+    from agnes_mcp.gateway import Gateway
+    from agnes_mcp.serving.server import build_server
+
+    entered = Entered()
+    threading.setprofile(entered.watch)
+    sys.setprofile(entered.watch)
+    settings = settings_of(folder / "state", tables_of(write_files(folder / "files")))
+    async with Gateway(settings) as gateway, mcp.Client(build_server(gateway)) as client:
+        for counting in (False, True):
+            entered.counting = counting
+            arguments = ARGUMENTS[tool] | ({"force": True} if tool == "fetch" else {})
+            assert not (await client.call_tool(tool, arguments)).is_error
+        entered.counting = False
+    return entered.files
+
+
+def in_a_process_of_its_own(tool: str, folder: Path) -> list[str]:
+    """Profiling slows every thread down and cannot be taken off those that run, so that it gets a process."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}]\n"
+        "import anyio, pathlib, test_touched\n"
+        f"print(*sorted(anyio.run(test_touched.entered_by, {tool!r}, pathlib.Path({str(folder)!r}))))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+@pytest.mark.parametrize("tool", MOST)
+def test_a_call_enters_few_files(tool: str, tmp_path: Path) -> None:
+    files = in_a_process_of_its_own(tool, tmp_path)
+    assert f"tools/{tool}.py" in files
+    assert "agnes_mcp/calls/frame.py" in files
+    assert len(files) <= MOST[tool], "\n".join(files)
+
+
+def test_what_is_entered_is_counted() -> None:
+    """Seen failing: a file that is entered more makes the count larger, whichever thread it is."""
+    from agnes_mcp.answers.fitting import clip
+
+    entered = Entered()
+    entered.counting = True
+    thread = threading.Thread(target=lambda: (sys.setprofile(entered.watch), clip("x", 1)))
+    thread.start()
+    thread.join()
+    assert entered.files == {"agnes_mcp/answers/fitting.py"}
