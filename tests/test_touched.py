@@ -82,7 +82,9 @@ def test_what_is_entered_is_counted() -> None:
 
     entered = Entered()
     entered.counting = True
-    thread = threading.Thread(target=lambda: (sys.setprofile(entered.watch), clip("x", 1)))
+    threading.setprofile(entered.watch)
+    thread = threading.Thread(target=clip, args=("x", 1))
     thread.start()
     thread.join()
+    threading.setprofile(None)
     assert entered.files == {"agnes_mcp/answers/fitting.py"}
