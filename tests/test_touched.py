@@ -13,11 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / folder}/" for folder in ("agnes_mcp", "tools", "resources"))
+#: A store of the books is a database, as DuckDB is: what goes on in it is not on the way of a call.
+STORES = str(ROOT / "agnes_mcp/spending/stores/")
 #: Over a local table, without a predicate: reading one is a room of its own, entered by each of them alike.
 MOST = {"scan": 35, "fetch": 45, "usage": 10}
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "scan": {"table_id": "orders", "select": ["order_id", "country"], "limit": 3},
-    "fetch": {"table_id": "orders", "select": ["order_id", "country"]},
+    "scan": {"table_id": "orders", "limit": 3},
+    "fetch": {"table_id": "orders"},
     "usage": {},
 }
 
@@ -31,7 +33,13 @@ class Entered:
 
     def watch(self, frame: FrameType, event: str, argument: object) -> None:
         name = frame.f_code.co_filename
-        if self.counting and event == "call" and name.startswith(OURS) and frame.f_code.co_name != "<module>":
+        if (
+            self.counting
+            and event == "call"
+            and name.startswith(OURS)
+            and not name.startswith(STORES)
+            and frame.f_code.co_name != "<module>"
+        ):
             self.files.add(name.removeprefix(f"{ROOT}/"))
 
 

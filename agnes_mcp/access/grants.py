@@ -90,6 +90,11 @@ class Access:
     def grants(self, principal: Principal) -> Grants:
         return EVERYTHING if principal.local else self._grants.get(principal.name, NOTHING)
 
+    def readable(self, principal: Principal, table_ids: Iterable[str]) -> list[str]:
+        """Those of the tables that the principal may read, in the same order."""
+        grants = self.grants(principal)
+        return [table_id for table_id in table_ids if grants.covers(table_id)]
+
     def may_read(self, principal: Principal, table_id: str) -> bool:
         return self.grants(principal).covers(table_id)
 

@@ -44,6 +44,7 @@ class Calls:
     ) -> None:
         self.audit = audit
         self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
+        self.failure_observers: list[Callable[[AuditLine], None]] = []  # and of those that failed, told first
         self._workers = Workers(workers)
         self._apart = Workers(processes)
         self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
@@ -188,7 +189,8 @@ class Calls:
         call.line.latency_ms = int(call.elapsed_s * 1000)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)
-        for observe in self.observers:
+        failed = call.line.error_kind is not None
+        for observe in [*(self.failure_observers if failed else ()), *self.observers]:
             observe(call.line)
 
     async def _restore_once(self) -> None:

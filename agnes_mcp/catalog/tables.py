@@ -49,7 +49,7 @@ class Tables:
         self.lists_datasets = lists_datasets
         self._directory = directory
         self.listed = False  # whether the datasets have been listed
-        calls.observers.append(self._note)
+        calls.failure_observers.append(self._note)
 
     async def find(self, call: Call, table_id: str) -> Table:
         """The table, with the grant checked now.
@@ -82,8 +82,8 @@ class Tables:
 
     def visible(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id."""
-        grants = self._access.grants(principal)
-        return [table for table in self._registry.by_id.values() if grants.covers(table.id)]
+        by_id = self._registry.by_id
+        return [by_id[table_id] for table_id in self._access.readable(principal, by_id)]
 
     async def schema_of(self, call: Call, table: Table) -> TableSchema:
         """What is known of the table without reading it; kept, and free to ask for."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from agnes_mcp import __version__
+from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import UsageAnswer
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.models import Principal, QuotaLeft
 from agnes_mcp.sources.kinds import Sources
@@ -21,14 +22,16 @@ class Usage:
     def __init__(
         self,
         calls: Calls,
-        tables: Tables,
+        access: Access,
+        registry: Registry,
         sources: Sources,
         accounts: Accounts,
         recovery: Recovery,
         scan: ScanSettings,
     ) -> None:
         self._calls = calls
-        self._tables = tables
+        self._access = access
+        self._registry = registry
         self._sources = sources
         self._accounts = accounts
         self._recovery = recovery
@@ -38,6 +41,8 @@ class Usage:
         """Free; reads nothing but the books, and of BigQuery only what earlier jobs were billed."""
         async with self._calls.open("usage", principal):
             configured = "bigquery" in self._sources.kinds
+            if configured:
+                await self._calls.aside(self._learn_bills)
             health = self._sources.health("bigquery") if configured else {}
             return UsageAnswer(
                 principal=principal.name,
@@ -47,7 +52,7 @@ class Usage:
                 confirm_above_bytes=self._scan.confirm_above_bytes,
                 max_limit=self._scan.max_limit,
                 request_timeout_seconds=self._scan.request_timeout_seconds,
-                tables_visible=len(self._tables.visible(principal)),
+                tables_visible=len(self._access.readable(principal, self._registry.by_id)),
                 bigquery={"configured": configured, **health},
                 server_time=utc_now(),
                 version=__version__,
