@@ -48,6 +48,7 @@ class Fetches:
         self._snapshots = snapshots
         self._scans = scans
         self._workbench = workbench
+        self._warmed = False
         self._api = api
 
     async def fetch(
@@ -136,7 +137,9 @@ class Fetches:
         """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""
         if not force:
             self._refuse_paying_twice(call.principal, priced)
-        self._workbench.processes.warm()  # who fetches, queries next
+        if not self._warmed:  # who fetches, queries next; from then on the processes replace each other
+            self._workbench.processes.warm()
+            self._warmed = True
         self._snapshots.check_space(self._expected_bytes(priced))
         with self._snapshots.claim(call.principal.name, name, call, force=force):
             pass

@@ -110,7 +110,8 @@ class Purchases:
         `one_more`: it asks for one row beyond the limit, so that an answer knows whether there are more.
         """
         _note_request(call, request)
-        check_way(request)
+        if request.googlesql or not request.table_id:
+            check_way(request)
         if request.googlesql:
             priced = await self._statements.prepare(call, request)
             call.line.estimated_scan_bytes = priced.price.scan_bytes
