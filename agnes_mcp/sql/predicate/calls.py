@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
 
 from agnes_mcp.sql.predicate import nodes
-from agnes_mcp.sql.predicate.cursor import Read
+from agnes_mcp.sql.predicate.cursor import Expressions, Read
 from agnes_mcp.sql.predicate.kinds import NULL, OTHER, TEXT, Kind
 from agnes_mcp.sql.predicate.lexemes import Lexeme
 from agnes_mcp.sql.predicate.limits import MAX_REPLACEMENT_CHARS
@@ -15,11 +13,8 @@ from agnes_mcp.sql.predicate.paths import unknown_call
 from agnes_mcp.sql.predicate.signatures import Signature
 from agnes_mcp.sql.predicate.words import interval, part
 
-if TYPE_CHECKING:
-    from agnes_mcp.sql.predicate.reader import Reader
 
-
-def call(reader: Reader) -> Read:
+def call(reader: Expressions) -> Read:
     """`NAME(…)`. A name that is not on the list is noted, and its arguments are passed over."""
     name = reader.advance()
     signature = reader.rules.functions.get(name.value)
@@ -31,7 +26,7 @@ def call(reader: Reader) -> Read:
     return Read(nodes.call(signature.name, [a.node for a in arguments]), kind, name.start)
 
 
-def _arguments(reader: Reader, signature: Signature, name: Lexeme) -> list[Read]:
+def _arguments(reader: Expressions, signature: Signature, name: Lexeme) -> list[Read]:
     arguments: list[Read] = []
     while not reader.at_symbol(")"):
         if arguments:
@@ -43,14 +38,14 @@ def _arguments(reader: Reader, signature: Signature, name: Lexeme) -> list[Read]
     return arguments
 
 
-def _refuse_count(reader: Reader, signature: Signature, name: Lexeme, too_many: bool, count: int) -> None:
+def _refuse_count(reader: Expressions, signature: Signature, name: Lexeme, too_many: bool, count: int) -> None:
     over = not signature.repeats and count > len(signature.arguments)
     if over if too_many else not signature.accepts(count):
         message = f"{signature.name} does not take {'so many' if over else str(count)} arguments."
         raise reader.refuse("parse_error", message, f"Call it as {signature}.", name, function=signature.name)
 
 
-def _argument(reader: Reader, signature: Signature, wanted: str, before: list[Read]) -> Read:
+def _argument(reader: Expressions, signature: Signature, wanted: str, before: list[Read]) -> Read:
     lexeme = reader.next
     match wanted:
         case "condition":
@@ -67,14 +62,14 @@ def _argument(reader: Reader, signature: Signature, wanted: str, before: list[Re
     return reader.expression()
 
 
-def _interval_argument(reader: Reader, signature: Signature) -> Read:
+def _interval_argument(reader: Expressions, signature: Signature) -> Read:
     if reader.at_word("INTERVAL"):
         return interval(reader)
     hint = f"Write {signature.name}(x, INTERVAL 30 DAY)."
     raise reader.refuse("parse_error", f"{signature.name} takes an INTERVAL there.", hint, reader.next)
 
 
-def _list_argument(reader: Reader, signature: Signature) -> Read:
+def _list_argument(reader: Expressions, signature: Signature) -> Read:
     lexeme = reader.next
     read = reader.list_literal() if reader.at_symbol("[") else reader.expression()
     if read.kind.family not in ("list", "other"):
@@ -83,7 +78,7 @@ def _list_argument(reader: Reader, signature: Signature) -> Read:
     return read
 
 
-def _text_argument(reader: Reader, signature: Signature, wanted: str, before: list[Read]) -> Read:
+def _text_argument(reader: Expressions, signature: Signature, wanted: str, before: list[Read]) -> Read:
     lexeme = reader.next
     if lexeme.kind != "string":
         hint = f"Call it as {signature}, with a string in quotes: patterns and formats are not taken from rows."
@@ -97,7 +92,7 @@ def _text_argument(reader: Reader, signature: Signature, wanted: str, before: li
     return Read(exp.Literal(this=lexeme.value, is_string=True), TEXT, lexeme.start, True)
 
 
-def _check_growth(reader: Reader, signature: Signature, lexeme: Lexeme, before: list[Read]) -> None:
+def _check_growth(reader: Expressions, signature: Signature, lexeme: Lexeme, before: list[Read]) -> None:
     """A replacement longer than what it replaces multiplies the size of a text; nested, the factors multiply."""
     replaced = before[1].node
     longest = len(str(replaced.this)) if signature.name == "REPLACE" else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from sqlglot import exp
@@ -137,3 +138,19 @@ class Cursor:
     def _quoting_hint(self, word: str) -> str:
         quote = "`" if self.rules.dialect == "bigquery" else '"'
         return f"{word} is a reserved word: write {quote}{word.lower()}{quote}." if word in self.rules.reserved else ""
+
+
+class Expressions(Cursor, ABC):
+    """A cursor that reads whole expressions as well: what operands and calls, in which expressions stand, may ask."""
+
+    @abstractmethod
+    def expression(self) -> Read:
+        """Conditions joined by OR."""
+
+    @abstractmethod
+    def condition(self, where: str) -> Read:
+        """An expression that is true, false or NULL."""
+
+    @abstractmethod
+    def list_literal(self) -> Read:
+        """`[1, 2]`, of literals only."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sqlglot import exp
 
 from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.calls import call
-from agnes_mcp.sql.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WORDS, Read
+from agnes_mcp.sql.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WORDS, Expressions, Read
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NULL, NUMBER, TEXT, Kind, kind_named, list_of
 from agnes_mcp.sql.predicate.paths import column, subscripts
 from agnes_mcp.sql.predicate.words import interval, part, type_name, typed_literal, zone
 
-if TYPE_CHECKING:
-    from agnes_mcp.sql.predicate.reader import Reader
 
-
-def operand(reader: Reader) -> Read:
+def operand(reader: Expressions) -> Read:
     """One operand with what hangs on it: `-x`, `x::INTEGER`."""
     if reader.at_symbol("-"):
         sign = reader.advance()
@@ -29,7 +24,7 @@ def operand(reader: Reader) -> Read:
     return read
 
 
-def _primary(reader: Reader) -> Read:
+def _primary(reader: Expressions) -> Read:
     lexeme = reader.next
     match lexeme.kind:
         case "number":
@@ -47,7 +42,7 @@ def _primary(reader: Reader) -> Read:
     raise reader.unexpected("a column, a value or a call")
 
 
-def _word(reader: Reader) -> Read:
+def _word(reader: Expressions) -> Read:
     lexeme, after = reader.next, reader.after_next
     word = lexeme.value
     if word == "INTERVAL":
@@ -74,20 +69,20 @@ def _word(reader: Reader) -> Read:
     return column(reader)
 
 
-def _begins_statement(reader: Reader) -> bool:
+def _begins_statement(reader: Expressions) -> bool:
     """A word like DROP or TABLE that is no column here and is followed by a name."""
     known = reader.source(reader.next) in reader.columns or reader.next.value not in STATEMENT_WORDS | QUERY_WORDS
     return not known and reader.after_next.kind != "end" and reader.after_next.value not in OPERATOR_WORDS
 
 
-def _named_call(reader: Reader) -> Read:
+def _named_call(reader: Expressions) -> Read:
     special = {
         "CAST": _cast, reader.rules.try_cast: _cast, "EXTRACT": _extract,
     }.get(reader.next.value)  # fmt: skip
     return subscripts(reader, special(reader) if special else call(reader), [])
 
 
-def _bracketed(reader: Reader) -> Read:
+def _bracketed(reader: Expressions) -> Read:
     opening = reader.advance()
     inner = reader.expression()
     if reader.at_symbol(","):
@@ -100,7 +95,7 @@ def _bracketed(reader: Reader) -> Read:
     return Read(exp.Paren(this=inner.node), inner.kind, opening.start)
 
 
-def list_literal(reader: Reader) -> Read:
+def list_literal(reader: Expressions) -> Read:
     """`[1, 2]`, of literals only."""
     opening = reader.advance()
     values: list[Read] = []
@@ -113,7 +108,7 @@ def list_literal(reader: Reader) -> Read:
     return Read(nodes.array([v.node for v in values], reader.rules.dialect), list_of(element), opening.start)
 
 
-def constant(reader: Reader, message: str) -> Read:
+def constant(reader: Expressions, message: str) -> Read:
     """A literal: a number with or without a minus, a string, TRUE, FALSE, NULL, or `DATE '2026-01-31'`."""
     lexeme = reader.next
     read = operand(reader)
@@ -124,7 +119,7 @@ def constant(reader: Reader, message: str) -> Read:
     return read
 
 
-def _case(reader: Reader) -> Read:
+def _case(reader: Expressions) -> Read:
     start = reader.advance().start
     base = None if reader.at_word("WHEN") else reader.expression()
     branches: list[exp.Expr] = []
@@ -142,7 +137,7 @@ def _case(reader: Reader) -> Read:
     return Read(node, common_kind([*results, *([otherwise] if otherwise else [])]), start)
 
 
-def _cast(reader: Reader) -> Read:
+def _cast(reader: Expressions) -> Read:
     function, _ = reader.advance(), reader.advance()
     value = reader.expression()
     reader.expect_word("AS", "and a type")
@@ -153,7 +148,7 @@ def _cast(reader: Reader) -> Read:
     return Read(node, kind_named(spelling), function.start)
 
 
-def _double_colon(reader: Reader, read: Read) -> Read:
+def _double_colon(reader: Expressions, read: Read) -> Read:
     sign = reader.advance()
     number = isinstance(read.node, exp.Literal) and not read.node.is_string
     if number or isinstance(read.node, (exp.Case, exp.Interval, exp.Array, exp.Boolean, exp.Null)):
@@ -164,7 +159,7 @@ def _double_colon(reader: Reader, read: Read) -> Read:
     return Read(nodes.cast(read.node, spelling, reader.rules.dialect), kind_named(spelling), read.start)
 
 
-def _extract(reader: Reader) -> Read:
+def _extract(reader: Expressions) -> Read:
     function, _ = reader.advance(), reader.advance()
     field, word = part(reader, "Write EXTRACT(YEAR FROM x).")
     reader.expect_word("FROM", "after the part")

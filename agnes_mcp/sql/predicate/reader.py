@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from agnes_mcp.errors import PredicateError
-from agnes_mcp.sql.predicate.cursor import Cursor, Read
+from agnes_mcp.sql.predicate.cursor import Expressions, Read
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NUMBER, TEXT, Kind
 from agnes_mcp.sql.predicate.lexemes import Lexeme
 from agnes_mcp.sql.predicate.limits import MAX_CHAIN, MAX_LIKE_WILDCARDS
@@ -31,7 +31,7 @@ _WITH_ARTICLE = {"number": "a number", "text": "a text", "list": "a list", "null
 _CONDITIONS = ("boolean", "null", "other")
 
 
-class Reader(Cursor):
+class Reader(Expressions):
     def whole(self) -> exp.Expr:
         """The tree of all that there is. `faults` are what is wrong with it."""
         read = self.expression()
