@@ -76,6 +76,10 @@ _DAMAGE = re.compile(
 _WHILE_FETCHING = re.compile(r"\AInvalid Input Error: Attempting to [\w ]+ query result\nError: ")
 _EXCERPT = re.compile(r"\n+LINE \d+:.*", re.DOTALL)
 
+_CAST_HINT = (
+    "Check the literals and casts against the types that `schema` shows; TRY_CAST(column AS type) gives NULL where a "
+    "value does not convert."
+)
 _AGENT_HINTS: dict[str, str] = {
     "BinderException": "Check the names and types with `schema`; cast explicitly where types do not fit.",
     "CatalogException": "Check the name; the message gives the nearest one.",
@@ -117,7 +121,8 @@ def _is_of_stream(error: BaseException) -> bool:
 def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
     """What a complaint about a statement that the server built means for the call: without paths, with the next step.
 
-    `own` is the statement where an agent's predicate is part of it: of values, only those that it holds are repeated.
+    `own` is the statement where an agent's predicate is part of it, over columns that were looked at just now: only
+    values that it holds are repeated, and types that do not fit each other are the predicate's.
     """
     text = without_paths(said_by(error))
     match complaint_of(error):
@@ -129,12 +134,13 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
             return interrupted()
         case Complaint.FILES | Complaint.DENIED:
             return unavailable("its files are missing or cannot be read")
+        case Complaint.NAMES if own:
+            return AgnesError("query_failed", text, _CAST_HINT)
         case Complaint.NAMES:
             hint = "Call `schema` again, then repeat."
             return AgnesError("schema_changed", f"The table is not as it was: {text}", hint)
         case Complaint.VALUES:
-            hint = "Check the literals and casts against the types that `schema` shows."
-            return AgnesError("query_failed", without_values(text, own), hint)
+            return AgnesError("query_failed", without_values(text, own), _CAST_HINT)
         case Complaint.ARGUMENTS if not _DAMAGE.search(text):
             hint = "Check the patterns and literals, and what the functions take."
             return AgnesError("query_failed", without_values(text, own), hint)

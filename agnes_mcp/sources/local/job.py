@@ -56,7 +56,7 @@ class Reads:
         channel.end({"rows": stream.rows})
 
 
-def _explain(error: BaseException, table: Table, view: View, sql: str) -> AgnesError:
+def _explain(error: BaseException, table: Table, view: View, own: str) -> AgnesError:
     """What the shared connection would say of it."""
     cause = error.__cause__ if isinstance(error, AgnesError) else error
     if view.kind in ("csv", "json") and cause is not None:
@@ -65,5 +65,5 @@ def _explain(error: BaseException, table: Table, view: View, sql: str) -> AgnesE
         except AgnesError as refused:
             return refused
     if isinstance(cause, duckdb.Error | pa.ArrowException | MemoryError | OSError):
-        return duckdb_errors.of_our_statement(cause, sql)
-    return error if isinstance(error, AgnesError) else duckdb_errors.of_our_statement(error, sql)
+        return duckdb_errors.of_our_statement(cause, own)
+    return error if isinstance(error, AgnesError) else duckdb_errors.of_our_statement(error, own)

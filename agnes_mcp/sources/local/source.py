@@ -95,10 +95,10 @@ class LocalSource(Source):
             self._refuse_change(cursor, table, files, schema)
             if self.reads_apart(table, statement):
                 view = _stored(table, files) if isinstance(source, Held) else source
-                with self._read_apart(table, view, statement.sql, call) as reading:
+                with self._read_apart(table, view, statement.sql, call, _own(statement)) as reading:
                     yield reading
             else:
-                explain = partial(self._explain, table, files, call, statement.sql)
+                explain = partial(self._explain, table, files, call, statement)
                 reader = _run(cursor, statement.sql, explain)
                 yield LocalReading(reader.schema, _batches(reader, explain), call)
 
@@ -107,9 +107,9 @@ class LocalSource(Source):
         return not statement.bounded or table.id in self._stored_views
 
     @contextmanager
-    def _read_apart(self, table: Table, view: View, sql: str, call: Call) -> Iterator[LocalReading]:
+    def _read_apart(self, table: Table, view: View, sql: str, call: Call, own: str = "") -> Iterator[LocalReading]:
         """The same rows, from a process that is killed where it overstays."""
-        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": sql}
+        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": sql, "own": own}
         question = Question("read", content, out_of_memory, _died)
         remaining_s = call.remaining_s
         limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
@@ -161,12 +161,12 @@ class LocalSource(Source):
                 raise unavailable(error.message.rsplit(": ", 1)[-1].rstrip("."), table.id) from None
             raise
 
-    def _explain(self, table: Table, files: Files, call: Call, sql: str, error: Exception) -> AgnesError:
+    def _explain(self, table: Table, files: Files, call: Call, statement: Statement, error: Exception) -> AgnesError:
         """What a failure of this statement means."""
-        cause = self._warehouse.cause_of(error, call, sql)
+        cause = self._warehouse.cause_of(error, call, statement.sql)
         if files.kind in ("csv", "json") and not call.stopped:
             refuse_text(table, str(cause))
-        return self._warehouse.explain(cause, call, sql)
+        return self._warehouse.explain(cause, call, _own(statement))
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
         with self._lock:
@@ -244,6 +244,11 @@ class LocalReading:
         for batch in self._batches:
             self._call.check()
             yield batch
+
+
+def _own(statement: Statement) -> str:
+    """The part of a statement that is an agent's; "" where there is none."""
+    return statement.sql if statement.predicate_sql else ""
 
 
 def _whole(reading: LocalReading) -> pa.Table:

@@ -125,6 +125,17 @@ def test_text_files_too(served: Served, name: str, where: str) -> None:
     assert here == read(served, name, statement.model_copy(update={"bounded": False}))
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("where", ["note = day", "id = 'x'", "CAST(note AS INTEGER) = 4", "tags = id"])
+def test_types_that_do_not_fit_are_the_conditions_fault(served: Served, where: str, bounded: bool) -> None:
+    """The table is as it was: to be sent to `schema` again would make an agent loop."""
+    statement = built(served, "parquet", ScanRequest(table_id="parquet", where=where))
+    kind, told = read(served, "parquet", statement.model_copy(update={"bounded": bounded}))
+    assert kind == "query_failed"
+    assert "TRY_CAST" in told[1]
+    assert "note 0" not in str(told)
+
+
 def test_a_view_that_somebody_stored_runs_apart(served: Served) -> None:
     started = served.processes.pool.started
     _, rows = read(served, "view", built(served, "view", ScanRequest(table_id="view", order_by=["id"])))
