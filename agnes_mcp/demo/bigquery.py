@@ -19,7 +19,7 @@ from agnes_mcp.sources.warehouse import Warehouse
 
 PROJECT, DATASET = "my-project", "my_dataset"
 STOP_WITHIN_S = 2.0
-_SESSIONS: dict[str, dict[str, Any]] = {
+_REMOTE: dict[str, dict[str, Any]] = {
     "web_sessions": {
         "parquet": "web_sessions.parquet",
         "description": "Web and app sessions of the demo shop, one row each; partitioned by day, clustered by country.",
@@ -33,6 +33,13 @@ _SESSIONS: dict[str, dict[str, Any]] = {
             "channel": "What brought the visitor; null for direct visits",
         },
         "labels": {"team": "web"},
+    },
+    "orders": {
+        "parquet": "orders.parquet",
+        "description": "Orders of the demo shop, one row each; partitioned by the day they were placed.",
+        "partition": {"field": "ordered_at", "type": "DAY"},
+        "primary_key": ["order_id"],
+        "descriptions": {"ordered_at": "When it was placed, UTC; the partition column"},
     },
     "web_sessions_v": {
         "view": "SELECT session_id, event_date, country_code, platform, converted, duration_s "
@@ -49,7 +56,7 @@ TABLES = [
         "description": entry["description"],
         "primary_key": entry.get("primary_key", []),
     }
-    for name, entry in _SESSIONS.items()
+    for name, entry in _REMOTE.items()
 ]
 
 
@@ -58,7 +65,7 @@ def write_spec(folder: Path) -> Path:
     import yaml
 
     path = folder / "bigquery.yaml"
-    described = {"project": PROJECT, "location": "US", "datasets": {DATASET: {"tables": _SESSIONS}}}
+    described = {"project": PROJECT, "location": "US", "datasets": {DATASET: {"tables": _REMOTE}}}
     path.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
     return path
 

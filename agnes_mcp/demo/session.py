@@ -25,6 +25,20 @@ from rich.table import Table
 from agnes_mcp.errors import AgnesError
 
 REMOTE = "bq_web_sessions"
+#: A weekly funnel, visit to order, over two tables.
+FUNNEL = """
+WITH visits AS (
+  SELECT customer_id, MIN(started_at) AS first_visit FROM bq_web_sessions
+  WHERE event_date >= DATE '2026-04-01' AND customer_id IS NOT NULL GROUP BY customer_id
+), purchases AS (
+  SELECT customer_id, MAX(ordered_at) AS last_order FROM bq_orders
+  WHERE ordered_at >= TIMESTAMP '2026-04-01' AND status NOT IN ('cancelled', 'refunded') GROUP BY customer_id
+)
+SELECT DATE_TRUNC(DATE(first_visit), WEEK(MONDAY)) AS week, COUNT(*) AS visitors,
+  COUNTIF(last_order >= first_visit) AS buyers,
+  ROUND(SAFE_DIVIDE(COUNTIF(last_order >= first_visit), COUNT(*)), 4) AS conversion
+FROM visits LEFT JOIN purchases USING (customer_id) GROUP BY week ORDER BY week
+""".strip()
 SHOWN_ROWS = 6
 _CUT_TEXT = 110
 
@@ -139,6 +153,18 @@ async def scan(session: Session, where: str) -> None:
     await session.refused("scan", "unknown_column", table_id=REMOTE, select=["country"], where=where)
 
 
+async def ask_across_tables(session: Session) -> None:
+    session.say("Of each week's new visitors, how many ordered? Two remote tables, one statement; first its price.")
+    price = await session.call("estimate", sql=FUNNEL)
+    session.facts(price, "estimated_scan_bytes", "bq_cost_estimate_usd", "verdict", "tables")
+    answer = await session.call("scan", sql=FUNNEL)
+    session.rows(answer)
+    session.facts(answer, "bytes_billed", "cost_usd")
+    session.say("The same gates stand before it:")
+    await session.refused("scan", "table_not_found", sql="SELECT * FROM bq_orders JOIN secrets.tokens USING (order_id)")
+    await session.refused("scan", "mixed_sources", sql="SELECT * FROM bq_orders JOIN customers USING (customer_id)")
+
+
 async def fetch_and_query(session: Session, where: str) -> None:
     session.say("Several questions need the same rows: fetch them once.")
     columns = ["session_id", "event_date", "country_code", "customer_id", "converted", "duration_s"]
@@ -187,6 +213,7 @@ async def _run(console: Console, folder: str) -> None:
         await discover(session)
         where = await learn_the_price(session)
         await scan(session, where)
+        await ask_across_tables(session)
         await fetch_and_query(session, where)
         await spend_it_all(session)
         session.say("What was spent, and what is left?")

@@ -17,7 +17,7 @@ from agnes_mcp.demo.bigquery import PROJECT, TABLES, write_spec
 from agnes_mcp.sql.names import literal
 
 #: Part of the folder's name: data of another version is made anew, never mixed.
-VERSION = "2"
+VERSION = "3"
 SESSIONS = 1_000_000
 CUSTOMERS = 50_000
 PRODUCTS = 800

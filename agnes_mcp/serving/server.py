@@ -61,6 +61,7 @@ Company tables: remote ones (BigQuery, billed by bytes scanned) and local ones (
 2. schema or describe: columns, types, partitioning, the dialect's literals. sample: a few real rows.
 3. estimate: bytes, USD, a verdict and advice, before anything that is billed. Free. Same arguments as scan and fetch.
 4. scan: rows or aggregates inline. "How many per country" is group_by and aggregates, one cheap statement.
+   Joins, weeks, HAVING, windows, percentiles over remote tables: sql in place of table_id, one GoogleSQL SELECT.
    fetch: when several questions need the same rows. snapshot_list first: you may have them already.
 5. query: DuckDB SQL over local tables and your snapshots, free, as often as needed. snapshot_drop when done.
 Always name columns in select. Filter on the partition column. LIMIT shortens answers, it does not lower the bill.

@@ -123,7 +123,9 @@ def check_nodes(tree: exp.Expr, text: str) -> list[exp.Expr]:
 #: What sqlglot reads without a part that GoogleSQL asks for, or takes a word of the grammar for a name.
 _INCOMPLETE: dict[type[exp.Expr], Callable[[exp.Expr], bool]] = {
     exp.Select: lambda node: not node.expressions,
-    exp.Identifier: lambda node: not node.args.get("quoted") and str(node.this).upper() in SYNTAX,
+    exp.Identifier: lambda node: (
+        "`" in str(node.this) or (not node.args.get("quoted") and str(node.this).upper() in SYNTAX)
+    ),
     exp.Group: lambda node: not node.expressions and not node.args.get("all"),
     exp.Order: lambda node: not node.expressions,
     exp.In: lambda node: not (node.expressions or node.args.get("query") or node.args.get("unnest")),

@@ -57,8 +57,9 @@ class Spelling:
         last = len(self.lexemes) - 1
         while self._index < last:
             lexeme = self.lexemes[self._index]
-            gap = " " if lexeme.start != end and self._parts else ""
-            spelled = gap + self._spelled(lexeme, before)
+            spelled = self._spelled(lexeme, before)
+            if self._parts and (lexeme.start != end or (spelled[:1] == "`" == self._parts[-1][-1:])):
+                spelled = f" {spelled}"  # two names side by side would be one with a backtick in it
             self._starts.append(offset)
             self._parts.append(spelled)
             offset += len(spelled)
