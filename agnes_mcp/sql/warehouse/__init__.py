@@ -95,7 +95,7 @@ def _refuse_local(binding: Binding, text: str) -> None:
             text,
             tables=local,
         )
-    calls = ", ".join(f'fetch(table_id="{table_id}", name="{table_id}")' for table_id in remote)
+    calls = ", ".join(f'fetch(table_id="{table_id}", name="snap_{table_id}")' for table_id in remote)
     raise refuse(
         "mixed_sources",
         f"{', '.join(remote)} and {', '.join(local)} are in different engines.",
