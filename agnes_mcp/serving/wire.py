@@ -58,7 +58,14 @@ def _above_the_standard_three(descriptor: int) -> int:
 
 
 def _stderr_or_nowhere() -> int:
-    try:
+    """Where strays go. Some hosts close standard error: then its number is taken, so that no file of ours gets it and
+    with it what a C library says there."""
+    if sys.stderr is not None:
         return os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.fstat(2)
     except OSError:
-        return os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+    sys.stderr = os.fdopen(os.dup(nowhere), "w", encoding="utf-8")
+    return nowhere

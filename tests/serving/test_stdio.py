@@ -265,8 +265,13 @@ def test_an_error_before_serving_is_not_on_the_wire(config: Path) -> None:
 
 def test_a_server_without_standard_error_still_speaks(config: Path) -> None:
     """Some hosts close it: descriptor 2 may be missing, and its number must not become the wire's."""
-    server = Server(config, command=("sh", "-c", 'exec "$@" 2>&-', "sh", COMMAND, "serve"))
-    server.greet()
-    server.call(1, "usage", {})
-    server.answer(1)
-    assert server.leave()[:2] == (0, "")
+    silent = ("sh", "-c", 'exec "$@" 2>&-', "sh", COMMAND, "serve")
+    for sent in (None, signal.SIGTERM):
+        server = Server(config, command=silent)
+        server.greet()
+        server.call(1, "usage", {})
+        server.answer(1)
+        if sent:
+            server.process.send_signal(sent)
+            server.process.wait(timeout=60)
+        assert server.leave()[:2] == (0, "")
