@@ -60,6 +60,7 @@ KINDS: dict[str, int] = {
     # what was asked for is not there, or may not be seen: never told apart
     "table_not_found": EXIT_ACCESS,
     "snapshot_not_found": EXIT_VALIDATION,
+    "table_moved": EXIT_VALIDATION,
     "resource_not_found": EXIT_VALIDATION,
     "unauthenticated": EXIT_AUTH,
     # money and budgets

@@ -57,7 +57,8 @@ class Gateway:
     def __init__(self, settings: Settings, makers: MakeSources = source_makers) -> None:
         api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
         self.settings = settings
-        self.access = Access(settings.access.users, settings.access.groups)
+        bigquery = settings.data_source.bigquery
+        self.access = Access(settings.access.users, settings.access.groups, bigquery.project if bigquery else "")
         self.registry = Registry.from_settings(settings)
         self.books = open_books(settings.quota.store, settings.data_dir / "books")
         self.store = _open_store(settings)
@@ -139,6 +140,11 @@ class Gateway:
             self.store.sweep()
         except AgnesError as error:
             logger.warning("leftovers of snapshots not removed: %s", error.kind)
+        try:
+            for moved in self.registry.bind():
+                logger.warning("the id %s meant %s and means %s now", *moved)
+        except AgnesError as error:
+            logger.error("%s", error.message)
         try:
             self.accounts.restore(lambda: self.calls.audit.billed_today(utc_now()))
             self.recovery.begin()

@@ -46,6 +46,7 @@ class Table(Model):
     source_table: str = ""  # BigQuery: the table's name; local: a table inside a DuckDB file
     project: str = ""  # BigQuery: the project that holds the table; "" is the configured one
     source_schema: str = "main"  # local: the schema of that table
+    place: str = ""  # BigQuery: `project.dataset.table`, which the table is by, whatever its id; the registry sets it
     path: str = ""  # local: a file, a glob or a folder, absolute
     csv: dict[str, Any] = Field(default_factory=dict)  # local: how its text is read, by the names of the configuration
     hive: bool | None = None  # local: whether folders like `key=value` are columns; None: where they look like it

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from agnes_mcp.config.settings import GroupSettings, UserSettings
-from agnes_mcp.models import Principal
+from agnes_mcp.models import Principal, Table
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class Grants:
     """What a principal may read and spend. None for a limit: the instance's own."""
 
     tables: frozenset[str] | Literal["*"] = field(default_factory=frozenset)
+    datasets: tuple[str, ...] = ()  # `project.dataset.`: every table that is there, those to come too
     max_daily_bytes: int | None = None
     max_concurrent: int | None = None
     groups: tuple[tuple[str, int | None], ...] = ()  # names, with the bytes a day that their members share
 
-    def covers(self, table_id: str) -> bool:
-        return self.tables == "*" or table_id in self.tables
+    def covers(self, table_id: str, place: str = "") -> bool:
+        """Whether the table is granted, by its id or by where it is (`project.dataset.table`; empty: a file)."""
+        return self.tables == "*" or table_id in self.tables or place.startswith(self.datasets or ("\0",))
 
 
 NOTHING = Grants()
@@ -49,10 +51,13 @@ def digest_token(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _grants_of(user: UserSettings, groups: list[GroupSettings]) -> Grants:
+def _grants_of(user: UserSettings, groups: list[GroupSettings], project: str) -> Grants:
     granted = [user.tables, *(group.tables for group in groups)]
+    named = [name for names in granted if names != "*" for name in names]
+    datasets = (name.removesuffix("*") for name in named if name.endswith(".*"))
     return Grants(
-        tables="*" if "*" in granted else frozenset(table for tables in granted for table in tables),
+        tables="*" if "*" in granted else frozenset(name for name in named if not name.endswith(".*")),
+        datasets=tuple(sorted({name if name.count(".") > 1 else f"{project}.{name}" for name in datasets})),
         max_daily_bytes=user.max_daily_bytes,
         max_concurrent=user.max_concurrent,
         groups=tuple((group.name, group.max_daily_bytes) for group in groups),
@@ -62,7 +67,9 @@ def _grants_of(user: UserSettings, groups: list[GroupSettings]) -> Grants:
 class Access:
     """The grants of this instance; replaced whole when the instance's file changes."""
 
-    def __init__(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:
+    def __init__(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = (), project: str = "") -> None:
+        """`project` is where the datasets are that a grant names without one."""
+        self._project = project
         self._grants: dict[str, Grants] = {}
         self._by_token: dict[str, str] = {}
         self._last_days: dict[str, date] = {}
@@ -70,7 +77,7 @@ class Access:
 
     def replace(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:
         users, by_name = list(users), {group.name: group for group in groups}
-        grants = {user.name: _grants_of(user, [by_name[name] for name in user.groups]) for user in users}
+        grants = {user.name: _grants_of(user, [by_name[name] for name in user.groups], self._project) for user in users}
         self._last_days = {user.name: user.expires for user in users if user.expires}
         self._grants, self._by_token = grants, {u.token_sha256: u.name for u in users if u.token_sha256}
 
@@ -90,13 +97,13 @@ class Access:
     def grants(self, principal: Principal) -> Grants:
         return EVERYTHING if principal.local else self._grants.get(principal.name, NOTHING)
 
-    def readable(self, principal: Principal, table_ids: Iterable[str]) -> list[str]:
+    def readable(self, principal: Principal, tables: Iterable[Table]) -> list[Table]:
         """Those of the tables that the principal may read, in the same order."""
         grants = self.grants(principal)
-        return [table_id for table_id in table_ids if grants.covers(table_id)]
+        return [table for table in tables if grants.covers(table.id, table.place)]
 
-    def may_read(self, principal: Principal, table_id: str) -> bool:
-        return self.grants(principal).covers(table_id)
+    def may_read(self, principal: Principal, table_id: str, place: str = "") -> bool:
+        return self.grants(principal).covers(table_id, place)
 
     def by_token(self, token: str) -> Principal | None:
         """The user whose token this is. Tokens are compared by digest, each of them, in constant time."""

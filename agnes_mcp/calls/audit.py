@@ -40,6 +40,7 @@ class AuditLine(Model):
     tool: str
     principal: str
     table_id: str | None = None
+    place: str | None = None
     snapshot: str | None = None
     select: list[str] | None = None
     where_hash: str | None = None

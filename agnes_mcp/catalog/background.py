@@ -31,6 +31,7 @@ class Background:
         self._lock = threading.Lock()
         self._asked: dict[str, float] = {}
         self._executor: ThreadPoolExecutor | None = None
+        self.problem: AgnesError | None = None  # why the datasets could not be listed
 
     def learn(self, table: Table, remember: Callable[[Table, TableSchema], None]) -> None:
         """Ask for the table's schema; `remember` is called with it, from the thread."""
@@ -54,7 +55,12 @@ class Background:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _list(self) -> None:
-        self._tables.list_datasets(self._calls.background("catalog", QUESTION_TIMEOUT_S))
+        try:
+            self._tables.list_datasets(self._calls.background("catalog", QUESTION_TIMEOUT_S))
+            self.problem = None
+        except AgnesError as error:
+            self.problem = error
+            raise
 
     def _ask(self, key: str, work: Callable[[], None]) -> None:
         with self._lock:

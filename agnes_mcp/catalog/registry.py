@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
+from agnes_mcp.catalog.ids import Ids, Moved
 from agnes_mcp.config.settings import Settings, TableSettings
 from agnes_mcp.models import Table
 
 
 class Registry:
-    """`by_id` is replaced whole, never changed: who reads it needs no lock."""
+    """`by_id` is replaced whole, never changed: who reads it needs no lock.
 
-    def __init__(self, tables: Iterable[Table]) -> None:
+    `ids` says which table of BigQuery an id means; `project` is where those are that name none.
+    """
+
+    def __init__(self, tables: Iterable[Table], ids: Ids, project: str = "") -> None:
         self._configured = {table.id: table for table in tables}
+        self._ids = ids
+        self._project = project
         self._offered: dict[str, Table] = {}
         self._listed: list[Table] = []
-        self.by_id: Mapping[str, Table] = dict(sorted(self._configured.items()))
+        self.by_id: Mapping[str, Table] = self._placed(self._configured)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Registry:
-        return cls(_configured(entry) for entry in settings.tables)
+        bigquery = settings.data_source.bigquery
+        ids = Ids(settings.data_dir / "ids.json")
+        return cls((_configured(entry) for entry in settings.tables), ids, bigquery.project if bigquery else "")
+
+    @property
+    def ids(self) -> Ids:
+        return self._ids
+
+    def place_of(self, table: Table) -> str:
+        """Which table it is, wherever its id has come from: `project.dataset.table`; empty for local files."""
+        return ".".join(self._path_of(table)) if table.source_type == "bigquery" else ""
+
+    def bind(self) -> list[Moved]:
+        """Enter the operator's own tables into the register of ids; what of them means another table than before.
+
+        Blocking. Raises `storage_failed`.
+        """
+        return self._ids.configure(self._remote({**self._offered, **self._configured}.values()))
 
     def replace_discovered(self, tables: Iterable[Table]) -> None:
         """What the datasets hold now. A table that is named elsewhere keeps its id and hides that of the same place."""
@@ -41,30 +63,24 @@ class Registry:
 
     def _merge(self) -> None:
         named = {**self._offered, **self._configured}
-        places = {_place(table) for table in named.values()}
-        found: dict[str, Table] = {}
-        for table in self._listed:
-            if _place(table) in places:
-                continue
-            free = _free_id(table, named.keys() | found.keys())
-            found[free] = table.model_copy(update={"id": free})
-        self.by_id = dict(sorted({**found, **named}.items()))
+        remote = self._remote(named.values())
+        if remote or self._listed:
+            self._ids.configure(remote)
+        places = set(remote.values())
+        listed = {self._path_of(table): table for table in self._listed if self.place_of(table) not in places}
+        given = self._ids.give(listed, named) if listed else {}
+        found = {given[path]: table.model_copy(update={"id": given[path]}) for path, table in listed.items()}
+        self.by_id = self._placed({**found, **named})
 
+    def _placed(self, tables: Mapping[str, Table]) -> Mapping[str, Table]:
+        """By id, each with its place."""
+        return {key: tables[key].model_copy(update={"place": self.place_of(tables[key])}) for key in sorted(tables)}
 
-def table_id_of(name: str) -> str:
-    """A table id made of a source's own name: lower case, anything else than letters and digits as `_`."""
-    return re.sub(r"[^a-z0-9_]", "_", name.strip().lower())[:64] or "_"
+    def _remote(self, tables: Iterable[Table]) -> dict[str, str]:
+        return {table.id: self.place_of(table) for table in tables if table.source_type == "bigquery"}
 
-
-def _place(table: Table) -> tuple[str, str, str]:
-    return (table.project, table.bucket, table.source_table) if table.source_type == "bigquery" else ("", "", table.id)
-
-
-def _free_id(table: Table, taken: set[str]) -> str:
-    plain = table_id_of(table.source_table)
-    qualified = table_id_of(f"{table.bucket}_{table.source_table}")
-    candidates = [plain, qualified, *(f"{qualified[:60]}_{n}" for n in range(2, len(taken) + 3))]
-    return next(candidate for candidate in candidates if candidate not in taken)
+    def _path_of(self, table: Table) -> tuple[str, str, str]:
+        return (table.project or self._project, table.bucket, table.source_table or table.id)
 
 
 def _configured(entry: TableSettings) -> Table:

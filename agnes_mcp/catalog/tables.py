@@ -58,14 +58,15 @@ class Tables:
         suggestions only of what the principal may see. An id that is not known may be in a dataset that has not been
         listed yet: then that is awaited.
         """
-        granted = self._access.may_read(call.principal, table_id)
-        if granted:
+        grants = self._access.grants(call.principal)
+        if grants.datasets or grants.covers(table_id):
             await self.look(call)
-        if granted and table_id not in self._registry.by_id and self.lists_datasets and not self.listed:
-            await self._calls.run(call, lambda: self.list_datasets(call))
-        table = self._registry.by_id.get(table_id) if granted else None
-        if table is None:
+            if table_id not in self._registry.by_id and self.lists_datasets and not self.listed:
+                await self._calls.run(call, lambda: self.list_datasets(call))
+        table = self._registry.by_id.get(table_id)
+        if table is None or not grants.covers(table_id, table.place):
             raise self._not_found(call.principal, table_id)
+        call.line.place = table.place or None
         return table
 
     async def look(self, call: Call) -> None:
@@ -82,8 +83,31 @@ class Tables:
 
     def visible(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id."""
-        by_id = self._registry.by_id
-        return [by_id[table_id] for table_id in self._access.readable(principal, by_id)]
+        return self._access.readable(principal, self._registry.by_id.values())
+
+    def may_read(self, principal: Principal, table_id: str, place: str | None) -> bool:
+        """Whether the principal may still read what was made of that table: by its id, or by where the table is."""
+        return self._access.may_read(principal, table_id, place or self._registry.ids.places.get(table_id, ""))
+
+    def check_place(self, what: str, table_id: str, place: str | None) -> None:
+        """Refuse `what` was made of another table than the id means now: `table_moved`.
+
+        `place` None: made before places were kept; it is taken for this table's where the id is exactly its name and
+        has never meant another.
+        """
+        table = self._registry.by_id.get(table_id)
+        now = table.place if table is not None else self._registry.ids.places.get(table_id, place or "")
+        if place is None:
+            bound = not now or (now.rpartition(".")[2] == table_id and table_id not in self._registry.ids.moved)
+        else:
+            bound = place == now
+        if not bound:
+            raise AgnesError(
+                "table_moved",
+                f"{what} was made of another table than {table_id!r} means now.",
+                "Fetch it anew under another name, or drop it; its rows are not those of the table of now.",
+                {"table_id": table_id},
+            )
 
     async def schema_of(self, call: Call, table: Table) -> TableSchema:
         """What is known of the table without reading it; kept, and free to ask for."""

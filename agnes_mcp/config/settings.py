@@ -33,6 +33,7 @@ from agnes_mcp.config.types import (
     BigQueryTableId,
     Bytes,
     Count,
+    DatasetGrant,
     DatasetId,
     HttpsUrl,
     LongText,
@@ -129,8 +130,10 @@ class UserSettings(Section):
         default=None,
         description="SHA-256 of the bearer token (`agnes-mcp token new`); not given: only a JWT identifies it.",
     )
-    tables: list[TableId] | Literal["*"] = Field(
-        default_factory=list, description='Tables it may read, by id, or "*" for every one; not given: none.'
+    tables: list[TableId | DatasetGrant] | Literal["*"] = Field(
+        default_factory=list,
+        description="Tables it may read, by id; `my_dataset.*` for a dataset, with tables to come; or "
+        '"*" for every one; not given: none.',
     )
     expires: date | None = Field(
         default=None, description="The last day, in UTC, on which it may call, as in 2027-01-31; null: for good."
@@ -151,8 +154,9 @@ class GroupSettings(Section):
     """Callers who are granted tables together, and who may share a budget beside their own."""
 
     name: ShortText = Field(description="The group, as users name it.")
-    tables: list[TableId] | Literal["*"] = Field(
-        default_factory=list, description='Tables that its members may read beside their own, by id, or "*".'
+    tables: list[TableId | DatasetGrant] | Literal["*"] = Field(
+        default_factory=list,
+        description='Tables that its members may read beside their own: ids, datasets as `my_dataset.*`, or "*".',
     )
     max_daily_bytes: Bytes | None = Field(
         default=None,

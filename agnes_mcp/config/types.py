@@ -91,7 +91,9 @@ Percent = Annotated[
 ]
 HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
-BigQueryTableId = Annotated[str, StringConstraints(pattern=r"\A[\w\- ]+\z", max_length=1024)]
+BigQueryTableId = Annotated[
+    str, StringConstraints(pattern=r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\z", max_length=1024)
+]
 Names = Annotated[list[str], BeforeValidator(_list_of_names)]
 CsvType = Annotated[
     str, StringConstraints(pattern=r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z", max_length=60)
@@ -99,3 +101,5 @@ CsvType = Annotated[
 ServiceAccount = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9\-]+@[a-z0-9.\-]+\z", max_length=200)]
 Scope = Annotated[str, StringConstraints(pattern=r"\Ahttps://[A-Za-z0-9./_\-]+\z", max_length=200)]
 HostName = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9\-]+(\.[a-z0-9\-]+)+\z", max_length=200)]
+#: A dataset of the configured project, or of the one before it; every table in it.
+DatasetGrant = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.:\-]+\.)?[A-Za-z0-9_]+\.\*\z", max_length=1200)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import anyio.to_thread
 
@@ -19,9 +21,11 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal, SourceType, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.books import utc_now
+from agnes_mcp.untrusted import clean
 
 #: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
 LEARN_FOR_S = 2.0
+_MAX_NOTE_CHARS = 2_000
 
 
 class Catalog:
@@ -61,7 +65,7 @@ class Catalog:
             self._refresh_behind(page[:limit], again=refresh)
             answer = CatalogAnswer(
                 tables=[], total=len(ranked), next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
-                note=_note(unread, pending),
+                note=_note(unread, pending, self._background.problem, self._dataset_problems()),
             )  # fmt: skip
             left = self._api.max_result_chars - chars_of(answer)
             answer.tables = fit((self._entry(table) for table in page[:limit]), left, at_least=1)
@@ -94,6 +98,11 @@ class Catalog:
                 return [path for path, _ in (await self._tables.schema_of(call, table)).walk()]
         except AgnesError:
             return []
+
+    def _dataset_problems(self) -> Mapping[str, Any]:
+        known = self._sources.health("bigquery") if "bigquery" in self._sources.kinds else {}
+        problems: Mapping[str, Any] = known.get("datasets", {})
+        return problems
 
     def _schema_known(self, table: Table) -> TableSchema | None:
         known = self._known.get(table.id)
@@ -139,7 +148,16 @@ class Catalog:
         return catalog_entry(table, self._schema_known(table) or self._tables.schemas.get(table.id))
 
 
-def _note(unread: int, pending: bool) -> str | None:
-    if pending:
-        return "The datasets are being listed; call again in a moment for the tables that they hold."
-    return f"The columns of {unread} tables have not been read yet; repeat the search for them." if unread else None
+def _note(unread: int, pending: bool, problem: AgnesError | None, problems: Mapping[str, Any]) -> str | None:
+    said = []
+    if pending and problem is not None:
+        said.append(f"The datasets cannot be listed ({problem.kind}): {problem.message} {problem.hint}")
+    elif pending:
+        said.append("The datasets are being listed; call again in a moment for the tables that they hold.")
+    said += [
+        f"The dataset {name} is not listed ({told['error']}): {told['message']} {told['hint']}"
+        for name, told in problems.items()
+    ]
+    if unread:
+        said.append(f"The columns of {unread} tables have not been read yet; repeat the search for them.")
+    return clean(" ".join(said), _MAX_NOTE_CHARS) or None

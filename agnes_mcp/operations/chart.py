@@ -205,9 +205,9 @@ class Charts:
     def _still_there(self, principal: Principal, tables: list[str]) -> bool:
         """Whether the caller may still read all that a chart was drawn from: grants now, snapshots not dropped."""
         kept = {snapshot.name: snapshot for snapshot in self._snapshots.list(principal.name)}
-        visible = {table.id for table in self._tables.visible(principal)}
+        visible, may_read = {table.id for table in self._tables.visible(principal)}, self._tables.may_read
         return all(
-            self._access.may_read(principal, kept[name].table_id) if name in kept else name in visible
+            name in visible if name not in kept else all(may_read(principal, *of) for of in kept[name].tables)
             for name in tables
         )
 

@@ -198,6 +198,8 @@ class Fetches:
             return await self._prepare_text_again(call, old, where)
         request = old.request() if not where else old.request().model_copy(update={"where": where})
         call.line.table_id = request.table_id
+        if old.place is not None:
+            self._tables.check_place(f"The snapshot {name!r}", request.table_id, old.place)
         self._tables.forget(request.table_id)
         table = await self._tables.find(call, request.table_id)
         schema = await self._tables.schema_of(call, table)

@@ -95,11 +95,13 @@ class Queries:
     def _may_use(self, principal: Principal, snapshot: Snapshot) -> bool:
         """A grant that was taken back takes the rows fetched under it along."""
         return not snapshot.expired and all(
-            self._access.may_read(principal, table_id) for table_id in snapshot.table_ids
+            self._tables.may_read(principal, table_id, place) for table_id, place in snapshot.tables
         )
 
     def _snapshot_view(self, call: Call, snapshot: Snapshot, held: ExitStack) -> Callable[[], View]:
         def resolve() -> View:
+            for table_id, place in snapshot.tables:
+                self._tables.check_place(f"The snapshot {snapshot.name!r}", table_id, place)
             reading = self._snapshots.reading(call.principal.name, snapshot.name, call)
             _, path = held.enter_context(reading)
             return View(name=snapshot.name, kind="parquet", paths=[str(path)])

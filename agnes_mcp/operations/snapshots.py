@@ -109,6 +109,7 @@ def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> Snapshot
         googlesql=whole,
         places=priced.statement.places,
         aggregates=request.aggregates,
+        place=priced.table.place,
         where_sql=priced.statement.predicate_sql,
         entity_type=priced.schema.entity_type,
         source_columns=[] if whole else priced.schema.columns,
@@ -159,9 +160,11 @@ def find_covering(store: SnapshotStore, principal: Principal, priced: Priced) ->
 
 
 def _still_true(snapshot: Snapshot, priced: Priced) -> bool:
-    as_of = snapshot.effective_as_of
-    if as_of is None:
+    as_of, place = snapshot.effective_as_of, priced.table.place
+    if as_of is None or snapshot.place not in (None, place):
         return False
+    if snapshot.place is None and place and place.rpartition(".")[2] != priced.table.id:
+        return False  # of before places were kept: whose rows it holds is not certain
     text = priced.statement.sql if priced.request.googlesql else priced.statement.predicate_sql
     if _TIME_RELATIVE.search(text) and as_of.astimezone(UTC).date() != utc_now().date():
         return False

@@ -52,7 +52,7 @@ class Usage:
                 confirm_above_bytes=self._scan.confirm_above_bytes,
                 max_limit=self._scan.max_limit,
                 request_timeout_seconds=self._scan.request_timeout_seconds,
-                tables_visible=len(self._access.readable(principal, self._registry.by_id)),
+                tables_visible=len(self._access.readable(principal, self._registry.by_id.values())),
                 bigquery={"configured": configured, **health},
                 server_time=utc_now(),
                 version=__version__,

@@ -18,6 +18,7 @@ class SnapshotFacts(Model):
     """
 
     table_id: str = ""
+    place: str | None = None  # the table itself, whatever its id means later; None: fetched before places were kept
     select: list[str] | None = None
     where: str = ""
     where_sql: str = ""
@@ -40,6 +41,11 @@ class SnapshotFacts(Model):
     def table_ids(self) -> list[str]:
         """The tables that its rows are of."""
         return list(self.places) or [self.table_id]
+
+    @property
+    def tables(self) -> list[tuple[str, str | None]]:
+        """The same, each with its place; None: fetched before places were kept."""
+        return list(self.places.items()) or [(self.table_id, self.place)]
 
     def request(self) -> ScanRequest:
         """The request that made it, to be run again."""

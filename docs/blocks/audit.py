@@ -13,6 +13,7 @@ MEANINGS = {
     "tool": "The tool that was called; `recovery`: what an earlier call's job was billed, learnt afterwards",
     "principal": "Who called: a user of `access.users`, or the OS user",
     "table_id": "The table that was named, at most 64 characters of it",
+    "place": "Which table of BigQuery that was, as `project.dataset.table`; null: files of this machine, or none",
     "snapshot": "The snapshot that was written, refreshed or dropped",
     "select": "The columns that were asked for, at most 100; null: all",
     "where_hash": "The first 32 digits of the SHA-256 of the predicate's text: equal for equal texts",

@@ -50,7 +50,9 @@ def open_gateway(bq: StandIn, tmp_path: Path) -> Callable[..., Gateway]:
 
     def make(**given: Any) -> Gateway:
         remote = [
-            {"id": name, "source_type": "bigquery", "bucket": "my_dataset", "source_table": name}
+            name
+            if isinstance(name, dict)
+            else {"id": name, "source_type": "bigquery", "bucket": "my_dataset", "source_table": name}
             for name in given.pop("tables", ("sessions", "sessions_v", "orders"))
         ]
         bigquery = {

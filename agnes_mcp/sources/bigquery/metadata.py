@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from agnes_mcp.models import Column, Partition, Table, TableSchema
 from agnes_mcp.sources.bigquery.fields import arrow_schema, columns_of, table_of_rows
-from agnes_mcp.sources.bigquery.names import DATASET, TABLE, TablePath
+from agnes_mcp.sources.bigquery.names import TablePath, is_table_name
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 
 if TYPE_CHECKING:
@@ -166,8 +166,6 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
     """Every table, view and external table of a dataset, page by page. A name that cannot stand in SQL is left out."""
     from google.cloud import bigquery
 
-    if not DATASET.fullmatch(dataset):
-        return []
     reference = bigquery.DatasetReference(project, dataset)
     found: list[Table] = []
     token: str | None = None
@@ -188,7 +186,7 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
                 discovered=True,
             )
             for name in page
-            if TABLE.fullmatch(name)
+            if is_table_name(name)
         )
         if not token:
             return found

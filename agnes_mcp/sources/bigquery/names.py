@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 from agnes_mcp.errors import ConfigError
@@ -12,7 +13,15 @@ from agnes_mcp.models import Table
 # may stand before the colon. Always used with fullmatch: `$` would let a final newline pass.
 PROJECT = re.compile(r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
-TABLE = re.compile(r"[\w\- ]{1,1024}")
+#: A table's name: letters, marks, numbers, connectors, dashes and spaces of any script, in at most 1,024 bytes.
+_TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
+_MAX_TABLE_BYTES = 1024
+
+
+def is_table_name(name: str) -> bool:
+    """Whether BigQuery allows a table to be called so."""
+    allowed = all(unicodedata.category(character).startswith(_TABLE_CATEGORIES) for character in name)
+    return allowed and 0 < len(name.encode("utf-8", "surrogatepass")) <= _MAX_TABLE_BYTES
 
 
 class TablePath(NamedTuple):
@@ -35,12 +44,12 @@ class TablePath(NamedTuple):
 def table_path(table: Table, default_project: str) -> TablePath:
     """Raises `ConfigError` for a name that BigQuery does not allow."""
     path = TablePath(table.project or default_project, table.bucket, table.source_table or table.id)
-    for what, pattern, value in (
-        ("project", PROJECT, path.project),
-        ("bucket (dataset)", DATASET, path.dataset),
-        ("source_table", TABLE, path.table),
+    for what, allowed in (
+        ("project", PROJECT.fullmatch(path.project)),
+        ("bucket (dataset)", DATASET.fullmatch(path.dataset)),
+        ("source_table", is_table_name(path.table)),
     ):
-        if not pattern.fullmatch(value):
+        if not allowed:
             raise ConfigError(
                 f"The {what} of table {table.id!r} is not a name that BigQuery allows.",
                 "Whoever keeps this instance corrects it in instance.yaml under `tables`.",

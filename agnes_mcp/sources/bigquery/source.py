@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.warehouse import Warehouse
 
 
+#: What one dataset may have while others are fine; anything else is wrong with all of them.
+_OF_ONE_DATASET = ("bq_not_found", "bq_forbidden", "bq_bad_request", "cross_project_forbidden")
+
+
 class BigQuerySource(Source):
     """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
 
@@ -38,6 +42,7 @@ class BigQuerySource(Source):
         self._lock = threading.Lock()
         self._parts: _Parts | None = None
         self._last_error = ""
+        self._dataset_problems: dict[str, AgnesError] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         """One free `tables.get`. Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job."""
@@ -83,13 +88,27 @@ class BigQuerySource(Source):
         return Relation(table.project or self._settings.project, table.bucket, table.source_table)
 
     def discover(self, call: Call) -> list[Table]:
-        """Every table of the configured `datasets`, by `tables.list`, free. Nothing is read of any single table."""
+        """Every table of the configured `datasets`, by `tables.list`, free. Nothing is read of any single table.
+
+        A dataset that is misspelt or forbidden hides no other: `health` names it.
+        """
+        found: list[Table] = []
+        problems: dict[str, AgnesError] = {}
+        for dataset in self._settings.datasets:
+            try:
+                found += self._list(dataset, call)
+            except AgnesError as error:
+                if error.kind not in _OF_ONE_DATASET:
+                    raise
+                problems[dataset] = error
+        self._dataset_problems = problems
+        return found
+
+    def _list(self, dataset: str, call: Call) -> list[Table]:
         from agnes_mcp.sources.bigquery.metadata import list_dataset
 
         with self._asking(None, call) as (parts, _, attempts):
-            project = self._settings.project
-            found = [list_dataset(parts.clients.rest, project, name, attempts) for name in self._settings.datasets]
-        return [table for tables in found for table in tables]
+            return list_dataset(parts.clients.rest, self._settings.project, dataset, attempts)
 
     def learn_bill(self, job: JobReference, call: Call) -> int | None:
         """What a job of an earlier call was billed; see `jobs.learn_bill`."""
@@ -108,6 +127,11 @@ class BigQuerySource(Source):
             state["extension"] = parts.extension.state if parts.extension is not None else "not used"
         if self._last_error:
             state["last_error"] = self._last_error
+        if self._dataset_problems:
+            state["datasets"] = {
+                name: {"error": problem.kind, "message": problem.message, "hint": problem.hint}
+                for name, problem in self._dataset_problems.items()
+            }
         return state
 
     def close(self) -> None:
