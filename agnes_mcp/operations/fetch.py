@@ -87,7 +87,7 @@ class Fetches:
                 bytes_billed=purchase.receipt.bytes_billed,
                 cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
                 quota=await self._accounts.left_after(principal),
-                warnings=written.warnings,
+                warnings=[*written.warnings, *([purchase.bill_note] if purchase.bill_note else [])],
                 next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
             )
 

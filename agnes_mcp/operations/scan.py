@@ -127,7 +127,7 @@ class Scans:
             job_id=purchase.receipt.job_id,
             snapshot=snapshot,
             quota=await self._accounts.left_after(call.principal),
-            note=_note(fitting.columns_cut, cut_by, snapshot),
+            note=_note(fitting.columns_cut, cut_by, snapshot, purchase.bill_note),
         )
 
     def _fit(
@@ -158,10 +158,10 @@ class Scans:
         return purchase.bytes_read > self._api.scan.max_result_bytes
 
 
-def _note(columns_cut: int, truncated_by: str | None, snapshot: str | None) -> str | None:
+def _note(columns_cut: int, truncated_by: str | None, snapshot: str | None, bill: str | None) -> str | None:
     """What was cut and what to do about it."""
     cut = note_cut_columns(columns_cut)
     rows = None if cut and truncated_by == "answer_size" else _NOTES.get(truncated_by or "")
     if snapshot:
         rows = f"More matched than fits one answer. All is in the snapshot {snapshot}: query it, free."
-    return " ".join(said for said in (cut, rows) if said) or None
+    return " ".join(said for said in (cut, rows, bill) if said) or None

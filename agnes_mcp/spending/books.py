@@ -162,7 +162,10 @@ class Reservation:
         self.books.settle(self.lease, bytes_billed)
 
     def release(self) -> None:
-        """Free the slot and the bytes: nothing was billed."""
+        """Free the slot and the bytes of what was not settled: nothing was billed."""
+        with self._settling:
+            if self.settled:
+                return
         self.settle(0)
 
     def __enter__(self) -> Reservation:

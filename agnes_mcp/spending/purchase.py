@@ -39,6 +39,9 @@ T = TypeVar("T")
 _NOTED_COLUMNS, _NOTED_NAME_CHARS = 16, 64
 
 
+_ASSUMED = "BigQuery does not say what this was billed; what was set aside for it is charged, until it does."
+
+
 class Purchase(Reading):
     """One statement that is being read: its batches, how much they held so far, and what it billed."""
 
@@ -69,6 +72,11 @@ class Purchase(Reading):
     def ended(self) -> bool:
         """Whether the receipt is the last word."""
         return self._final is not None
+
+    @property
+    def bill_note(self) -> str | None:
+        """What a caller should know of the bill."""
+        return _ASSUMED if self.receipt.assumed else None
 
     def begin(self, reading: Reading) -> None:
         self._reading = reading
@@ -165,9 +173,12 @@ class Purchases:
             call.line.reserved_bytes = unknown_before + reservation.reserved_bytes
             reservation.intend(job)
 
+        def spend() -> T:
+            with call.charging(intend):  # for as long as the thread lives, whatever became of its call
+                return self._spend(call, priced, reservation, purchase, work)
+
         try:
-            with call.charging(intend):
-                return await run(call, lambda: self._spend(call, priced, reservation, purchase, work)), purchase
+            return await run(call, spend), purchase
         finally:
             if not purchase.ended:  # its thread never began, or was given up and may still be billed
                 await self._accounts.settle(reservation, None if reservation.intended else 0)

@@ -107,6 +107,36 @@ async def test_a_bill_that_is_not_known_is_the_reservation_until_it_is(
     assert (learnt["request_id"], learnt["bytes_billed"]) == (line["request_id"], 10 * MIB)
 
 
+async def test_a_bill_that_bigquery_withholds_is_the_reservation_and_said_so(
+    open_gateway: OpenGateway, bq: StandIn, tmp_path: Path
+) -> None:
+    """It was priced; by the time it had run, a policy hid what it read."""
+    table = bq.create_table("my_dataset", "hidden", schema="id INT64", rows=[{"id": 1}])
+    bq.faults.add(Fault("job", stall_s=0.5, times=2))
+
+    async def hide(jobs: int) -> None:
+        while len(bq.query_jobs()) < jobs:
+            await anyio.sleep(0.01)
+        table.statistics = "absent"
+
+    hidden = ScanRequest(table_id="hidden", where="id > 0")
+    async with open_gateway(tables=("hidden",)) as gateway:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hide, 1)
+            scanned = await gateway.scans.scan(ME, hidden)
+        table.statistics = "shown"
+        async with anyio.create_task_group() as group:
+            group.start_soon(hide, 2)
+            fetched = await gateway.fetches.fetch(ME, hidden, name="kept")
+        assert (scanned.bytes_billed, fetched.bytes_billed) == (10 * MIB, 10 * MIB)
+        assert "does not say what this was billed" in (scanned.note or "")
+        assert "does not say what this was billed" in fetched.warnings[-1]
+        left = (await gateway.usage.today(ME)).quota
+        assert (left.daily_bytes_used, left.daily_bytes_assumed) == (20 * MIB, 20 * MIB)
+    told = [line for line in audit_lines(tmp_path) if line["tool"] in ("scan", "fetch")]
+    assert [(line["bytes_billed"], line["reserved_bytes"]) for line in told] == [(None, 10 * MIB)] * 2
+
+
 async def test_books_that_cannot_be_asked_allow_nothing_that_bills(
     open_gateway: OpenGateway, bq: StandIn, tmp_path: Path
 ) -> None:

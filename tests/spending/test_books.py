@@ -134,6 +134,8 @@ def test_a_bill_that_nobody_can_tell_is_the_reservation_and_marked(books: Books)
     assert (left.running_scans, left.daily_bytes_reserved, left.daily_bytes_used) == (0, 0, 400)
     assert left.daily_bytes_assumed == 400
     assert refusal(books, 601)["current"] == 400
+    reservation.release()  # which says nothing of the bill
+    assert books.left("ana", LIMITS).daily_bytes_used == 400
     [unsettled] = books.unsettled()
     assert (unsettled.principal, unsettled.request_id, unsettled.reserved_bytes) == ("ana", "request-1", 400)
     assert unsettled.job == JOB
@@ -141,6 +143,17 @@ def test_a_bill_that_nobody_can_tell_is_the_reservation_and_marked(books: Books)
     assert not books.correct(unsettled, 5)  # once
     assert used(books) == (0, 0, 123)
     assert books.left("ana", LIMITS).daily_bytes_assumed == 0
+    assert books.unsettled() == []
+
+
+def test_a_figure_that_comes_late_takes_the_place_of_the_reservation(books: Books) -> None:
+    """The thread of a call that was given up learns it at last."""
+    reservation = books.reserve("ana", 400, LIMITS)
+    reservation.intend(JOB)
+    reservation.settle(None)
+    reservation.settle(150)
+    reservation.settle(999)
+    assert used(books) == (0, 0, 150)
     assert books.unsettled() == []
 
 
