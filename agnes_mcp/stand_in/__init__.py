@@ -39,6 +39,8 @@ What a test may switch, on what `create_table` and the others return or as their
     events_20240101, events_20240102, …  are read by `my_dataset.events_*` with `_TABLE_SUFFIX`, priced by shard
     StandIn("example.com:my-project")    a project of a domain; names differ by case, in datasets too
     create_routine("d", "f", ["x"], "x * 2")   listed in `referencedRoutines` of statements that call d.f
+    bq.keep_past(table, until, rows)     what FOR SYSTEM_TIME AS OF before `until` reads; without it a table has no
+                                         past but its present, back to `created_ms` and no further than 7 days
     bq.references = "bases" | "named" | "both" what `referencedTables` lists for a view: its base tables, what the
                                          text names, or views and base tables
     Fault("job", reason="backendError")  a job that ends so; also jobRateLimitExceeded, quotaExceeded, …
@@ -51,6 +53,9 @@ A dry run of another statement than a SELECT names its `statementType` and table
 `bq.api_endpoint` is `http://127.0.0.1:<port>`, `bq.grpc_target` is `127.0.0.1:<port>` (plaintext unless a certificate
 was given). Method names in faults and the request log: `datasets.list/get`, `tables.list/get`, `tabledata.list`,
 `jobs.insert/query/get/list/cancel/getQueryResults`, `CreateReadSession`, `ReadRows`, and `job`, a job's execution.
+SQL is compiled in `googlesql`: what GoogleSQL or the stand-in does not answer rightly is refused ("The stand-in does
+not answer …"), never guessed. Approximate functions and sketches count exactly.
+
 `python -m agnes_mcp.stand_in` runs it alone; see `__main__`.
 """
 

@@ -26,6 +26,8 @@ It ends on SIGTERM or SIGINT, and with `--exit-with-parent` when its stdin is cl
             description: One row per order
             labels: {team: sales}
             snapshot: false             # true: a table of type SNAPSHOT
+            created_ms: 1700000000000   # since when FOR SYSTEM_TIME AS OF may read it; default: a month ago
+            row_filter: id < 3          # and the other switches of a table, as in the package's text
           orders_v: {view: "SELECT id FROM `my-project.my_dataset.orders`", description: …}
           orders_mv: {materialized_view: "SELECT day, COUNT(*) AS n FROM my_dataset.orders GROUP BY day"}
           orders_files: {external: "orders/*.parquet"}

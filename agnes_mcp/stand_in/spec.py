@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from agnes_mcp.stand_in.stand_in import StandIn
-from agnes_mcp.stand_in.tables import Partition
+from agnes_mcp.stand_in.tables import Partition, now_ms
 
 _VIEWS = ("view", "materialized_view")
+_AGE_MS = 30 * 24 * 3600 * 1000  # what is described has been there for a month, so that it has a past to read
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def _create(stand_in: StandIn, dataset: str, name: str, entry: dict[str, Any], f
     elif "external" in entry:
         stand_in.create_external(dataset, name, _paths(entry.pop("external"), folder), **entry)
     else:
+        entry.setdefault("created_ms", now_ms() - _AGE_MS)
         stand_in.create_table(dataset, name, **entry)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -209,6 +210,15 @@ class StandIn:
         self.create_dataset(dataset, project=routine.project)
         self.catalog.routines[(routine.project, dataset, name)] = routine
         return routine
+
+    def keep_past(self, table: Table, until: datetime, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The rows that `table` held before `until`, for FOR SYSTEM_TIME AS OF; it then existed a week before it."""
+        earlier = replace(table, name=f"{table.name}@{len(table.past)}", past=[])
+        earlier.segments = []
+        self.store.fill(earlier, rows_source(rows, table.fields))
+        earlier.name = table.name
+        table.past.append((until, earlier))
+        table.created_ms = min(table.created_ms, int((until - timedelta(days=7)).timestamp() * 1000))
 
     def touch(self, table: Table) -> None:
         """As if the table had just been written: cached results of it no longer count."""

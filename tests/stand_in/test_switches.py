@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -335,3 +336,17 @@ def test_which_tables_are_referenced_through_a_view(
     job = client.query("SELECT id FROM my_dataset.v2")
     job.result()
     assert {table.table_id for table in job.referenced_tables} == expected
+
+
+def test_a_table_has_the_past_that_was_kept(bq: StandIn, client: Client) -> None:
+    table = bq.catalog.table("my-project", "my_dataset", "things")
+    asked = (
+        "SELECT id FROM my_dataset.things FOR SYSTEM_TIME AS OF TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL {} HOUR)"
+    )
+    with pytest.raises(BadRequest, match="Cannot read before"):
+        dry(client, asked.format(1))
+    bq.keep_past(table, dt.datetime.now(dt.UTC) - dt.timedelta(hours=2), [{"id": 7, "name": "old"}])
+    assert [row.id for row in client.query_and_wait(asked.format(3))] == [7]
+    assert [row.id for row in client.query_and_wait(asked.format(1) + " ORDER BY id")] == [0, 1, 2]
+    with pytest.raises(BadRequest, match="Cannot read before"):
+        dry(client, asked.format(24 * 8))

@@ -116,6 +116,9 @@ def _narrowed(value: Value, kind: t.Type, written: exp.DataType) -> Value:
     if kind.kind == "ARRAY":
         return value
     numbers = [int(parameter.name) for parameter in written.expressions]
+    if kind.kind == "STRING":
+        told = f"error('maximum length of the STRING is {numbers[0]}')"
+        return made(f"CASE WHEN length({value.sql}) > {numbers[0]} THEN {told} ELSE {value.sql} END", kind, value)
     if kind.kind != "NUMERIC":
         raise unsupported(f"CAST to {kind} with parameters")
     scale = numbers[1] if len(numbers) > 1 else 0

@@ -33,6 +33,10 @@ INSTR(STRING, STRING, INT64) INT64 = bq_instr({0}, {1}, {2}, 1)
 INSTR(STRING, STRING, INT64, INT64) INT64 = bq_instr({0}, {1}, {2}, {3})
 STRPOS(STRING, STRING) INT64 = CASE WHEN {1} = '' THEN CAST(length({0}) >= 0 AS BIGINT) ELSE CAST(instr({0},
     {1}) AS BIGINT) END
+INITCAP(STRING) STRING = bq_initcap({0},
+    '[\s\[\](){}/|\\<>!?@"^#$&~_,.:;*%+-]|[^\s\[\](){}/|\\<>!?@"^#$&~_,.:;*%+-]+')
+FARM_FINGERPRINT(STRING) INT64 = bq_fingerprint(encode({0}))
+FARM_FINGERPRINT(BYTES) INT64 = bq_fingerprint({0})
 LEFT(STRING, INT64) STRING = bq_substr_n({0}, 1, {1})
 RIGHT(STRING, INT64) STRING = CASE WHEN {1} < 0 THEN bq_substr_n({0}, 1, {1}) ELSE right({0}, {1}) END
 LOWER(STRING) STRING = lower({0})

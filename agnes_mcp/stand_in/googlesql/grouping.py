@@ -40,7 +40,7 @@ def grouped(node: exp.Select, clause: Clause, outputs: Outputs, aliases: Mapping
     found = Groups()
     inner = replace(clause, aggregates=False, analytic=False, name="GROUP BY clause")
     if group.args.get("all"):
-        plain = [value for _, value, _ in outputs if not value.aggregated and not value.windowed and value.reads]
+        plain = [value for _, value, _ in outputs if not (value.aggregated or value.windowed or value.literal)]
         found.sql = ", ".join(_key(found, value) for value in plain)
         return found
     parts = [_part(part, inner, outputs, aliases, found) for part in group.expressions]
@@ -91,8 +91,8 @@ def _keyed(part: exp.Expr, clause: Clause, outputs: Outputs, aliases: Mapping[st
 def _key(found: Groups, value: Value) -> str:
     if value.kind in (*t.UNGROUPED, "ARRAY") or value.type.collation:
         raise invalid_query(f"Grouping by expressions of type {value.type} is not allowed")
-    if value.literal or (value.constant and not value.reads):
-        raise unsupported("GROUP BY a constant")
+    if value.literal:
+        raise invalid_query("Cannot GROUP BY literal values")
     found.keys[value.sql] = value
     found.reads |= value.reads
     return value.sql if value.kind != "BIGNUMERIC" else comparable(value) and value.sql

@@ -127,31 +127,36 @@ def _json_array(node: exp.Anonymous, clause: Clause) -> Value:
     return made(f"json_array({', '.join(map(_as_json, values))})", t.JSON, *values)
 
 
+_DEEPEST = 4  # the DuckDB text doubles with each level
+
+
 @call("JSON_KEYS")
 def _json_keys(node: exp.Anonymous, clause: Clause) -> Value:
     """Every path that a JSON's objects have, not those within arrays, in alphabetical order."""
     values = arguments(node, clause, 1, 2)
     if values[0].kind != "JSON" or (len(values) == 2 and values[1].literal != "int"):
         raise no_signature("function JSON_KEYS", values)
-    depth = int(values[1].text) if len(values) == 2 else 3
-    if depth > 3 or len(values) == 1:
-        raise unsupported("JSON_KEYS to any depth: name a depth of at most 3")
-    sql = _keys(values[0].sql, depth, "''", 0)
+    depth = int(values[1].text) if len(values) == 2 else _DEEPEST
+    if depth > _DEEPEST:
+        raise unsupported(f"JSON_KEYS to a depth of more than {_DEEPEST}")
+    sql = _keys(values[0].sql, depth, "''", 0, len(values) == 1)
     return made(
         f"CASE WHEN {values[0].sql} IS NULL THEN NULL ELSE list_sort({sql}) END", t.array_of(t.STRING), values[0]
     )
 
 
-def _keys(document: str, depth: int, prefix: str, level: int) -> str:
-    key, shown = (
-        f"k{level}",
-        f"CASE WHEN regexp_full_match(k{level}, '[A-Za-z_]\\w*') THEN k{level} ELSE '\"' || k{level} || '\"' END",
-    )
+def _keys(document: str, depth: int, prefix: str, level: int, whole: bool) -> str:
+    key = f"k{level}"
+    told = "error('The stand-in lists JSON keys of letters, digits, _ and spaces')"
+    shown = f"CASE WHEN regexp_full_match({key}, '[\\w ]+') THEN {key} ELSE {told} END"
     path = f"{prefix} || {shown}"
     inner = f"[{path}]"
+    if depth == 1 and whole:
+        deeper = f"json_type(bq_json_member({document}, {key})) = 'OBJECT'"
+        told = f"error('The stand-in lists JSON keys to a depth of {_DEEPEST}')"
+        inner = f"CASE WHEN {deeper} THEN {told} ELSE {inner} END"
     if depth > 1:
-        inner += (
-            f" || {_keys(f'bq_json_member({document}, {key})', depth - 1, f'{path} || {chr(39)}.{chr(39)}', level + 1)}"
-        )
+        member = f"bq_json_member({document}, {key})"
+        inner += " || " + _keys(member, depth - 1, f"{path} || '.'", level + 1, whole)
     keys = f"CASE WHEN json_type({document}) = 'OBJECT' THEN json_keys({document}) ELSE [] END"
     return f"flatten(list_transform({keys}, lambda {key}: {inner}))"

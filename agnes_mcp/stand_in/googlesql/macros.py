@@ -162,7 +162,44 @@ bq_instr(a, b, p, n) AS CASE WHEN a IS NULL OR b IS NULL OR p IS NULL OR n IS NU
     coalesce(list_reverse(list_filter(coalesce(list_filter(list_transform(range(1, length(a) - length(b) + 2),
     lambda i: CASE WHEN substr(a, i, length(b)) = b THEN i ELSE 0 END), lambda i: i > 0), []), lambda i: i <=
     length(a) + 1 + p))[n], 0) END
-bq_bucket(a, o, w) AS a
+bq_initcap(a, d) AS array_to_string(list_transform(regexp_extract_all(a, d), lambda p: upper(p[1]) ||
+    lower(p[2:])), '')
+bq_word(v) AS CAST(v % CAST(18446744073709551616 AS UHUGEINT) AS UHUGEINT)
+bq_times(a, b) AS bq_word(CAST(a AS UHUGEINT) * CAST(b AS UHUGEINT))
+bq_plus(a, b) AS bq_word(CAST(a AS UHUGEINT) + CAST(b AS UHUGEINT))
+bq_turned(v, n) AS CAST(v // bq_two_to(n) + bq_word(v * bq_two_to(64 - n)) AS UHUGEINT)
+bq_mixed(v) AS xor(v, v // CAST(140737488355328 AS UHUGEINT))
+bq_byte(h, i) AS CAST(CAST('0x' || substr(h, 2 * i + 1, 2) AS UBIGINT) AS UHUGEINT)
+bq_little(h, i, n) AS CAST(CAST('0x' || array_to_string(list_reverse(regexp_extract_all(substr(h, 2 * i + 1, 2 *
+    n), '..')), '') AS UBIGINT) AS UHUGEINT)
+bq_k(n) AS CAST(CASE n WHEN 0 THEN 14097894508562428199 WHEN 1 THEN 13011662864482103923 ELSE
+    11160318154034397263 END AS UHUGEINT)
+bq_pair(u, v, m) AS list_transform([bq_mixed(bq_times(xor(u, v), m))], lambda a:
+    bq_times(bq_mixed(bq_times(xor(v, a), m)), m))[1]
+bq_print_3(h, n) AS bq_times(bq_mixed(xor(bq_times(bq_plus(bq_byte(h, 0), bq_byte(h, n // 2) * 256), bq_k(2)),
+    bq_times(bq_plus(n, bq_byte(h, n - 1) * 4), bq_k(0)))), bq_k(2))
+bq_print_7(h, n, m) AS bq_pair(bq_plus(n, bq_little(h, 0, 4) * 8), bq_little(h, n - 4, 4), m)
+bq_print_16(h, n, m) AS list_transform([struct_pack(a := bq_plus(bq_little(h, 0, 8), bq_k(2)), b := bq_little(h,
+    n - 8, 8))], lambda p: bq_pair(bq_plus(bq_times(bq_turned(p.b, 37), m), p.a),
+    bq_times(bq_plus(bq_turned(p.a, 25), p.b), m), m))[1]
+bq_four(h, n, m, k) AS struct_pack(a := bq_times(bq_little(h, 0, 8), k), b := bq_little(h, 8, 8), c :=
+    bq_times(bq_little(h, n - 8, 8), m), d := bq_times(bq_little(h, n - 16, 8), bq_k(2)))
+bq_first(p) AS bq_plus(bq_plus(bq_turned(bq_plus(p.a, p.b), 43), bq_turned(p.c, 30)), p.d)
+bq_second(p) AS bq_plus(bq_plus(p.a, bq_turned(bq_plus(p.b, bq_k(2)), 18)), p.c)
+bq_print_32(h, n, m) AS list_transform([bq_four(h, n, m, bq_k(1))], lambda p: bq_pair(bq_first(p), bq_second(p),
+    m))[1]
+bq_last(h, n, m, p, y, z) AS struct_pack(e := bq_times(bq_little(h, 16, 8), m), f := bq_little(h, 24, 8), g :=
+    bq_times(bq_plus(y, bq_little(h, n - 32, 8)), m), h := bq_times(bq_plus(z, bq_little(h, n - 24, 8)), m), a
+    := p.a)
+bq_ended(q, m) AS bq_pair(bq_plus(bq_plus(bq_turned(bq_plus(q.e, q.f), 43), bq_turned(q.g, 30)), q.h),
+    bq_plus(bq_plus(q.e, bq_turned(bq_plus(q.f, q.a), 18)), q.g), m)
+bq_print_64(h, n, m) AS list_transform(list_transform([bq_four(h, n, m, bq_k(2))], lambda p: bq_last(h, n, m, p,
+    bq_first(p), bq_pair(bq_first(p), bq_second(p), m))), lambda q: bq_ended(q, m))[1]
+bq_printed(h, n, m) AS CASE WHEN n = 0 THEN bq_k(2) WHEN n < 4 THEN bq_print_3(h, n) WHEN n < 8 THEN
+    bq_print_7(h, n, m) WHEN n <= 16 THEN bq_print_16(h, n, m) WHEN n <= 32 THEN bq_print_32(h, n, m) WHEN n <=
+    64 THEN bq_print_64(h, n, m) ELSE error('The stand-in fingerprints up to 64 bytes') END
+bq_fingerprint(a) AS CASE WHEN a IS NULL THEN NULL ELSE bq_signed(bq_printed(to_hex(a), octet_length(a),
+    bq_plus(bq_k(2), 2 * octet_length(a)))) END
 bq_radians(a) AS a * pi() / 180
 bq_meters(x1, y1, x2, y2) AS 6371010.0 * 2 * asin(sqrt(least(1.0, power(sin((bq_radians(y2) - bq_radians(y1)) /
     2), 2) + cos(bq_radians(y1)) * cos(bq_radians(y2)) * power(sin((bq_radians(x2) - bq_radians(x1)) / 2), 2))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from agnes_mcp.stand_in.fields import quoted
@@ -147,9 +149,14 @@ def _in_query(value: Value, query: exp.Expr, clause: Clause) -> Value:
         raise invalid_query("Subquery of type IN must have only one output column")
     column = relation.columns[0].value
     a, b = common([value, column], "operator IN")
-    if a.kind in t.UNGROUPED or a.kind in ("ARRAY", "STRUCT"):
-        raise unsupported(f"IN a subquery of {a.type}")
+    if a.kind in t.UNGROUPED or a.kind == "ARRAY":
+        raise invalid_query(f"IN is not defined for arguments of type {a.type}")
     name = clause.session.fresh("q")
+    if a.kind == "STRUCT":
+        same = equal(a, replace(b, sql=f"{name}.{b.sql}")).sql
+        found = f"CASE WHEN bool_or({same}) THEN TRUE WHEN count(*) > count({same}) THEN NULL ELSE FALSE END"
+        inner = f"(SELECT {found} FROM ({relation.sql}) AS {name})"
+        return Value(inner, t.BOOL, a.reads | column.reads | relation.always, volatile=value.volatile)
     inner = f"SELECT {comparable(b)} FROM ({relation.sql}) AS {name}"
     reads = a.reads | column.reads | relation.always
     guard = "" if a.kind != "FLOAT64" else f" AND NOT isnan({a.sql})"

@@ -123,7 +123,7 @@ def _refuse_ungrouped(work: _Select, groups: Groups | None) -> None:
             continue
         if item is None:
             raise invalid_query("Star expansion expression references a column which is neither grouped nor aggregated")
-        if value.sql not in groups.keys and not groups.covers(value) and value.reads:
+        if value.sql not in groups.keys and not groups.covers(value):
             message = f"SELECT list expression references column {item.name} which is neither grouped nor aggregated"
             raise refusal(message, place_of_node(item.parts[0]))
 

@@ -16,7 +16,6 @@ from agnes_mcp.stand_in.googlesql.values import (
     as_type,
     common,
     comparable,
-    made,
     no_signature,
     null_of,
     unsupported,
@@ -150,7 +149,8 @@ def _percentile(a: Aggregate, order: str) -> Value:
     a.takes(2)
     if order:
         raise invalid_query(f"Window ORDER BY is not allowed for analytic function {a.name}")
-    value, point = a.values[0], as_type(a.values[1], t.FLOAT64, f"{a.name}'s percentile")
+    value = a.values[0]
+    as_type(a.values[1], t.FLOAT64, f"{a.name}'s percentile")
     if a.nulls == "RESPECT":
         raise unsupported(f"{a.name} with RESPECT NULLS")
     share = a.values[1].text if a.values[1].literal else ""
@@ -162,8 +162,5 @@ def _percentile(a: Aggregate, order: str) -> Value:
         return a.value(a.call("quantile_disc", value.sql, share), value.type)
     if value.kind not in ("INT64", "FLOAT64", "NUMERIC"):
         raise no_signature("function PERCENTILE_CONT", a.values)
-    if value.kind == "NUMERIC":
-        raise unsupported("PERCENTILE_CONT of NUMERIC")
     number = as_type(value, t.FLOAT64, "PERCENTILE_CONT's argument")
-    made(point.sql, t.FLOAT64, point)
     return a.value(a.call("quantile_cont", number.sql, share), t.FLOAT64)
