@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 import anyio
@@ -107,6 +109,17 @@ class Gateway:
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
 
+    async def reload(self, settings: Settings) -> None:
+        """Take over the tables, users, grants and limits of these settings; everything else needs a new start."""
+        call = self.calls.background("reload")
+        changed = await self.calls.run(call, lambda: self.registry.replace_configured(settings))
+        for table_id in changed:
+            self.tables.forget(table_id)
+        self.access.replace(settings.access.users, settings.access.groups)
+        limits = self.settings.api.scan  # the one that every part of the instance looks at
+        for name in type(limits).model_fields:
+            setattr(limits, name, getattr(settings.api.scan, name))
+
     async def __aenter__(self) -> Gateway:
         return self
 
@@ -136,6 +149,7 @@ class Gateway:
 
     def _restore(self) -> None:
         """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
+        _make_private(self.settings.data_dir)
         try:
             self.store.sweep()
         except AgnesError as error:
@@ -150,6 +164,16 @@ class Gateway:
             self.recovery.begin()
         except AgnesError as error:  # what spends is refused by the books themselves
             logger.error("the quota's books cannot be asked: %s", error.kind)
+
+
+def _make_private(folder: Path) -> None:
+    """Rows and bills are this user's own: nobody else of this machine looks into the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if sys.platform != "win32" and folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+    except OSError as error:  # whatever writes there says so for itself
+        logger.warning("data_dir could not be made private: %s", error.strerror)
 
 
 def _open_directory(settings: Settings) -> AgnesDirectory | None:

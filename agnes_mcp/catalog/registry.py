@@ -44,6 +44,13 @@ class Registry:
         """
         return self._ids.configure(self._remote({**self._offered, **self._configured}.values()))
 
+    def replace_configured(self, settings: Settings) -> set[str]:
+        """The tables that the instance's file names now; the ids that mean something else than before. Blocking."""
+        before = self.by_id
+        self._configured = {entry.id: _configured(entry) for entry in settings.tables}
+        self._merge()
+        return {key for key in {*before, *self.by_id} if before.get(key) != self.by_id.get(key)}
+
     def replace_discovered(self, tables: Iterable[Table]) -> None:
         """What the datasets hold now. A table that is named elsewhere keeps its id and hides that of the same place."""
         self._listed = list(tables)

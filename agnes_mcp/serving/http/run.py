@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 import uvicorn
 from anyio.abc import TaskStatus
 from sse_starlette.sse import AppStatus
 
-from agnes_mcp.errors import ConfigError
+from agnes_mcp.errors import AgnesError, ConfigError
 from agnes_mcp.serving.http.app import Binding, build_app, check_exposure
 from agnes_mcp.serving.http.connections import BoundedHttp, Connections, most_connections
 
@@ -34,6 +36,7 @@ CLOSE_WITHIN_S = 1.5
 _BACKLOG = 128
 #: How long a worker thread may keep the interpreter while the event loop waits for it; Python's own is five times that.
 SWITCH_EVERY_S = 0.001
+logger = logging.getLogger(__name__)
 
 
 async def serve_http(
@@ -66,6 +69,8 @@ async def serve_http(
     try:
         async with anyio.create_task_group() as group:
             await group.start(web.stop_on_signal)
+            if sys.platform != "win32":
+                await group.start(_reload_on_signal, gateway, config_path)
             await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
     finally:
@@ -74,6 +79,22 @@ async def serve_http(
         if not await gateway.aclose(CLOSE_WITHIN_S):
             sys.stderr.flush()
             os._exit(0)  # the interpreter would wait for a thread that does not return
+
+
+async def _reload_on_signal(gateway: Gateway, config_path: Path | None, *, task_status: TaskStatus[None]) -> None:
+    """SIGHUP: tables, users, grants and limits as the instance's file has them now; a mistake changes nothing."""
+    from agnes_mcp.config.loading import load_settings
+
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            try:
+                settings = await anyio.to_thread.run_sync(load_settings, config_path)
+                await gateway.reload(settings)
+            except AgnesError as error:
+                logger.error("not reloaded: %s %s", error.message, error.hint)
+            else:
+                logger.warning("reloaded: %d tables, %d users", len(settings.tables), len(settings.access.users))
 
 
 def listen(host: str, port: int) -> socket.socket:
