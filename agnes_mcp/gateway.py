@@ -29,6 +29,7 @@ from agnes_mcp.operations.chart import Charts
 from agnes_mcp.operations.describe import Descriptions
 from agnes_mcp.operations.fetch import Fetches
 from agnes_mcp.operations.manifest import Manifests
+from agnes_mcp.operations.overview import Overviews
 from agnes_mcp.operations.query import Queries
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import Snapshots
@@ -107,6 +108,7 @@ class Gateway:
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
+        self.overviews = Overviews(self.calls, self.access, self.accounts, self.store)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
 
     async def reload(self, settings: Settings) -> None:

@@ -23,6 +23,7 @@ class Grants:
     max_daily_bytes: int | None = None
     max_concurrent: int | None = None
     groups: tuple[tuple[str, int | None], ...] = ()  # names, with the bytes a day that their members share
+    admin: bool = False
 
     def covers(self, table_id: str, place: str = "") -> bool:
         """Whether the table is granted, by its id or by where it is (`project.dataset.table`; empty: a file)."""
@@ -61,6 +62,7 @@ def _grants_of(user: UserSettings, groups: list[GroupSettings], project: str) ->
         max_daily_bytes=user.max_daily_bytes,
         max_concurrent=user.max_concurrent,
         groups=tuple((group.name, group.max_daily_bytes) for group in groups),
+        admin=user.admin or any(group.admin for group in groups),
     )
 
 
@@ -104,6 +106,15 @@ class Access:
 
     def may_read(self, principal: Principal, table_id: str, place: str = "") -> bool:
         return self.grants(principal).covers(table_id, place)
+
+    def is_admin(self, name: str) -> bool:
+        """Whether that user sees what others do."""
+        return self._grants.get(name, NOTHING).admin
+
+    def holder(self, token_sha256: str) -> str | None:
+        """The user who may call today with the token of that digest."""
+        name = self._by_token.get(token_sha256)
+        return name if name is not None and self.knows(name) else None
 
     def by_token(self, token: str) -> Principal | None:
         """The user whose token this is. Tokens are compared by digest, each of them, in constant time."""

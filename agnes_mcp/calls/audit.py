@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -112,6 +112,16 @@ class Audit:
         for principal, reserved in unknown.values():
             billed[principal] += reserved
         return dict(billed)
+
+    def recent(self, most: int, principal: str | None = None) -> list[dict[str, Any]]:
+        """The newest lines of one principal, or of all; the newest first. Of the file that is being written alone."""
+        with suppress(OSError):
+            found: deque[dict[str, Any]] = deque(maxlen=most)
+            for line in _parse(self._path):
+                if principal is None or line.get("principal") == principal:
+                    found.append(line)
+            return list(reversed(found))
+        return []
 
     def _append(self, line: AuditLine) -> None:
         line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -120,6 +120,10 @@ class Calls:
             result = await anyio.to_thread.run_sync(work, limiter=self._aside)
         return result  # noqa: RET504 - the scope may swallow, as far as a type checker knows
 
+    def running(self) -> list[Call]:
+        """The calls that run now, the oldest first; those that are part of another one left out."""
+        return [call for call in self._running if call.tool != "overview"]
+
     @property
     def busy(self) -> int:
         """How many threads work."""

@@ -148,6 +148,10 @@ class UserSettings(Section):
         default_factory=list,
         description="Of `access.groups`, by name: their tables too, and their budgets beside its own.",
     )
+    admin: bool = Field(
+        default=False,
+        description="Whether the operator's page shows it everybody's calls and budgets; grants no table.",
+    )
 
 
 class GroupSettings(Section):
@@ -163,6 +167,7 @@ class GroupSettings(Section):
         description="Bytes that its members together may be billed from 00:00 UTC on; null: any number; 0 leaves only "
         "what is free.",
     )
+    admin: bool = Field(default=False, description="Whether its members are administrators, as `admin` of a user says.")
 
 
 class OidcSettings(Section):

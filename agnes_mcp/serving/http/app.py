@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -33,7 +34,8 @@ from agnes_mcp.serving.http.identity import Callers, RequireUser, request_princi
 from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
 from agnes_mcp.serving.http.mirrors import mirror_routes
-from agnes_mcp.serving.http.probes import figures, healthz, readiness
+from agnes_mcp.serving.http.operator import OperatorPage
+from agnes_mcp.serving.http.probes import figures, healthz, parts, readiness
 from agnes_mcp.serving.http.request_ids import DistinctIds
 from agnes_mcp.serving.http.sessions import Sessions, SharedSessions
 from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
@@ -113,6 +115,7 @@ def build_app(
 
     app = Starlette(
         routes=[
+            *OperatorPage(gateway, callers, partial(parts, gateway, file, verifier), secure=_is_tls(settings)).routes(),
             Route("/healthz", healthz),
             Route("/readyz", readiness(gateway, file, verifier)),
             Route("/metrics", figures(metrics, callers, settings.server.metrics_token_sha256)),
@@ -130,6 +133,10 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.end_streams = server.end_streams
     return app
+
+
+def _is_tls(settings: Settings) -> bool:
+    return (settings.server.public_url or "").startswith("https://")
 
 
 def _transports(

@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agnes_mcp.access.grants import Access, os_user
+from agnes_mcp.access.grants import Access, digest_token, os_user
 from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
@@ -58,6 +58,17 @@ class Callers(AuthenticationBackend):
         if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARS:
             return None
         return await self._recognise(token.strip())
+
+    async def digest_of(self, token: str) -> tuple[str, str] | None:
+        """The user whose token of this instance it is, and what to keep of it."""
+        await self._file.refresh()
+        user = self._access.by_token(token.strip()) if 0 < len(token) <= MAX_TOKEN_CHARS else None
+        return (user.name, digest_token(token.strip())) if user is not None else None
+
+    async def still_holds(self, name: str, token_sha256: str) -> bool:
+        """Whether the token of that digest is that user's now."""
+        await self._file.refresh()
+        return self._access.holder(token_sha256) == name
 
     async def _recognise(self, token: str) -> tuple[AuthCredentials, AuthenticatedUser] | None:
         user = self._access.by_token(token)

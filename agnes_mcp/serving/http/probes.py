@@ -28,7 +28,7 @@ def readiness(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) 
     """200 with `status` ok or degraded; 503 once the server is stopping. Names what is degraded, and nothing more."""
 
     async def readyz(request: Request) -> Response:
-        degraded = [name for name, works in _parts(gateway, file, verifier).items() if not works]
+        degraded = [name for name, works in parts(gateway, file, verifier).items() if not works]
         if getattr(request.app.state, "stopping", False):
             return JSONResponse({"status": "stopping", "degraded": degraded}, status_code=503)
         return JSONResponse({"status": "degraded" if degraded else "ok", "degraded": degraded})
@@ -36,7 +36,8 @@ def readiness(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) 
     return readyz
 
 
-def _parts(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) -> dict[str, bool]:
+def parts(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) -> dict[str, bool]:
+    """Which parts work, by name."""
     bigquery = gateway.sources.health("bigquery")
     token = bigquery.get("token", {})
     return {

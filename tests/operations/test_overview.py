@@ -1,0 +1,51 @@
+"""What runs is shown to its owner, who may end it; nobody else may."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from support.instances import ME
+
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Principal
+
+ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE hash(a.range + b.range) = 7"
+
+
+async def test_a_running_call_is_cancelled_by_its_owner_alone(settings: Settings) -> None:
+    ended: list[str] = []
+
+    async def run(gateway: Gateway) -> None:
+        with pytest.raises(AgnesError) as stopped:
+            await gateway.queries.query(ME, ENDLESS)
+        ended.append(stopped.value.kind)
+
+    async with Gateway(settings) as gateway, anyio.create_task_group() as group:
+        group.start_soon(run, gateway)
+        with anyio.fail_after(30):
+            while not (running := (await gateway.overviews.look(ME)).running):
+                await anyio.sleep(0.01)
+        (call,) = running
+        assert (call.tool, call.principal) == ("query", ME)
+        assert not gateway.overviews.cancel(Principal("other"), call.request_id)
+        assert not gateway.overviews.cancel(ME, "0" * 16)
+        assert (await gateway.overviews.look(Principal("other"))).running == []
+        assert gateway.overviews.cancel(ME, call.request_id)
+    assert ended == ["cancelled"]
+
+
+async def test_the_newest_calls_come_first(settings: Settings) -> None:
+    async with Gateway(settings) as gateway:
+        for sql in ("SELECT 1", "SELECT * FROM nothing_there"):
+            try:
+                await gateway.queries.query(ME, sql)
+            except AgnesError as error:
+                assert error.kind == "table_not_found"  # noqa: PT017 - the second one's
+        overview = await gateway.overviews.look(ME)
+        stranger = await gateway.overviews.look(Principal("other"))
+    assert [line["error_kind"] for line in overview.recent] == ["table_not_found", None]
+    assert overview.whole
+    assert (stranger.whole, stranger.recent) == (False, [])
+    assert list(overview.budgets) == ["me"]

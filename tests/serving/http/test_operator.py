@@ -1,0 +1,146 @@
+"""The operator's page: who may see what, in a browser without scripts and over requests that try to get around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from serving.served import INITIALIZE, Served, serve, token_of, user, write_instance
+from support.browser import chromium
+from support.instances import write
+
+from agnes_mcp.serving.http.operator import COOKIE
+
+JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+HOSTILE = "<script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("operator")
+    orders = write(folder, "orders.parquet", "SELECT range AS id FROM range(10)")
+    users = [user("ana", ["orders"]), user("root", [], admin=True), user("bob", []), user(HOSTILE, [])]
+    instance = write_instance(
+        folder / "instance.yaml", tables=[{"id": "orders", "path": str(orders)}], access={"users": users}
+    )
+    with serve(instance) as server:
+        for name, sql in (("ana", "SELECT count(*) FROM orders"), ("bob", "SELECT count(*) FROM orders")):
+            call(server, token_of(name), sql)
+        yield server
+
+
+def call(served: Served, token: str, sql: str) -> None:
+    """One `query` of that caller, so that the page has something to show."""
+    opened = served.request("POST", "/mcp", token, headers=JSON, json=INITIALIZE)
+    session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "Mcp-Protocol-Version": "2025-11-25"}
+    params = {"name": "query", "arguments": {"sql": sql}}
+    asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
+    assert served.request("POST", "/mcp", token, headers={**JSON, **session}, json=asked).status_code == 200
+
+
+def visitor(served: Served) -> httpx2.Client:
+    return httpx2.Client(base_url=served.url, follow_redirects=True, timeout=30)
+
+
+def sign_in(http: httpx2.Client, name: str) -> httpx2.Response:
+    return http.post("/sign-in", data={"token": token_of(name)})
+
+
+def rows_of(page: str, heading: str) -> list[str]:
+    section = page.partition(f"<h2>{heading}</h2>")[2].partition("<h2>")[0]
+    return re.findall(r"<tr><td.*?</tr>", section)
+
+
+def test_a_stranger_sees_a_form_and_nothing_else(served: Served) -> None:
+    with visitor(served) as http:
+        page = http.get("/")
+        assert page.status_code == 200
+        assert "name=token type=password" in page.text
+        assert "ana" not in page.text
+        refused = http.post("/sign-in", data={"token": "agnes_wrong"})
+        assert refused.status_code == 401
+        assert "agnes_wrong" not in refused.text
+        assert COOKIE not in http.cookies
+
+
+def test_a_user_sees_itself_and_an_administrator_everybody(served: Served) -> None:
+    with visitor(served) as http:
+        page = sign_in(http, "ana").text
+        assert "who sees yourself" in page
+        assert len(rows_of(page, "Today's budgets")) == 1
+        assert {"bob", "root"} & set(re.findall(r"<td>(\w+)</td>", page)) == set()
+        assert "query" in str(rows_of(page, "Recent calls"))
+    with visitor(served) as http:
+        page = sign_in(http, "root").text
+        assert "who sees everybody" in page
+        assert len(rows_of(page, "Today's budgets")) == 4
+        assert {"ana", "bob"} <= set(re.findall(r"<td>(\w+)</td>", page))
+        assert "table_not_found" in page  # how bob's call ended
+        assert "<script" not in page
+
+
+def test_the_cookie_is_for_this_site_and_not_for_scripts(served: Served) -> None:
+    answer = served.request("POST", "/sign-in", data={"token": token_of("ana")})
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert token_of("ana") not in cookie
+    assert "script-src" not in answer.headers["content-security-policy"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/cancel", "/sign-out"])
+def test_a_forged_form_changes_nothing(served: Served, path: str) -> None:
+    with visitor(served) as http:
+        sign_in(http, "ana")
+        for data in ({}, {"form_token": ""}, {"form_token": "x"}, {"form_token": "\ud800".encode("utf-8", "replace")}):
+            assert http.post(path, data=data).status_code == 403
+        foreign = http.post(path, data={}, headers={"Origin": "https://evil.example"})
+        assert foreign.status_code == 403
+        assert http.get(path).status_code == 405
+        assert "who sees" in http.get("/").text  # still signed in
+
+
+def test_signing_out_ends_the_session_itself(served: Served) -> None:
+    with visitor(served) as http:
+        page = sign_in(http, "ana").text
+        kept = http.cookies[COOKIE]
+        form_token = re.search(r'name=form_token value="([^"]+)"', page)
+        assert form_token
+        http.post("/sign-out", data={"form_token": form_token[1]})
+        http.cookies.set(COOKIE, kept)
+        assert "name=token" in http.get("/").text
+
+
+def test_a_token_that_is_taken_back_ends_what_it_opened(tmp_path: Path) -> None:
+    def instance(users: list[dict[str, Any]]) -> Path:
+        return write_instance(tmp_path / "instance.yaml", access={"users": users})
+
+    with serve(instance([user("ana", []), user("bob", [])])) as server, visitor(server) as http:
+        assert "who sees" in sign_in(http, "ana").text
+        instance([user("bob", [])])
+        assert "name=token" in http.get("/").text
+
+
+@pytest.mark.needs("chromium")
+async def test_a_person_signs_in_and_out_without_scripts(served: Served) -> None:
+    async with chromium() as browser:
+        context = await browser.new_context(java_script_enabled=False, viewport={"width": 1100, "height": 800})
+        page = await context.new_page()
+        await page.goto(served.url)
+        await page.fill("#token", token_of("root"))
+        await page.click("text=Sign in")
+        assert "who sees everybody" in await page.inner_text("header")
+        assert await page.locator("meter").count() == 4
+        assert HOSTILE in await page.inner_text("main")
+        assert await page.title() == "Agnes"
+        (cookie,) = await context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        await page.click("text=Sign out")
+        assert await page.locator("#token").count() == 1
