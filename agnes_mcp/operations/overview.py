@@ -37,7 +37,7 @@ class Overviews:
         self._accounts = accounts
         self._store = store
 
-    async def look(self, principal: Principal) -> Overview:
+    async def seen_by(self, principal: Principal) -> Overview:
         """Administrators see everybody, users themselves; and on a machine of one's own all is one's own."""
         whole = principal.local or self._access.is_admin(principal.name)
         async with self._calls.open("overview", principal, noted=False) as call:

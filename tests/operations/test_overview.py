@@ -25,13 +25,13 @@ async def test_a_running_call_is_cancelled_by_its_owner_alone(settings: Settings
     async with Gateway(settings) as gateway, anyio.create_task_group() as group:
         group.start_soon(run, gateway)
         with anyio.fail_after(30):
-            while not (running := (await gateway.overviews.look(ME)).running):
+            while not (running := (await gateway.overviews.seen_by(ME)).running):
                 await anyio.sleep(0.01)
         (call,) = running
         assert (call.tool, call.principal) == ("query", ME)
         assert not gateway.overviews.cancel(Principal("other"), call.request_id)
         assert not gateway.overviews.cancel(ME, "0" * 16)
-        assert (await gateway.overviews.look(Principal("other"))).running == []
+        assert (await gateway.overviews.seen_by(Principal("other"))).running == []
         assert gateway.overviews.cancel(ME, call.request_id)
     assert ended == ["cancelled"]
 
@@ -43,8 +43,8 @@ async def test_the_newest_calls_come_first(settings: Settings) -> None:
                 await gateway.queries.query(ME, sql)
             except AgnesError as error:
                 assert error.kind == "table_not_found"  # noqa: PT017 - the second one's
-        overview = await gateway.overviews.look(ME)
-        stranger = await gateway.overviews.look(Principal("other"))
+        overview = await gateway.overviews.seen_by(ME)
+        stranger = await gateway.overviews.seen_by(Principal("other"))
     assert [line["error_kind"] for line in overview.recent] == ["table_not_found", None]
     assert overview.whole
     assert (stranger.whole, stranger.recent) == (False, [])

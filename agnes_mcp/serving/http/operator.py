@@ -71,7 +71,7 @@ class OperatorPage:
         if found is None:
             return _html(sign_in_page())
         principal, signed_in = found
-        overview = await self._gateway.overviews.look(principal)
+        overview = await self._gateway.overviews.seen_by(principal)
         works = self._parts()
         return _html(overview_page(principal, overview, works, signed_in.form_token, signs_out=signed_in.name != ""))
 
