@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from agnes_mcp import __version__
-from agnes_mcp.cli import access, health, hosts, registry, serving, starting
+from agnes_mcp.cli import access, agnes, health, hosts, kept, looking, reading, registry, serving, starting
 from agnes_mcp.cli.options import CommandError
+from agnes_mcp.cli.running import EXIT_INTERRUPTED
 from agnes_mcp.errors import AgnesError
 
 __all__ = ["app", "main"]
-
-#: What a shell says of a process that Ctrl-C ended.
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +39,7 @@ def _root(
     """Company data for an agent, or for you: discover, price, fetch."""
 
 
-for room in (serving, starting, hosts, health, access, registry):
+for room in (looking, reading, kept, agnes, serving, starting, hosts, health, access, registry):
     room.register(app)
 
 

@@ -25,11 +25,17 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the structured answer, as the tool gives it.")]
 
 
-def open_gateway(config: str | None, demo: bool = False) -> Gateway:
-    """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured."""
+def open_gateway(config: str | None, demo: bool = False, max_chars: int | None = None) -> Gateway:
+    """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured.
+
+    `max_chars`: how long an answer may be, in place of `api.max_result_chars`, which is for agents.
+    """
     from agnes_mcp.gateway import Gateway
 
     path, settings = read_settings(config, demo)
+    if max_chars is not None:
+        api = settings.api.model_copy(update={"max_result_chars": max_chars})
+        settings = settings.model_copy(update={"api": api})
     if path is None and (demo or not settings.tables):
         from agnes_mcp.demo.instance import open_demo
 

@@ -1,0 +1,120 @@
+"""Rows as files: CSV and Parquet, written beside their place and renamed once they are whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agnes_mcp.cli.options import CommandError, wrong
+from agnes_mcp.errors import EXIT_DISK, AgnesError
+from agnes_mcp.sql.names import identifier, literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from agnes_mcp.answers.models import RowsAnswer
+    from agnes_mcp.gateway import Gateway
+    from agnes_mcp.models import Principal
+
+
+@dataclass(frozen=True)
+class Export:
+    """Where rows go instead of the terminal."""
+
+    kind: Literal["csv", "parquet"]
+    path: Path
+
+    @classmethod
+    def of(cls, csv: Path | None, parquet: Path | None) -> Export | None:
+        """What was asked for. Raises `invalid_argument` for both, and for a folder that is not there."""
+        if csv is not None and parquet is not None:
+            raise wrong("Rows go to one file.", "Give --csv or --parquet.")
+        path = csv or parquet
+        if path is None:
+            return None
+        whole = Path(os.path.expandvars(path)).expanduser()
+        if not whole.absolute().parent.is_dir() or whole.is_dir():
+            raise wrong(f"{whole} cannot be a file.", "Name one in a folder that is there.")
+        return cls("csv" if csv else "parquet", whole)
+
+    @property
+    def options(self) -> str:
+        return "FORMAT csv, HEADER" if self.kind == "csv" else "FORMAT parquet, COMPRESSION zstd"
+
+
+async def export_snapshot(gateway: Gateway, me: Principal, name: str, export: Export) -> None:
+    """Every row of a snapshot, with its types."""
+    import anyio.to_thread
+
+    file = await gateway.snapshots.file_of(me, name)
+    if file is None:
+        raise AgnesError(
+            "snapshot_not_found", f"There is no snapshot {name!r}.", "`snapshot list` shows those there are."
+        )
+
+    def copy(connection: duckdb.DuckDBPyConnection, target: str) -> None:
+        rows = f"SELECT * FROM read_parquet({literal(str(file))})"  # noqa: S608 - a quoted literal
+        connection.execute(f"COPY ({rows}) TO {literal(target)} ({export.options})")
+
+    await anyio.to_thread.run_sync(_write, export, copy)
+
+
+def write_answer(answer: RowsAnswer, export: Export) -> None:
+    """The rows of an answer, with DuckDB's types as the answer names them."""
+    import json
+
+    def copy(connection: duckdb.DuckDBPyConnection, target: str) -> None:
+        columns = ", ".join(f"{identifier(name)} VARCHAR" for name in answer.columns)
+        connection.execute(f"CREATE TABLE answer ({columns})")
+        holders = ", ".join("?" for _ in answer.columns)
+        rows = [
+            [value if value is None or isinstance(value, str) else json.dumps(value) for value in row]
+            for row in answer.rows
+        ]
+        if rows:
+            connection.executemany(f"INSERT INTO answer VALUES ({holders})", rows)  # noqa: S608 - holders only
+        typed = ", ".join(_typed(name, kind) for name, kind in zip(answer.columns, answer.types, strict=True))
+        connection.execute(f"COPY (SELECT {typed} FROM answer) TO {literal(target)} ({export.options})")  # noqa: S608
+
+    _write(export, copy)
+
+
+def _typed(name: str, kind: str) -> str:
+    """The column in its type; nested values and bytes were text in the answer, and stay it."""
+    quoted = identifier(name)
+    plain = kind.partition("(")[0].upper()
+    nested = "[" in kind or plain in (
+        "STRUCT",
+        "MAP",
+        "UNION",
+        "BLOB",
+        "BIT",
+        "LIST",
+        "UUID",
+        "INTERVAL",
+        "ENUM",
+        "JSON",
+    )
+    return quoted if nested else f"TRY_CAST({quoted} AS {kind}) AS {quoted}"
+
+
+def _write(export: Export, copy: Callable[[duckdb.DuckDBPyConnection, str], None]) -> None:
+    import duckdb
+
+    building = export.path.with_name(f".{export.path.name}.{os.getpid()}.tmp")
+    try:
+        with duckdb.connect(":memory:") as connection:
+            copy(connection, str(building))
+        building.replace(export.path)
+    except duckdb.IOException as error:
+        full = "No space left" in str(error)
+        said = "the disk is full" if full else "its folder cannot be written"
+        raise CommandError(f"{export.path} was not written: {said}.", "Name another place.", EXIT_DISK) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise CommandError(f"{export.path} was not written: {reason}.", "Name another place.", EXIT_DISK) from None
+    finally:
+        building.unlink(missing_ok=True)
