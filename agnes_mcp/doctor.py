@@ -3,56 +3,159 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable
-from dataclasses import dataclass
+import secrets
+import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Literal
+
+import anyio.to_thread
 
 from agnes_mcp.access.grants import os_user
+from agnes_mcp.config.settings import GIB, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import ScanRequest
+from agnes_mcp.models import Model, ScanRequest, Table
+
+#: What is written into the data directory to see whether it can be: a full disk takes an empty file.
+_WRITTEN_BYTES = 1 << 16
+#: BigQuery refuses a token whose times are off by more than this; snapshots and books count days by the same clock.
+MAX_SKEW_S = 120.0
+_CLOCK_TIMEOUT_S = 5.0
+_MAX_CHARS = 300
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Model):
+    """`pass`, `fail`, or `skip` where something is not there to be looked at. `cure` is the next step; "" for none."""
+
     subject: str
-    fine: bool
+    state: Literal["pass", "fail", "skip"]
     found: str
+    cure: str = ""
 
 
 async def examine(gateway: Gateway) -> list[Finding]:
-    """One finding for the data directory, each table, the query workers and BigQuery."""
+    """One finding for each part that `serve` would use."""
+    settings = gateway.settings
     async with gateway:
-        findings = [_data_dir(gateway)]
-        tables = list(gateway.registry.by_id.values())
-        findings += [await _try(f"table {table.id}", _describe(gateway, table.id)) for table in tables]
-        findings.append(await _try("quota", _ask_books(gateway)))
-        findings.append(await _try("query workers", _ask_workers(gateway)))
-        if gateway.settings.data_source.bigquery is not None:
+        findings = [
+            await _in_thread(_data_dir, settings.data_dir),
+            await _in_thread(_free_space, settings),
+            *await _datasets(gateway),
+            *[await _try(f"table {table.id}", _describe(gateway, table)) for table in _named(gateway)],
+            *await _agnes(gateway),
+            *_grants(gateway),
+            await _try("quota", _ask_books(gateway)),
+            await _try("query workers", _ask_workers(gateway)),
+        ]
+        if settings.data_source.bigquery is not None:
             findings.append(_bigquery(gateway))
-    return findings
+            findings.append(await _in_thread(_extension))
+            findings.append(await _in_thread(_clock, settings.data_source.bigquery.api_endpoint))
+        return findings
+
+
+async def _in_thread(look: Callable[..., Finding], *given: object) -> Finding:
+    return await anyio.to_thread.run_sync(look, *given)
 
 
 async def _try(subject: str, look: Awaitable[str]) -> Finding:
     try:
-        return Finding(subject, True, await look)
+        return Finding(subject=subject, state="pass", found=await look)
     except AgnesError as error:
-        return Finding(subject, False, f"{error.kind}: {error.message} {error.hint}")
+        return failed(subject, error)
 
 
-def _data_dir(gateway: Gateway) -> Finding:
-    folder = gateway.settings.data_dir
-    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
-    writable = os.access(existing, os.W_OK)
-    found = "writable" if writable else "not writable: set data_dir to a folder of your own"
-    return Finding("data_dir", writable, found)
+def failed(subject: str, error: AgnesError) -> Finding:
+    return Finding(
+        subject=subject, state="fail", found=f"{error.kind}: {error.message}"[:_MAX_CHARS], cure=error.hint[:_MAX_CHARS]
+    )
 
 
-async def _describe(gateway: Gateway, table_id: str) -> str:
-    schema = await gateway.catalog.columns(os_user(), table_id)
+def _data_dir(folder: Path) -> Finding:
+    """By a real write: permissions alone say nothing of a full disk, or of /proc."""
+    probe = folder / f".doctor-{secrets.token_hex(4)}"
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(probe, "xb") as file:
+            file.write(bytes(_WRITTEN_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+        return Finding(
+            subject="data_dir",
+            state="fail",
+            found=f"cannot be written: {reason}",
+            cure="Set data_dir to a folder of your own, on a disk with space.",
+        )
+    finally:
+        _take_back(probe, folder, existing)
+    return Finding(subject="data_dir", state="pass", found="writable")
+
+
+def _take_back(probe: Path, folder: Path, existing: Path) -> None:
+    """Remove what was written, and folders that were not there."""
+    with suppress(OSError):
+        probe.unlink()
+    for made in (folder, *folder.parents):
+        if made == existing:
+            return
+        with suppress(OSError):
+            made.rmdir()
+
+
+def _free_space(settings: Settings) -> Finding:
+    folder = next(parent for parent in (settings.data_dir, *settings.data_dir.parents) if parent.exists())
+    free, wanted = shutil.disk_usage(folder).free, settings.snapshots.min_free_gb * GIB
+    found = f"{free / GIB:.1f} GiB"
+    if free >= wanted:
+        return Finding(subject="free space", state="pass", found=found)
+    return Finding(
+        subject="free space",
+        state="fail",
+        found=f"{found}, and {wanted / GIB:g} GiB have to stay free: no snapshot is written",
+        cure="Free space, prune snapshots (`agnes-mcp snapshot prune`), or lower snapshots.min_free_gb.",
+    )
+
+
+def _named(gateway: Gateway) -> list[Table]:
+    """The tables that are named one by one; those of datasets are too many."""
+    return [table for table in gateway.registry.by_id.values() if not table.discovered]
+
+
+async def _datasets(gateway: Gateway) -> list[Finding]:
+    """Each dataset: whether it can be listed, and one of its tables priced."""
+    bigquery = gateway.settings.data_source.bigquery
+    if bigquery is None or not bigquery.datasets:
+        return []
+    try:
+        async with gateway.calls.open("doctor", os_user(), noted=False) as call:
+            await gateway.calls.run(call, lambda: gateway.tables.list_datasets(call))
+    except AgnesError as error:
+        return [failed(f"dataset {name}", error) for name in bigquery.datasets]
+    return [await _dataset(gateway, name) for name in bigquery.datasets]
+
+
+async def _dataset(gateway: Gateway, name: str) -> Finding:
+    tables = [table for table in gateway.registry.by_id.values() if table.bucket == name]
+    if not tables:
+        cure = "Look at its name in data_source.bigquery.datasets, and at what the service account may list."
+        return Finding(subject=f"dataset {name}", state="fail", found="holds no table that is served", cure=cure)
+    priced = await _try(f"dataset {name}", _describe(gateway, tables[0]))
+    return priced.model_copy(update={"found": f"{len(tables)} tables; {tables[0].id}: {priced.found}"})
+
+
+async def _describe(gateway: Gateway, table: Table) -> str:
+    schema = await gateway.catalog.columns(os_user(), table.id)
     rows = "rows not known" if schema.rows is None else f"{schema.rows:,} rows"
     if schema.sql_flavor == "bigquery":
         first = next((column.name for column in schema.columns if column.mode != "REPEATED"), None)
-        request = ScanRequest(table_id=table_id, select=[first] if first else None, limit=1)
+        request = ScanRequest(table_id=table.id, select=[first] if first else None, limit=1)
         estimate = await gateway.scans.estimate(os_user(), request)
         return f"{schema.entity_type}, {rows}; a dry run answers ({estimate.estimated_scan_bytes or 0:,} bytes)"
     return f"{schema.columns_total} columns, {rows}"
@@ -63,14 +166,107 @@ async def _ask_books(gateway: Gateway) -> str:
     return f"kept in {gateway.accounts.store}, {left.daily_bytes_left:,} of {left.daily_bytes_limit:,} bytes are left"
 
 
+async def _agnes(gateway: Gateway) -> list[Finding]:
+    """The Agnes directory: how much of it is served, and what is not."""
+    directory = gateway.directory
+    if directory is None:
+        return []
+    async with gateway.calls.open("doctor", os_user(), noted=False) as call:
+        await gateway.tables.look(call)
+        tables = await gateway.calls.run(call, lambda: directory.tables(call))
+    served = Finding(
+        subject="Agnes directory",
+        state="pass" if tables else "fail",
+        found=f"{len(tables)} tables are served",
+        cure="" if tables else "Look at data_source.agnes.data_dir: it holds no extracts/*/extract.duckdb or data/.",
+    )
+    cure = "Have its extractor write it again; the rest is served."
+    return [
+        served,
+        *(Finding(subject=f"extract {p.source}", state="fail", found=str(p), cure=cure) for p in directory.problems),
+    ]
+
+
+def _grants(gateway: Gateway) -> list[Finding]:
+    """Users who may read tables that do not exist."""
+    known = set(gateway.registry.by_id)
+    findings = []
+    for user in gateway.settings.access.users:
+        gone = [] if user.tables == "*" else sorted(name for name in set(user.tables) - known if "*" not in name)
+        if gone:
+            findings.append(
+                Finding(
+                    subject=f"user {user.name}",
+                    state="fail",
+                    found=f"may read tables that do not exist: {', '.join(gone)[:_MAX_CHARS]}",
+                    cure="Correct access.users, or register the tables.",
+                )
+            )
+    return findings
+
+
 async def _ask_workers(gateway: Gateway) -> str:
     await gateway.queries.query(os_user(), "SELECT 1")
     confined = gateway.workbench.processes.state()["confined"]
-    missing = [name for name, held in sorted(confined.items()) if not held]
+    missing = [name.replace("_", " ") for name, held in sorted(confined.items()) if not held]
     return f"answer; not confined by this system: {', '.join(missing)}" if missing else "answer, confined"
 
 
 def _bigquery(gateway: Gateway) -> Finding:
+    """Where the token comes from and how BigQuery answered so far."""
     health = gateway.sources.health("bigquery")
-    said = ", ".join(f"{name} {value}" for name, value in health.items() if name not in ("configured", "used"))
-    return Finding("BigQuery", "last_error" not in health, said or "not used: no remote table is configured")
+    token = health.get("token")
+    said = (
+        [f"project {health.get('project')}, billed to {health.get('billing_project')}"] if "project" in health else []
+    )
+    if isinstance(token, dict):
+        origin = token.get("origin") or "no token yet"
+        left = f", good for {token['token_expires_in_s']} s" if "token_expires_in_s" in token else ""
+        said.append(f"token from {origin} ({token.get('mode')}){left}")
+    if "storage_read" in health:
+        said.append(f"Storage Read {health['storage_read']}")
+    problem = health.get("last_error") or (token.get("last_error") if isinstance(token, dict) else None)
+    if problem:
+        cure = "Attach a service account, or run `gcloud auth application-default login`; then look at its roles."
+        return Finding(subject="BigQuery", state="fail", found=f"{'; '.join(said)}; {problem}"[:_MAX_CHARS], cure=cure)
+    state: Literal["pass", "skip"] = "pass" if said else "skip"
+    return Finding(subject="BigQuery", state=state, found="; ".join(said) or "not used: no remote table is configured")
+
+
+def _extension() -> Finding:
+    """Whether DuckDB's bigquery extension is here; nothing is downloaded to find out."""
+    import duckdb
+
+    from agnes_mcp.sources.bigquery.extension import FILE_VARIABLE
+    from agnes_mcp.sql.names import literal
+
+    file = os.environ.get(FILE_VARIABLE, "")
+    try:
+        with duckdb.connect(":memory:", config={"allow_unsigned_extensions": bool(file)}) as connection:
+            connection.execute(f"LOAD {literal(file)}" if file else "LOAD bigquery")
+    except duckdb.Error:
+        return Finding(
+            subject="DuckDB's bigquery extension",
+            state="fail" if file else "skip",
+            found="the file that is named cannot be loaded" if file else "not installed; reads go through the client",
+            cure=f"Correct {FILE_VARIABLE}."
+            if file
+            else "Only views of extracts need it: INSTALL bigquery FROM community.",
+        )
+    return Finding(subject="DuckDB's bigquery extension", state="pass", found="loads")
+
+
+def _clock(endpoint: str | None) -> Finding:
+    """How far this machine's clock is from BigQuery's, by the time that its answers carry."""
+    import httpx2
+
+    try:
+        answer = httpx2.head(endpoint or "https://bigquery.googleapis.com/", timeout=_CLOCK_TIMEOUT_S)
+        theirs = parsedate_to_datetime(answer.headers["date"])
+    except (httpx2.HTTPError, KeyError, ValueError, TypeError):
+        return Finding(subject="clock", state="skip", found="BigQuery did not tell its time")
+    skew_s = abs((datetime.now(UTC) - theirs).total_seconds())
+    if skew_s <= MAX_SKEW_S:
+        return Finding(subject="clock", state="pass", found="as BigQuery's, within two minutes")
+    cure = "Set the clock, by NTP at best: tokens are refused, and the day's books begin at the wrong hour."
+    return Finding(subject="clock", state="fail", found=f"{skew_s:,.0f} seconds from BigQuery's", cure=cure)

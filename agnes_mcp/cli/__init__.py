@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -49,6 +50,9 @@ def main() -> None:
         app()
     except (AgnesError, CommandError) as error:
         sys.stderr.write(f"Error: {error.message} Hint: {error.hint}\n")
+        if error.exit_code == EXIT_INTERRUPTED:
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)  # the interpreter would wait for a thread that still waits for an answer
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.cli.options import CommandError, wrong
 from agnes_mcp.errors import EXIT_DISK, AgnesError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from agnes_mcp.answers.models import RowsAnswer
     from agnes_mcp.gateway import Gateway
     from agnes_mcp.models import Principal
+
+
+#: Types whose values an answer spells in its own way.
+_LEFT_TEXT = frozenset({"STRUCT", "MAP", "UNION", "BLOB", "BIT", "LIST", "INTERVAL", "ENUM", "JSON", "VARIANT"})
 
 
 @dataclass(frozen=True)
@@ -64,41 +69,29 @@ async def export_snapshot(gateway: Gateway, me: Principal, name: str, export: Ex
 
 def write_answer(answer: RowsAnswer, export: Export) -> None:
     """The rows of an answer, with DuckDB's types as the answer names them."""
-    import json
+    import pyarrow as pa
+
+    places = range(len(answer.columns))
+    texts = pa.table({f"c{n}": pa.array([_text(row[n]) for row in answer.rows], pa.string()) for n in places})
+    kinds = zip(places, answer.columns, answer.types, strict=True)
+    typed = ", ".join(_typed(f"c{n}", name, kind) for n, name, kind in kinds)
 
     def copy(connection: duckdb.DuckDBPyConnection, target: str) -> None:
-        columns = ", ".join(f"{identifier(name)} VARCHAR" for name in answer.columns)
-        connection.execute(f"CREATE TABLE answer ({columns})")
-        holders = ", ".join("?" for _ in answer.columns)
-        rows = [
-            [value if value is None or isinstance(value, str) else json.dumps(value) for value in row]
-            for row in answer.rows
-        ]
-        if rows:
-            connection.executemany(f"INSERT INTO answer VALUES ({holders})", rows)  # noqa: S608 - holders only
-        typed = ", ".join(_typed(name, kind) for name, kind in zip(answer.columns, answer.types, strict=True))
+        connection.register("answer", texts)
         connection.execute(f"COPY (SELECT {typed} FROM answer) TO {literal(target)} ({export.options})")  # noqa: S608
 
     _write(export, copy)
 
 
-def _typed(name: str, kind: str) -> str:
-    """The column in its type; nested values and bytes were text in the answer, and stay it."""
-    quoted = identifier(name)
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _typed(column: str, name: str, kind: str) -> str:
+    """The column in its type; nested values and bytes are text in an answer, and stay it."""
     plain = kind.partition("(")[0].upper()
-    nested = "[" in kind or plain in (
-        "STRUCT",
-        "MAP",
-        "UNION",
-        "BLOB",
-        "BIT",
-        "LIST",
-        "UUID",
-        "INTERVAL",
-        "ENUM",
-        "JSON",
-    )
-    return quoted if nested else f"TRY_CAST({quoted} AS {kind}) AS {quoted}"
+    cast = column if "[" in kind or plain in _LEFT_TEXT else f"TRY_CAST({column} AS {kind})"
+    return f"{cast} AS {identifier(name)}"
 
 
 def _write(export: Export, copy: Callable[[duckdb.DuckDBPyConnection, str], None]) -> None:

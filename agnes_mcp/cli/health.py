@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from agnes_mcp.cli.options import Config, open_gateway
-from agnes_mcp.errors import EXIT_SERVER
+from agnes_mcp.cli.options import Config, Json, open_gateway
+from agnes_mcp.cli.output import print_json
+from agnes_mcp.errors import EXIT_SERVER, EXIT_VALIDATION, ConfigError
+
+if TYPE_CHECKING:
+    from agnes_mcp.config.settings import Settings
+    from agnes_mcp.doctor import Finding
+
+_WORDS = {"pass": "ok", "fail": "FAILED", "skip": "skip"}
 
 
 def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(config: Config = None) -> None:
-    """Check that this instance can serve: files, DuckDB, query workers, BigQuery. Exits 5 where something cannot."""
+def doctor(config: Config = None, as_json: Json = False) -> None:
+    """Look at everything that `serve` would use, and say what is broken and what to do. Bills nothing.
+
+    Exits 5 where something is broken, 2 where it is the configuration.
+    """
     import anyio
 
-    from agnes_mcp.doctor import examine
+    from agnes_mcp.doctor import examine, failed
 
-    gateway = open_gateway(config)
-    findings = anyio.run(examine, gateway)
-    for finding in findings:
-        typer.echo(f"{'ok    ' if finding.fine else 'FAILED'} {finding.subject}: {finding.found}")
-    if not all(finding.fine for finding in findings):
+    try:
+        gateway = open_gateway(config)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        _tell([failed("configuration", error)], as_json=True)
+        raise typer.Exit(EXIT_VALIDATION) from None
+    findings = [_server(gateway.settings), *anyio.run(examine, gateway)]
+    _tell(findings, as_json)
+    if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(EXIT_SERVER)
+
+
+def _server(settings: Settings) -> Finding:
+    """Whether `serve --transport http` would start as it is configured."""
+    from agnes_mcp.doctor import Finding, failed
+    from agnes_mcp.serving.http.app import check_exposure
+
+    try:
+        check_exposure(settings, settings.server.host)
+    except ConfigError as error:
+        return failed("server", error)
+    callers = f"{len(settings.access.users)} users" if settings.access.users else "nobody but this machine"
+    found = f"{settings.server.host}:{settings.server.port} over HTTP, for {callers}"
+    return Finding(subject="server", state="pass", found=found)
+
+
+def _tell(findings: list[Finding], as_json: bool) -> None:
+    if as_json:
+        broken = sum(finding.state == "fail" for finding in findings)
+        print_json({"broken": broken, "findings": [finding.model_dump(mode="json") for finding in findings]})
+        return
+    for finding in findings:
+        cure = f" {finding.cure}" if finding.cure else ""
+        typer.echo(f"{_WORDS[finding.state]:<6} {finding.subject}: {finding.found}{'.' if cure else ''}{cure}")

@@ -12,7 +12,7 @@ from agnes_mcp.cli.completion import complete_snapshot
 from agnes_mcp.cli.files import Export, export_snapshot
 from agnes_mcp.cli.looking import Yes
 from agnes_mcp.cli.options import Config, Json, wrong
-from agnes_mcp.cli.output import print_json, print_pairs, print_rows, say, size_in_words, usd_in_words
+from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, run, shown_progress, text_of
 from agnes_mcp.errors import AgnesError
 
@@ -119,7 +119,7 @@ def refresh(
             ),
             ("Size", f"{size_in_words(answer.bytes_local_old)} → {size_in_words(answer.bytes_local_new)}"),
             ("As of", f"{answer.effective_as_of_old} → {answer.effective_as_of_new}"),
-            ("Billed", f"{size_in_words(answer.bytes_billed)} ({usd_in_words(answer.cost_usd)})"),
+            ("Billed", f"{size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"),
             ("identical", "yes" if answer.identical else "no"),
         ]
     )

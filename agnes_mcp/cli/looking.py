@@ -9,7 +9,7 @@ import typer
 
 from agnes_mcp.cli.completion import complete_table
 from agnes_mcp.cli.options import Config, Json, wrong
-from agnes_mcp.cli.output import print_json, print_pairs, print_rows, say, size_in_words, usd_in_words
+from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def print_answer_rows(answer: RowsAnswer) -> None:
     """Rows on standard output; beside them how many, what they cost, and what to know."""
     print_rows(answer.columns, answer.rows)
     cost = (
-        f", billed {size_in_words(answer.bytes_billed)} ({usd_in_words(answer.cost_usd)})"
+        f", billed {size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"
         if answer.bytes_billed
         else ""
     )

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+#: A column is not made narrower than this, or than its own widest cell; between two there is a gap.
+_LEAST_WIDTH, _GAP = 10, 2
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -45,16 +47,36 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
         for row in (headings, *rows):
             sys.stdout.write("\t".join(_one_line(value) for value in row) + "\n")
         return
+    cells = [[_one_line(value) for value in row] for row in rows]
+    widths = [
+        max(map(len, (heading, *column))) for heading, column in zip(headings, zip(*cells, strict=True), strict=True)
+    ]
+    least = [min(width, _LEAST_WIDTH) for width in widths]
+    screen = console()
+    if sum(least) + _GAP * (len(least) - 1) > screen.width:
+        _print_records(headings, cells, screen.width)
+        return
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
         numeric = all(isinstance(row[place], int | float) or row[place] is None for row in rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(_one_line(value), style="dim" if value is None else "") for value in row))
-    console().print(table)
+        justify: Literal["right", "left"] = "right" if numeric else "left"
+        table.add_column(heading, justify=justify, overflow="ellipsis", no_wrap=True, min_width=least[place])
+    for row in cells:
+        table.add_row(*map(Text, row))
+    screen.print(table)
+
+
+def _print_records(headings: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> None:
+    """Each row as a block of lines, where a terminal is too narrow for columns side by side."""
+    label = min(max(map(len, headings)), width // 2)
+    for row in cells:
+        for heading, cell in zip(headings, row, strict=True):
+            line = f"{heading[:label]:<{label}}  {cell}"
+            sys.stdout.write((line if len(line) <= width else f"{line[: width - 1]}…") + "\n")
+        sys.stdout.write("\n")
 
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
@@ -75,11 +97,11 @@ def size_in_words(size_bytes: int | None) -> str:
     return f"{size_bytes} B" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
-def usd_in_words(usd: float | None) -> str:
+def cost_in_words(scan_bytes: int | None, usd: float | None) -> str:
     """`$0.42`; what rounds to nothing and is not nothing is `under $0.01`."""
-    if usd is None:
+    if usd is None or scan_bytes is None:
         return "not known"
-    return "under $0.01" if 0 < usd < 0.01 else f"${usd:,.2f}"
+    return "under $0.01" if scan_bytes and usd < 0.01 else f"${usd:,.2f}"
 
 
 def _one_line(value: Any) -> str:

@@ -11,7 +11,7 @@ from agnes_mcp.cli.completion import complete_snapshot, complete_table
 from agnes_mcp.cli.files import Export, export_snapshot, write_answer
 from agnes_mcp.cli.looking import Yes, print_answer_rows
 from agnes_mcp.cli.options import Config, Json, wrong
-from agnes_mcp.cli.output import print_json, print_pairs, say, size_in_words, usd_in_words
+from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress, text_of
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _fetch_into(config: str | None, request: ScanRequest, export: Export, yes: b
 
     answer = run(config, work)
     rows = answer.snapshot.rows if answer.snapshot else 0
-    billed = f"billed {size_in_words(answer.bytes_billed)} ({usd_in_words(answer.cost_usd)})"
+    billed = f"billed {size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"
     say(f"{rows or 0:,} rows in {export.path}, {billed}")
 
 
@@ -241,7 +241,7 @@ def _aggregate(text: str) -> Any:
 def _print_estimate(answer: EstimateAnswer, stderr: bool = False) -> None:
     pairs = [
         ("Scans", size_in_words(answer.estimated_scan_bytes)),
-        ("Costs", usd_in_words(answer.bq_cost_estimate_usd)),
+        ("Costs", cost_in_words(answer.estimated_scan_bytes, answer.bq_cost_estimate_usd)),
         ("Rows", f"about {answer.estimated_result_rows:,}" if answer.estimated_result_rows is not None else None),
         (
             "Result",
@@ -269,7 +269,7 @@ def _print_fetched(answer: FetchAnswer) -> None:
             ("Snapshot", kept.name),
             ("Rows", f"{kept.rows:,}" if kept.rows is not None else None),
             ("Size", size_in_words(kept.bytes_local)),
-            ("Billed", f"{size_in_words(answer.bytes_billed)} ({usd_in_words(answer.cost_usd)})"),
+            ("Billed", f"{size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"),
         ]
     )
     for warning in answer.warnings:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from agnes_mcp.cli.options import CommandError, open_gateway
-from agnes_mcp.cli.output import console, say, size_in_words, usd_in_words
+from agnes_mcp.cli.output import console, cost_in_words, say, size_in_words
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ async def agree(quote: Quote | None, yes: bool) -> Consent | None:
         return quote.consent()
     if not can_ask:
         return None
-    say(f"This reads {quote.table_id} and scans {size_in_words(quote.scan_bytes)}, about {usd_in_words(quote.usd)}.")
+    cost = cost_in_words(quote.scan_bytes, quote.usd)
+    say(f"This reads {quote.table_id} and scans {size_in_words(quote.scan_bytes)}, about {cost}.")
     for priced in quote.statements:
         say(f"  {priced.statement.sql}")
     answer = await anyio.to_thread.run_sync(_ask, "Run it? [y/N] ", abandon_on_cancel=True)

@@ -1,0 +1,194 @@
+"""At a real terminal: tables that fit, questions before costs, colours; and none of it in a pipe."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
+PATIENCE_S = 60.0
+
+
+class Terminal:
+    """A command on a pseudo-terminal of that width."""
+
+    def __init__(self, home: Path, *arguments: str, columns: int = 80, **env: str) -> None:
+        import fcntl
+        import struct
+        import termios
+
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("AGNES_") and name != "COLUMNS"
+        }
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=home,
+            env={**kept, "HOME": str(home), "TERM": "xterm-256color", **env}, start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.seen:
+            assert self._more(), self.seen
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> int:
+        while self._more():
+            pass
+        os.close(self._master)
+        return self.process.wait(PATIENCE_S)
+
+    def _more(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], PATIENCE_S)
+        assert ready, f"nothing came: {self.seen}"
+        try:
+            part = os.read(self._master, 65536).decode(errors="replace")
+        except OSError:  # the other side has closed
+            return False
+        self.seen += part
+        return bool(part)
+
+
+def piped(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same without a terminal."""
+    environment = {**os.environ, "HOME": str(home), "TERM": "xterm-256color", **env}
+    return subprocess.run(
+        [COMMAND, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=home, env=environment,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+
+
+def plain(text: str) -> list[str]:
+    """Lines as they stand on the screen."""
+    import re
+
+    shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip("\r") for line in text.split("\n")]
+    return [line.rpartition("\r")[2].rstrip() for line in shown]
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_tables_fit_the_terminal(shop: Path, home: Path, columns: int) -> None:
+    terminal = Terminal(home, "scan", "sessions", "--limit", "3", columns=columns)
+    assert terminal.finish() == 0
+    lines = plain(terminal.seen)
+    assert any(line.split()[:2] == ["session_id", "amount"] for line in lines)
+    rows = [line for line in lines if line.startswith(("session_id", "s0", "s1", "s2"))]
+    assert len(rows) == 4
+    assert max(map(len, rows)) <= columns
+    assert "\x1b[" in terminal.seen
+
+
+def test_a_terminal_too_narrow_for_columns_gets_rows_as_blocks(shop: Path, home: Path) -> None:
+    terminal = Terminal(home, "query", "SELECT * FROM orders CROSS JOIN people LIMIT 1", columns=40)
+    assert terminal.finish() == 0
+    lines = plain(terminal.seen)
+    assert [line.split()[0] for line in lines if line][:6] == [
+        "order_id", "country", "amount", "day", "visit", "person_id"
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 40
+
+
+def test_a_pipe_gets_whole_values_and_no_colour(shop: Path, home: Path) -> None:
+    environment = {**os.environ, "HOME": str(home), "TERM": "xterm-256color"}
+    ran = subprocess.run(
+        [COMMAND, "scan", "sessions", "--limit", "3"],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        env=environment,
+        timeout=60,
+    )
+    assert (ran.returncode, "\x1b" in ran.stdout + ran.stderr) == (0, False)
+    assert "x" * 200 in ran.stdout
+
+
+def costly(shop: Path) -> None:
+    shop.write_text(shop.read_text() + "api: {scan: {confirm_above_bytes: 10}}\n")
+
+
+def test_a_costly_call_asks_and_a_yes_runs_it(shop: Path, home: Path) -> None:
+    costly(shop)
+    terminal = Terminal(home, "scan", "sessions", "--select", "amount", "--limit", "3")
+    terminal.wait_for("Run it? [y/N]")
+    assert "SELECT" in terminal.seen
+    assert "under $0.01" in terminal.seen
+    terminal.type("y\n")
+    assert terminal.finish() == 0
+    assert "3 rows" in terminal.seen
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "later\n"])
+def test_anything_but_a_yes_runs_nothing(shop: Path, home: Path, answer: str) -> None:
+    costly(shop)
+    terminal = Terminal(home, "fetch", "sessions", "--no-estimate")
+    terminal.wait_for("Run it? [y/N]")
+    terminal.type(answer)
+    assert terminal.finish() == 3
+    assert "It was not run." in terminal.seen
+
+
+def test_yes_beforehand_and_no_terminal_ask_nobody(shop: Path, home: Path) -> None:
+    costly(shop)
+    terminal = Terminal(home, "scan", "sessions", "--limit", "3", "--yes")
+    assert (terminal.finish(), "Run it?" in terminal.seen) == (0, False)
+    ran = piped(home, "scan", "sessions", "--limit", "3")
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_ctrl_c_at_the_question_ends_it(shop: Path, home: Path) -> None:
+    costly(shop)
+    terminal = Terminal(home, "scan", "sessions")
+    terminal.wait_for("Run it? [y/N]")
+    os.killpg(terminal.process.pid, 2)
+    assert terminal.finish() == 130
+
+
+def test_help_is_everywhere_and_loads_little(home: Path) -> None:
+    """Also what a shell asks for while somebody types."""
+    code = (
+        "import sys; sys.argv = ['agnes-mcp', *{arguments!r}]\n"
+        "from agnes_mcp.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "print('LOADED', *sorted({{n.split('.')[0] for n in sys.modules}} & {{'duckdb', 'mcp', 'pyarrow', 'google'}}))"
+    )
+    for arguments in (
+        ["--help"],
+        ["-h"],
+        ["snapshot", "-h"],
+        ["token", "add", "-h"],
+        ["sync", "--help"],
+        ["--version"],
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-c", code.format(arguments=arguments)],
+            capture_output=True,
+            text=True,
+            cwd=home,
+            timeout=60,
+        )
+        assert ran.stdout.splitlines()[-1] == "LOADED", (arguments, ran.stdout[-300:], ran.stderr[-500:])
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("agnes-mcp scan o", ["orders"]),
+        ("agnes-mcp snapshot drop f", ["few"]),
+        ("agnes-mcp sch", ["schema"]),
+    ],
+)
+def test_a_shell_completes_ids_and_names(shop: Path, home: Path, typed: str, offered: list[str]) -> None:
+    assert piped(home, "fetch", "sessions", "--as", "few", "--where", "amount < 2").returncode == 0
+    last = str(len(typed.split()) - 1)
+    asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": last}
+    assert piped(home, **asked).stdout.split() == offered
