@@ -60,7 +60,8 @@ SOAK_TIMEOUT_S = 1800
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE).as_posix()
-        if place.startswith(SLOW) or "googlesql" in getattr(item, "fixturenames", ()):
+        outside = item.get_closest_marker("needs") or "googlesql" in getattr(item, "fixturenames", ())
+        if outside or place.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
         if soaking():
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT_S), append=False)
