@@ -139,6 +139,18 @@ def _normalized(node: exp.Anonymous, clause: Clause) -> Value:
 _GROUPS = re.compile(r"(?<!\\)\((?!\?)|\(\?P?<")
 
 
+@call("REGEXP_INSTR")
+def _regexp_position(node: exp.Anonymous, clause: Clause) -> Value:
+    """Where the first match begins: what stands before it is the first piece of a split by the pattern."""
+    subject, pattern = (as_type(v, t.STRING, "REGEXP_INSTR's argument") for v in arguments(node, clause, 2))
+    if pattern.literal != "string" or _GROUPS.search(re.sub(r"\[[^\]]*\]", "", pattern.text)):
+        raise unsupported("REGEXP_INSTR with groups, or with a pattern that is no literal")
+    told = "error('The stand-in does not answer REGEXP_INSTR of a pattern that matches nothing at all')"
+    before = f"length(regexp_split_to_array({subject.sql}, {pattern.sql})[1]) + 1"
+    found = f"WHEN regexp_matches({subject.sql}, {pattern.sql}) THEN {before} WHEN {subject.sql} IS NOT NULL THEN 0"
+    return made(f"CASE WHEN regexp_matches('', {pattern.sql}) THEN {told} {found} END", t.INT64, subject, pattern)
+
+
 @call("REGEXP_CONTAINS", "REGEXP_EXTRACT", "REGEXP_SUBSTR", "REGEXP_EXTRACT_ALL", "REGEXP_REPLACE")
 def _regexp(node: exp.Anonymous, clause: Clause) -> Value:
     name = node.name.upper()
