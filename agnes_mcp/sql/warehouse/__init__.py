@@ -17,12 +17,14 @@ cheaper, `complaints` tells BigQuery's own complaints about one.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from sqlglot import exp
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.warehouse.binding import Binding
 from agnes_mcp.sql.warehouse.lexemes import cut
+from agnes_mcp.sql.warehouse.limits import MAX_CHARS
 from agnes_mcp.sql.warehouse.nodes import check_nodes
 from agnes_mcp.sql.warehouse.places import Admitted, Names, Place, Use
 from agnes_mcp.sql.warehouse.plain import render
@@ -45,6 +47,10 @@ def admit(text: str, names: Names) -> Admitted:
     """
     try:
         return _admitted(text, names)
+    except AgnesError as error:
+        if error.kind in _UNREAD and (local := _only_local(text, names)):
+            raise _local(local, text) from None
+        raise
     except RecursionError as error:  # the caller's own stack was nearly used up
         raise refuse("too_complex", "The statement nests too deep.", "Flatten it, or use WITH.", str(text)) from error
 
@@ -88,13 +94,7 @@ def _refuse_local(binding: Binding, text: str) -> None:
     if not local:
         return
     if not remote:
-        raise refuse(
-            "remote_sql_local_table",
-            f"{', '.join(local)} {'is' if len(local) == 1 else 'are'} not in BigQuery.",
-            "Call `query` with this SQL, in DuckDB's dialect; it is free.",
-            text,
-            tables=local,
-        )
+        raise _local(local, text)
     calls = ", ".join(f'fetch(table_id="{table_id}", name="snap_{table_id}")' for table_id in remote)
     raise refuse(
         "mixed_sources",
@@ -104,6 +104,29 @@ def _refuse_local(binding: Binding, text: str) -> None:
         local=local,
         remote=remote,
     )
+
+
+def _local(local: list[str], text: str) -> AgnesError:
+    return refuse(
+        "remote_sql_local_table",
+        f"{', '.join(local)} {'is' if len(local) == 1 else 'are'} not in BigQuery.",
+        "Call `query` with this SQL, in DuckDB's dialect; it is free.",
+        text,
+        tables=local,
+    )
+
+
+#: How a text is refused that may be good SQL of DuckDB's dialect.
+_UNREAD = frozenset({"parse_error", "unknown_function", "disallowed_node", "unsupported_literal"})
+_AFTER_FROM = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_][A-Za-z0-9_]*)\b(?!\s*[.(])", re.IGNORECASE)
+
+
+def _only_local(text: object, names: Names) -> list[str]:
+    """The local tables that an unread text names, where it names no remote one."""
+    if not isinstance(text, str) or len(text) > MAX_CHARS:
+        return []
+    found = {word: place for word in _AFTER_FROM.findall(text) if (place := names.find((word,))) is not None}
+    return [] if any(place.remote for place in found.values()) else sorted(found)
 
 
 def _refuse_two_times(binding: Binding, text: str) -> None:

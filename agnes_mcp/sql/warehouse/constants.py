@@ -60,8 +60,8 @@ def days_of(interval: exp.Expr) -> float:
 def evaluate(node: exp.Expr) -> Value:
     """A number or a moment. Raises `NotConstantError`."""
     kind = type(node)
-    if kind is exp.Literal and not node.args["is_string"]:
-        return float(node.this)
+    if kind is exp.Literal:
+        return _moment(str(node.this)) if node.args["is_string"] else float(node.this)
     if kind is exp.Paren:
         return evaluate(node.this)
     if kind is exp.Neg:

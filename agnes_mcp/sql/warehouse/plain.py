@@ -38,6 +38,7 @@ class _PlainParser(BigQueryParser):
         BigQueryParser.NO_PAREN_FUNCTION_PARSERS, frozenset({"CASE"})
     )
     SUPPORTS_IMPLICIT_UNNEST: ClassVar[bool] = False
+    ARRAY_CONSTRUCTORS: ClassVar[dict[str, Any]] = {}  # a column may be called `array` or `list`
 
     # What sqlglot adds for BigQuery reads meaning into names: the plain parser's own methods do not.
     _parse_table_part = Parser._parse_table_part

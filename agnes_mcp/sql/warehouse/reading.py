@@ -41,13 +41,20 @@ def read(spelling: Spelling) -> exp.Expr:
 
 
 def check_counts(nodes: list[exp.Expr], spelling: Spelling) -> None:
-    """Raise `parse_error` where the parser has passed over a literal, a JOIN (or its comma) or a SELECT."""
-    counts = {exp.Literal: 0, exp.Join: 0, exp.Select: 0}
+    """Raise `parse_error` where the parser has passed over a name, a literal, a JOIN (or its comma) or a SELECT."""
+    counts = {exp.Literal: 0, exp.Join: 0, exp.Select: 0, exp.Identifier: 0}
     for node in nodes:
         kind = type(node)
-        if kind in counts:
+        if kind is exp.Identifier:
+            counts[kind] += bool(node.args.get("quoted")) and type(node.parent) is not exp.Pivot
+        elif kind in counts:
             counts[kind] += 1
-    if counts != {exp.Literal: spelling.literals, exp.Join: spelling.joins, exp.Select: spelling.selects}:
+        elif kind is exp.Kwarg:
+            counts[exp.Identifier] += 1  # its name is kept as a word
+        elif kind is exp.Pivot:
+            counts[exp.Identifier] += sum(type(e) is exp.Identifier for e in node.expressions)
+    written = (spelling.literals, spelling.joins, spelling.selects, spelling.quoted)
+    if tuple(counts.values()) != written:
         message = "Part of the statement would not be read."
         raise refuse("parse_error", message, "Write it with plain clauses of GoogleSQL.", spelling.source)
 

@@ -20,9 +20,6 @@ from agnes_mcp.sql.warehouse.refusals import refuse
 
 #: The first character of a stand-in: private use, which gate 1 lets nobody write.
 STAND_IN = "\ue000"
-_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_CASES = {"CASE": 1, "END": -1}
-_SEPARATORS = frozenset({"AND", "OR", "WHEN", "THEN", "ELSE", "AS"})
 _NOTHING = Lexeme("end", "", 0, 0)
 
 
@@ -32,7 +29,7 @@ class Spelling:
     def __init__(self, source: str, lexemes: list[Lexeme]) -> None:
         self.source, self.lexemes = source, lexemes
         self.names: dict[str, str] = {}
-        self.literals = self.joins = self.selects = 0
+        self.literals = self.joins = self.selects = self.quoted = 0
         self._levels = Levels(source)
         self._parts: list[str] = []
         self._starts: list[int] = []
@@ -60,6 +57,7 @@ class Spelling:
             spelled = self._spelled(lexeme, before)
             if self._parts and (lexeme.start != end or (spelled[:1] == "`" == self._parts[-1][-1:])):
                 spelled = f" {spelled}"  # two names side by side would be one with a backtick in it
+            self.quoted += spelled.lstrip()[:1] == "`"
             self._starts.append(offset)
             self._parts.append(spelled)
             offset += len(spelled)
@@ -85,7 +83,7 @@ class Spelling:
                 raise self._unlisted((value,), lexeme, before)
             return self._quoted(value)
         self.literals += 1
-        return f"'{value.translate(_ESCAPES)}'" if kind == "string" else value
+        return f"'{value.translate(words.ESCAPES)}'" if kind == "string" else value
 
     def _quoted(self, name: str) -> str:
         if not all(c.isalnum() or c in "_- " for c in name):
@@ -167,6 +165,8 @@ class Spelling:
         word = lexeme.value
         if follower.kind == "string" and word in words.LITERAL_TYPES:
             return word
+        if word == "UNKNOWN" and "IS" in (before.value, before.value == "NOT" and self._after(-2).value):
+            return "NULL"
         if word in words.BARE_CALLS and before.value != "AS" and follower.value != ".":
             return f"{word}()"
         if before.value == "(" and self._levels.now.opener == "EXTRACT":
@@ -197,16 +197,17 @@ class Spelling:
         word, levels = lexeme.value, self._levels
         if before.value == "AS" and before.kind == "word":
             self._check_alias(lexeme)
-        if word in _CASES:
-            levels.case(lexeme, _CASES[word])
-        if word in _SEPARATORS:
+        if word in words.CASES:
+            levels.case(lexeme, words.CASES[word])
+        if word in words.SEPARATORS:
             levels.separate()
             levels.now.casting |= word == "AS" and levels.now.opener in ("CAST", "SAFE_CAST")
         elif word in words.CLAUSES and not self._is_no_clause(word, before):
             self._clause(lexeme)
         if word == "EXCEPT" and self._after(1).value == "DISTINCT":
             levels.set_operation(lexeme)
-        return "" if word == "ALL" and before.value == "SELECT" else word
+        left_out = (word, before.value) == ("ALL", "SELECT") or (word, self._after(1).value) == ("ARRAY", "[")
+        return "" if left_out else word  # ARRAY[1, 2] is [1, 2]
 
     def _is_no_clause(self, word: str, before: Lexeme) -> bool:
         """FROM of EXTRACT and of IS DISTINCT FROM; HAVING of an aggregate."""

@@ -89,3 +89,7 @@ OTHER_TYPES = {
     **dict.fromkeys(["TIMESTAMPTZ", "TIMESTAMP_TZ"], "TIMESTAMP"),
     **dict.fromkeys(["NUMBER"], "NUMERIC"),
 }
+#: What opens and closes a CASE; what begins another chain of operators; how a string is written in quotes.
+CASES = {"CASE": 1, "END": -1}
+SEPARATORS = frozenset({"AND", "OR", "WHEN", "THEN", "ELSE", "AS"})
+ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
