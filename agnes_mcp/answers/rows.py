@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound=RowsAnswer)
 #: What an answer with rows says before it has any.
 NO_ROWS: dict[str, Any] = {"columns": [], "types": [], "rows": [], "row_count": 0, "truncated": False}
-#: What is only known once the rows are there: the job's id, the snapshot that keeps them, a note of two sentences, what
-#: was billed and cut. Never longer than this; a test fills them all.
-LATE_FACTS_CHARS = 600
+#: What is only known once the rows are there: the job's id, the snapshot that keeps them, a note of three sentences,
+#: what was billed and cut, that a budget is nearly gone. Never longer than this; a test fills them all.
+LATE_FACTS_CHARS = 800
 
 
 class RowsFitting(Generic[A]):

@@ -39,7 +39,7 @@ T = TypeVar("T")
 _NOTED_COLUMNS, _NOTED_NAME_CHARS = 16, 64
 
 
-_ASSUMED = "BigQuery does not say what this was billed; what was set aside for it is charged, until it does."
+ASSUMED = "BigQuery does not say what this was billed; what was set aside for it is charged, until it does."
 
 
 class Purchase(Reading):
@@ -76,7 +76,7 @@ class Purchase(Reading):
     @property
     def bill_note(self) -> str | None:
         """What a caller should know of the bill."""
-        return _ASSUMED if self.receipt.assumed else None
+        return ASSUMED if self.receipt.assumed else None
 
     def begin(self, reading: Reading) -> None:
         self._reading = reading

@@ -13,16 +13,18 @@ from agnes_mcp.answers.rows import LATE_FACTS_CHARS, NO_ROWS, RowsFitting, note_
 from agnes_mcp.models import QuotaLeft
 from agnes_mcp.operations.scan import _NOTES, _note
 from agnes_mcp.snapshots import scan_name
-from agnes_mcp.spending.purchase import _ASSUMED
+from agnes_mcp.spending.purchase import ASSUMED
 
 #: The longest that each can be: BigQuery takes 1,024 characters of a job's id, ours are far shorter.
 LONGEST_NAME = scan_name("t" * 64)
 LONGEST_JOB_ID = "agnes_" + "f" * 60
 MANY = 2**63 - 1
+WARNING = f"100% of your project's bytes for today are taken: {MANY:,} of {MANY:,} are left."
 
 
-def standing(used: int) -> QuotaLeft:
+def standing(used: int, warning: str | None = None) -> QuotaLeft:
     return QuotaLeft(
+        warning=warning,
         daily_bytes_used=used,
         daily_bytes_reserved=used,
         daily_bytes_limit=MANY,
@@ -50,18 +52,15 @@ def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
     """Every late fact at its longest, beside as many rows as were taken before any of them was known."""
     empty = ScanAnswer(**NO_ROWS, table_id="orders", sql="SELECT 1", quota=standing(0))
     fitting = fitting_of(empty, rows(5_000, columns), chars)
-    notes = [
-        _note(fitting.columns_cut, kind, snapshot, _ASSUMED) or ""
-        for kind in _NOTES
-        for snapshot in (None, LONGEST_NAME)
-    ]
+    kept = (None, LONGEST_NAME)
+    notes = [_note(fitting.columns_cut, kind, name, ASSUMED) or "" for kind in _NOTES for name in kept]
     answer = fitting.finish(
         truncated_by="result_bytes",
         bytes_billed=MANY,
         cost_usd=123456789.1234,
         job_id=LONGEST_JOB_ID,
         snapshot=LONGEST_NAME,
-        quota=standing(10**12),
+        quota=standing(10**12, WARNING),
         note=max(notes, key=len),
     )
     assert chars_of(answer) <= chars
@@ -73,7 +72,7 @@ def test_no_room_is_given_away() -> None:
     """What is kept free for late facts is the most that an answer leaves unused, but for one row."""
     empty = ScanAnswer(**NO_ROWS, table_id="orders", sql="SELECT 1", quota=standing(0))
     answer = fitting_of(empty, rows(5_000), 8_000).finish()
-    assert 8_000 - chars_of(answer) <= LATE_FACTS_CHARS + chars_of(answer.rows[0]) + 2
+    assert 8_000 - chars_of(answer) <= LATE_FACTS_CHARS + chars_of(answer.rows[-1]) + 10
 
 
 def test_an_answer_says_what_kept_rows_and_columns_out() -> None:
