@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +61,8 @@ async def entered_by(tool: str, folder: Path) -> set[str]:
             entered.counting = counting
             arguments = ARGUMENTS[tool] | ({"force": True} if tool == "fetch" else {})
             assert not (await client.call_tool(tool, arguments)).is_error
+            if not counting:  # what the first fetch has started for queries would go on meanwhile
+                await anyio.to_thread.run_sync(gateway.workbench.processes.close)
         entered.counting = False
     return entered.files
 
