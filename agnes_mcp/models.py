@@ -19,7 +19,7 @@ Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
 QueryMode = Literal["local", "remote"]
 SourceType = Literal["bigquery", "local"]
 AggregateFunction = Literal["count", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
-Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota"]
+Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota", "price_unknown"]
 
 #: Where the day's bills and reservations are kept: in this process, in `data_dir`, or in a database of replicas.
 QuotaStore = Literal["process", "file", "postgresql"]
@@ -152,10 +152,16 @@ class Price(Model):
 
     scan_bytes: int | None
     reserved_bytes: int | None = None  # what to set aside: the bill's own rounding included
+    least_bytes: int | None = None  # where `scan_bytes` is not known: what BigQuery says that it is at least
     path: Literal["local", "query_job", "direct_read", "preview", "snapshot"] = "local"
     referenced_tables: list[str] = Field(default_factory=list)
     referenced_routines: list[str] = Field(default_factory=list)
     statement_type: str = ""  # BigQuery's word for it
+
+    @property
+    def agreed_bytes(self) -> int:
+        """What limits and persons are asked about: its bytes, or where these are not known the cap for that."""
+        return (self.reserved_bytes or 0) if self.scan_bytes is None else self.scan_bytes
 
 
 class JobReference(Model):
@@ -265,7 +271,7 @@ class Consent:
     allowed: Mapping[str, int] = field(default_factory=dict)
 
     def covers(self, priced: Priced) -> bool:
-        return (priced.price.scan_bytes or 0) <= self.allowed.get(digest_of(priced.statement), -1)
+        return priced.price.agreed_bytes <= self.allowed.get(digest_of(priced.statement), -1)
 
 
 def digest_of(statement: Statement) -> str:

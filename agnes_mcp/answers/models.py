@@ -138,7 +138,7 @@ class TableBytes(Model):
 class EstimateAnswer(Model):
     table_id: str | None = None
     tables: list[TableBytes] = Field(default_factory=list, description="With sql: each table that it reads")
-    estimated_scan_bytes: int | None = Field(description="null: cannot be known; 0: nothing is billed")
+    estimated_scan_bytes: int | None = Field(description="null: cannot be known; 0: nothing is scanned")
     estimated_result_rows: int | None = None
     estimated_result_bytes: int | None = None
     bq_cost_estimate_usd: float | None = None

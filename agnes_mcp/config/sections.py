@@ -133,6 +133,20 @@ class ScanSettings(Section):
         description="Price per TiB in the answers; the default is BigQuery's on-demand list price in the US "
         "multi-region. Set what your contract says. It is shown only: caps count bytes.",
     )
+    bq_storage_read_cost_per_tb_usd: Number = Field(
+        default=1.1,
+        description="The same for whole columns, read without a job: the list price of Storage Read in the US.",
+    )
+    unknown_price_cap_bytes: Bytes = Field(
+        default=0,
+        description="Most bytes that a statement may bill whose price BigQuery cannot tell (federated sources, row "
+        "access policies); 0: it never runs.",
+    )
+    confirm_window_seconds: Seconds = Field(
+        default=3600,
+        description="What one caller bills unasked within so long counts together for `confirm_above_bytes`; 0: each "
+        "call alone.",
+    )
     request_timeout_seconds: Seconds = Field(
         default=300, description="How long a call that reads rows may take; 0 stops each of them at once."
     )

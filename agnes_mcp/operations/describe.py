@@ -160,19 +160,20 @@ class Descriptions:
         call.line.actual_result_rows, call.line.actual_result_bytes = purchase.rows_read, purchase.bytes_read
         if fitting.truncated_by or purchase.bytes_read > max_bytes:
             call.line.status = "truncated"
-        bytes_billed = purchase.receipt.bytes_billed
         return fitting.finish(
-            truncated=fitting.full, bytes_billed=bytes_billed, cost_usd=self._purchases.usd(bytes_billed),
+            truncated=fitting.full,
+            bytes_billed=purchase.receipt.bytes_billed,
+            cost_usd=self._purchases.usd(purchase),
             note=_BILLED_NOTE,
-        )  # fmt: skip
+        )
 
     async def _profile(self, call: Call, table_id: str) -> ProfileAnswer:
         priced = await self._purchases.prepare_own(call, table_id, _figures)
-        answer, bytes_billed = await self._collect(call, priced)
+        answer, purchase = await self._collect(call, priced)
         profile = read_figures(priced.schema, answer)
         if priced.table.query_mode == "local":
             await self._add_top_values(call, priced, profile)
-        profile.bytes_billed, profile.cost_usd = bytes_billed, self._purchases.usd(bytes_billed)
+        profile.bytes_billed, profile.cost_usd = purchase.receipt.bytes_billed, self._purchases.usd(purchase)
         return profile
 
     async def _add_top_values(self, call: Call, figured: Priced, profile: ProfileAnswer) -> None:
@@ -186,16 +187,15 @@ class Descriptions:
         for (_, figures), values in zip(worthy, read_top_values(answer), strict=True):
             figures.top_values = values
 
-    async def _collect(self, call: Call, priced: Priced) -> tuple[pa.Table, int]:
-        """The whole answer of a statement of ours that gives few rows, and the bytes it billed."""
+    async def _collect(self, call: Call, priced: Priced) -> tuple[pa.Table, Purchase]:
+        """The whole answer of a statement of ours that gives few rows, and what became of its purchase."""
 
         def work(purchase: Purchase) -> pa.Table:
             import pyarrow as pa
 
             return pa.Table.from_batches(list(purchase), purchase.schema)
 
-        answer, purchase = await self._purchases.buy(call, priced, work)
-        return answer, purchase.receipt.bytes_billed
+        return await self._purchases.buy(call, priced, work)
 
 
 def _figures(table: Table, schema: TableSchema, relation: Relation) -> Statement:

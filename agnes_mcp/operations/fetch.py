@@ -85,7 +85,7 @@ class Fetches:
             return FetchAnswer(
                 snapshot=snapshot_entry(written.snapshot, columns_share(self._api.max_result_chars)),
                 bytes_billed=purchase.receipt.bytes_billed,
-                cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
+                cost_usd=self._purchases.usd(purchase),
                 quota=await self._accounts.left_after(principal),
                 warnings=[*written.warnings, *([purchase.bill_note] if purchase.bill_note else [])],
                 next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
@@ -125,7 +125,7 @@ class Fetches:
                 **refreshed.model_dump(exclude={"snapshot"}),
                 snapshot=snapshot_entry(refreshed.snapshot, columns_share(self._api.max_result_chars)),
                 bytes_billed=purchase.receipt.bytes_billed,
-                cost_usd=self._purchases.usd(purchase.receipt.bytes_billed),
+                cost_usd=self._purchases.usd(purchase),
             )
 
     async def price_refresh(self, principal: Principal, name: str, where: str) -> Quote | None:

@@ -17,7 +17,7 @@ from agnes_mcp.operations.snapshots import find_covering, first_rows, keep_scan
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
-from agnes_mcp.spending.prices import advise, cost_usd, guess_result, judge
+from agnes_mcp.spending.prices import advise, estimate_usd, guess_result
 from agnes_mcp.spending.purchase import Purchase, Purchases
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Scans:
         """The same as part of another call."""
         priced = await self._purchases.prepare(call, request, one_more=True)
         left = await self._accounts.left(call.principal)
-        verdict = judge(priced.price, self._api.scan, left)
+        verdict = self._purchases.verdict(call.principal, priced, left)
         covered = await self._calls.run(call, lambda: find_covering(self._snapshots, call.principal, priced))
         rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
         return EstimateAnswer(
@@ -88,7 +88,7 @@ class Scans:
             estimated_scan_bytes=priced.price.scan_bytes,
             estimated_result_rows=rows,
             estimated_result_bytes=size,
-            bq_cost_estimate_usd=cost_usd(priced.price.scan_bytes, self._api.scan.bq_cost_per_tb_usd),
+            bq_cost_estimate_usd=estimate_usd(priced.price, priced.statement, self._api.scan),
             reserve_bytes=priced.price.reserved_bytes,
             path=priced.price.path,
             sql=clip(priced.statement.sql, MAX_SQL_CHARS),
@@ -123,7 +123,7 @@ class Scans:
             truncated=cut_by is not None,
             truncated_by=cut_by,
             bytes_billed=bytes_billed,
-            cost_usd=self._purchases.usd(bytes_billed),
+            cost_usd=self._purchases.usd(purchase),
             job_id=purchase.receipt.job_id,
             snapshot=snapshot,
             quota=await self._accounts.left_after(call.principal),

@@ -24,8 +24,27 @@ _COSTLY_COLUMNS = 3
 
 
 def cost_usd(scan_bytes: int | None, usd_per_tb: float) -> float | None:
-    """bytes / 2^40 × price, to a hundredth of a cent; None stays None."""
-    return None if scan_bytes is None else round(scan_bytes / BYTES_PER_PRICED_UNIT * usd_per_tb, 4)
+    """bytes / 2^40 × price, to a hundredth of a cent, and where that is nothing to 10^-8 USD. None stays None."""
+    if scan_bytes is None:
+        return None
+    exact = scan_bytes / BYTES_PER_PRICED_UNIT * usd_per_tb
+    return round(exact, 4) or round(exact, 8)
+
+
+def rate_usd(price: Price, scan: ScanSettings) -> float:
+    """The price per TiB along its path."""
+    return scan.bq_storage_read_cost_per_tb_usd if price.path == "direct_read" else scan.bq_cost_per_tb_usd
+
+
+def estimate_usd(price: Price, statement: Statement, scan: ScanSettings) -> float | None:
+    """What the statement will be billed at most, minimums included; None: not known. A direct read has no minimum, nor
+    has a job that reads no column, as a count of all rows, which BigQuery gives for nothing."""
+    free = price.path in ("local", "snapshot", "preview")
+    if price.scan_bytes is None or free:
+        return 0.0 if free else None
+    reads = statement.source_columns or statement.predicate_sql or statement.places
+    rounded = price.path == "query_job" and (price.scan_bytes > 0 or reads)
+    return cost_usd(price.reserved_bytes if rounded else price.scan_bytes, rate_usd(price, scan))
 
 
 def row_bytes(columns: list[Column]) -> int:
@@ -49,21 +68,40 @@ def guess_result(
         return (1, None) if not request.group_by else (None, None)
     selected = [column for column in schema.columns if column.name in statement.source_columns]
     width = row_bytes(selected)
-    rows = schema.rows if price.path == "local" else None if price.scan_bytes is None else price.scan_bytes // width
+    rows = None if price.scan_bytes is None else price.scan_bytes // width
+    if price.path == "local" or (not statement.predicate_sql and schema.rows is not None):
+        rows = schema.rows
     if rows is None:
         return request.limit, None if request.limit is None else request.limit * width
     rows = rows if request.limit is None else min(rows, request.limit)
     return rows, rows * width
 
 
-def judge(price: Price, scan: ScanSettings, left: QuotaLeft) -> Verdict:
-    """Whether a scan at this price would run, and if not, what stands in its way."""
-    scan_bytes, reserved_bytes = price.scan_bytes or 0, price.reserved_bytes or 0
-    if scan_bytes > scan.max_scan_bytes:
+def judge(price: Price, scan: ScanSettings, left: QuotaLeft, unasked_bytes: int = 0) -> Verdict:
+    """Whether a scan at this price would run, and if not, what stands in its way. `unasked_bytes` is what the caller
+    has spent lately without a person's word. An unknown price is said to be that even where a cap lets it run."""
+    return "price_unknown" if price.scan_bytes is None else judge_capped(price, scan, left, unasked_bytes)
+
+
+def judge_capped(price: Price, scan: ScanSettings, left: QuotaLeft, unasked_bytes: int = 0) -> Verdict:
+    """The same of the bytes that it may bill, where an unknown price is worth the cap that is set for it."""
+    reserved_bytes = price.reserved_bytes or 0
+    if price.scan_bytes is None and max(1, price.least_bytes or 0) > reserved_bytes:
+        return "price_unknown"
+    if price.agreed_bytes > scan.max_scan_bytes:
         return "over_scan_cap"
     if reserved_bytes > left.daily_bytes_left:
         return "over_daily_quota"
-    return "needs_approval" if scan_bytes > scan.confirm_above_bytes else "ok"
+    return "needs_approval" if asks([price], scan, unasked_bytes) else "ok"
+
+
+def asks(prices: list[Price], scan: ScanSettings, unasked_bytes: int) -> bool:
+    """Whether a person is asked about them, as one sum: their bytes, or with what was spent unasked their bills."""
+    if sum(price.agreed_bytes for price in prices) > scan.confirm_above_bytes:
+        return True
+    bills = sum(price.reserved_bytes or 0 for price in prices)
+    together = unasked_bytes > 0 or len(prices) > 1
+    return together and bills > 0 and unasked_bytes + bills > scan.confirm_above_bytes
 
 
 def advise(
@@ -71,9 +109,10 @@ def advise(
 ) -> list[str]:
     """What would make this scan cheaper or its answer shorter, most useful first."""
     if request.googlesql:
-        return [*_advise_verdict(verdict), *statement.advice]
+        return [*_advise_verdict(verdict), *_advise_unknown(price), *statement.advice]
     advice = [
         *_advise_verdict(verdict),
+        *_advise_unknown(price),
         *_advise_partition(statement, schema),
         *_advise_columns(request, schema, price),
     ]
@@ -93,6 +132,21 @@ def _advise_verdict(verdict: Verdict) -> list[str]:
         "needs_approval": "A person is asked before this runs.",
     }
     return [said[verdict]] if verdict in said else []
+
+
+def _advise_unknown(price: Price) -> list[str]:
+    if price.scan_bytes is not None:
+        return []
+    least = f" It will scan at least {price.least_bytes:,} bytes." if price.least_bytes is not None else ""
+    if price.reserved_bytes is None:
+        return [
+            f"BigQuery cannot say what this would bill, so it does not run here.{least} Read another table; or whoever "
+            "runs this server sets api.scan.unknown_price_cap_bytes."
+        ]
+    return [
+        f"BigQuery cannot say what this would bill.{least} It runs with {price.reserved_bytes:,} bytes as the cap, "
+        "which BigQuery holds: beyond it nothing is read."
+    ]
 
 
 def _advise_partition(statement: Statement, schema: TableSchema) -> list[str]:

@@ -16,25 +16,31 @@ from agnes_mcp.models import (
     Price,
     Priced,
     Principal,
+    QuotaLeft,
     Receipt,
     Relation,
     ScanRequest,
     Statement,
     Table,
     TableSchema,
+    Verdict,
 )
 from agnes_mcp.sources import Reading
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import Reservation
+from agnes_mcp.spending.caps import explain_cap, refuse_over_cap
 from agnes_mcp.spending.consent import Quote, quote_of, require_consent
-from agnes_mcp.spending.prices import cost_usd
+from agnes_mcp.spending.prices import cost_usd, judge, rate_usd
 from agnes_mcp.spending.statements import Statements, check_way
+from agnes_mcp.spending.unasked import Unasked, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+#: By how much the bill of one table may pass its bytes, at most.
+_ROUNDING = 10 * 2**20
 #: How much of a selection the audit keeps.
 _NOTED_COLUMNS, _NOTED_NAME_CHARS = 16, 64
 
@@ -45,7 +51,8 @@ ASSUMED = "BigQuery does not say what this was billed; what was set aside for it
 class Purchase(Reading):
     """One statement that is being read: its batches, how much they held so far, and what it billed."""
 
-    def __init__(self) -> None:
+    def __init__(self, price: Price) -> None:
+        self.price = price
         self._reading: Reading | None = None
         self._final: Receipt | None = None
         self.rows_read = 0
@@ -111,6 +118,7 @@ class Purchases:
         self._accounts = accounts
         self._scan = scan
         self._statements = statements
+        self._unasked = Window(scan.confirm_window_seconds)
 
     async def prepare(self, call: Call, request: ScanRequest, *, one_more: bool = False) -> Priced:
         """Check the request against its table and price exactly the statement that would run; reads nothing.
@@ -121,7 +129,7 @@ class Purchases:
         if request.googlesql or not request.table_id:
             check_way(request)
         if request.googlesql:
-            priced = await self._statements.prepare(call, request)
+            priced = self._capped(await self._statements.prepare(call, request))
             call.line.estimated_scan_bytes = priced.price.scan_bytes
             return priced
 
@@ -151,7 +159,13 @@ class Purchases:
             price: Price = source.price(table, schema, statement, call)
             return Priced(table, schema, request or ScanRequest(table_id=table.id), statement, price)
 
-        return await self._calls.run(call, work)
+        return self._capped(await self._calls.run(call, work))
+
+    def _capped(self, priced: Priced) -> Priced:
+        """Where the price is not known, the cap that is set for that is what may be billed, and what is set aside."""
+        if priced.price.scan_bytes is None and self._scan.unknown_price_cap_bytes:
+            priced.price.reserved_bytes = self._scan.unknown_price_cap_bytes
+        return priced
 
     async def buy(self, call: Call, priced: Priced, work: Callable[[Purchase], T]) -> tuple[T, Purchase]:
         """What `work` makes, in a worker thread, of the rows of that statement; with them, what became of the purchase.
@@ -159,13 +173,16 @@ class Purchases:
         A slot and the bytes are held meanwhile; what was billed is charged and audited, however it ends. Raises what
         refuses it before anything is spent: `estimate_failed`, `over_scan_cap`, `approval_outdated`, `quota_exceeded`.
         """
-        _refuse_over_cap(priced, self._scan)
-        if call.consent is not None:  # without anybody to ask, the hard caps decide
-            require_consent(call.consent, priced, self._scan)
+        refuse_over_cap(priced, self._scan)
+        unasked = self._note_unasked(call, priced)
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
-        reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0)
-        purchase, unknown_before = Purchase(), call.line.reserved_bytes or 0
+        try:
+            reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0)
+        except BaseException:
+            unasked.spent_bytes = 0
+            raise
+        purchase, unknown_before = Purchase(priced.price), call.line.reserved_bytes or 0
 
         def intend(job: JobReference | None) -> None:
             """In the audit's line first: what is in the books and in no line would be told by nobody."""
@@ -181,11 +198,23 @@ class Purchases:
             return await run(call, spend), purchase
         finally:
             if not purchase.ended:  # its thread never began, or was given up and may still be billed
+                unasked.spent_bytes *= reservation.intended
                 await self._accounts.settle(reservation, None if reservation.intended else 0)
             elif not purchase.receipt.assumed:
+                unasked.spent_bytes = purchase.receipt.bytes_billed
                 call.line.bytes_billed = (call.line.bytes_billed or 0) + purchase.receipt.bytes_billed
                 call.line.reserved_bytes = unknown_before or None
             call.line.job_id = purchase.receipt.job_id or call.line.job_id
+
+    def _note_unasked(self, call: Call, priced: Priced) -> Unasked:
+        """What a person knows of sets the window to zero; anything else is counted in it before somebody else looks."""
+        name, reserved_bytes = call.principal.name, priced.price.reserved_bytes or 0
+        if call.consent is not None:  # without anybody to ask, the hard caps decide
+            require_consent(call.consent, priced, self._scan, self._unasked.spent_bytes(name))
+            if call.consent.covers(priced):
+                self._unasked.clear(name)
+                return Unasked(0.0, 0)
+        return self._unasked.add(name, reserved_bytes)
 
     def _spend(
         self, call: Call, priced: Priced, reservation: Reservation, purchase: Purchase, work: Callable[[Purchase], T]
@@ -207,13 +236,20 @@ class Purchases:
                 return work(purchase)
         except AgnesError as error:
             job_billed = error.details.get("bytes_billed")
-            raise
+            if error.kind != "bytes_billed_cap_reached":
+                raise
+            raise explain_cap(error, priced, lambda: source.price(*priced.reads[0], priced.statement, call)) from None
         finally:
             purchase.end(job_billed)
 
     async def quote(self, principal: Principal, statements: list[Priced]) -> Quote | None:
         """What a person must be asked about them; None: nothing."""
-        return quote_of(statements, self._scan, await self._accounts.left(principal))
+        left = await self._accounts.left(principal)
+        return quote_of(statements, self._scan, left, self._unasked.spent_bytes(principal.name))
+
+    def verdict(self, principal: Principal, priced: Priced, left: QuotaLeft) -> Verdict:
+        """Whether it would run now, and if not, what stands in its way."""
+        return judge(priced.price, self._scan, left, self._unasked.spent_bytes(principal.name))
 
     async def bytes_by_table(self, call: Call, priced: Priced) -> dict[str, int | None]:
         """What a text over several tables reads of each, on its own; free."""
@@ -228,28 +264,15 @@ class Purchases:
         if table.query_mode == "local":
             return False
         schema = await self._tables.schema_of(call, table)
-        return schema.size_bytes is None or schema.size_bytes > self._scan.confirm_above_bytes
+        if schema.size_bytes is None:
+            return True
+        unasked = self._unasked.spent_bytes(call.principal.name)
+        most = max(schema.size_bytes, self._scan.unknown_price_cap_bytes)
+        return most + (unasked and unasked + _ROUNDING) > self._scan.confirm_above_bytes
 
-    def usd(self, bytes_billed: int) -> float:
-        return cost_usd(bytes_billed, self._scan.bq_cost_per_tb_usd) or 0.0
-
-
-def _refuse_over_cap(priced: Priced, scan: ScanSettings) -> None:
-    """Raises `estimate_failed` where the price is not known, and `over_scan_cap`."""
-    scan_bytes = priced.price.scan_bytes
-    if scan_bytes is None:
-        raise AgnesError(
-            "estimate_failed",
-            "What this statement would bill cannot be known, so it was not run.",
-            "Add a partition filter or select fewer columns, and call `estimate`.",
-        )
-    if scan_bytes > scan.max_scan_bytes:
-        raise AgnesError(
-            "over_scan_cap",
-            f"This statement would scan {scan_bytes:,} bytes; one statement may scan {scan.max_scan_bytes:,}.",
-            "Select fewer columns, filter on the partition column, or aggregate; `estimate` is free.",
-            {"estimated_scan_bytes": scan_bytes, "max_scan_bytes": scan.max_scan_bytes},
-        )
+    def usd(self, purchase: Purchase) -> float:
+        """What it has cost so far, at the rate of the way that it took."""
+        return cost_usd(purchase.receipt.bytes_billed, rate_usd(purchase.price, self._scan)) or 0.0
 
 
 def _note_request(call: Call, request: ScanRequest) -> None:

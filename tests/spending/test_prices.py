@@ -68,7 +68,7 @@ def test_the_golden_estimate() -> None:
     ("scan_bytes", "usd_per_tib", "usd"),
     [
         (None, 6.25, None), (0, 6.25, 0.0), (TIB, 6.25, 6.25), (TIB, 0.0, 0.0), (10 * 2**20, 6.25, 0.0001),
-        (1, 6.25, 0.0), (10 * TIB, 5.0, 50.0),
+        (1, 6.25, 0.0), (10 * 2**20, 1.1, 0.00001049), (10 * TIB, 5.0, 50.0),
     ],
 )  # fmt: skip
 def test_null_zero_and_a_number_are_three_things(scan_bytes: int | None, usd_per_tib: float, usd: float | None) -> None:

@@ -25,17 +25,21 @@ def price_of(
 
     `path` is `direct_read` for a plain projection of a base table: no job runs, and Storage Read bills the bytes it
     reads, which are those of the selected columns: the same figure as the dry run's, at a lower rate. `scan_bytes` is
-    None where BigQuery itself cannot tell (federated sources). Raises `estimate_failed` when no dry run came about,
-    and BigQuery's own complaint about the statement as it is.
+    None where BigQuery itself cannot tell (federated sources, row access policies): then it is never a direct read,
+    as only a job has a cap that BigQuery holds, and `least_bytes` is the lower bound that it gave. Raises
+    `estimate_failed` when no dry run came about, and BigQuery's own complaint about the statement as it is.
     """
     job = _dry_run(client, statement.sql, location, attempts)
     tables = sorted({f"{t.project}.{t.dataset_id}.{t.table_id}" for t in job.referenced_tables})
     scan_bytes = scan_bytes_of(job)
+    if scan_bytes == 0 and _must_read(statement, schema):
+        scan_bytes = None
     billed = max(len(tables), len(statement.places))
     return Price(
         scan_bytes=scan_bytes,
         reserved_bytes=None if scan_bytes is None else reserved_bytes(scan_bytes, billed),
-        path="direct_read" if readable_directly(statement, schema) else "query_job",
+        least_bytes=_least_bytes(job) if scan_bytes is None else None,
+        path="direct_read" if scan_bytes is not None and readable_directly(statement, schema) else "query_job",
         referenced_tables=tables,
         referenced_routines=_routines(job),
         statement_type=job.statement_type or "",
@@ -94,8 +98,23 @@ def _dry_run(client: bigquery.Client, sql: str, location: str, attempts: Attempt
 
 
 def scan_bytes_of(job: bigquery.QueryJob) -> int | None:
-    """None where BigQuery gives no figure, or says that it has no idea how far off its figure is."""
-    statistics = job._properties.get("statistics") or {}  # the client has no public word for the accuracy
-    if (statistics.get("query") or {}).get("totalBytesProcessedAccuracy") == "UNKNOWN":
+    """None where BigQuery gives no figure, or one that the bill may pass: a lower bound is no price."""
+    if _accuracy(job) in ("UNKNOWN", "LOWER_BOUND"):
         return None
     return None if job.total_bytes_processed is None else int(job.total_bytes_processed)
+
+
+def _least_bytes(job: bigquery.QueryJob) -> int | None:
+    known = job.total_bytes_processed if _accuracy(job) == "LOWER_BOUND" else None
+    return None if not known else int(known)
+
+
+def _accuracy(job: bigquery.QueryJob) -> str:
+    statistics = job._properties.get("statistics") or {}  # the client has no public word for it
+    return str((statistics.get("query") or {}).get("totalBytesProcessedAccuracy") or "")
+
+
+def _must_read(statement: Statement, schema: TableSchema) -> bool:
+    """Whether no bytes cannot be true: columns of a table with rows, and no condition that could leave out all of
+    them. A row access policy hides the figure so."""
+    return bool(schema.size_bytes and statement.source_columns and not statement.predicate_sql and not statement.places)

@@ -57,7 +57,10 @@ def test_views_and_external_tables_are_always_query_jobs(
     for name in ("cz", "ids", "rates"):
         of = table(name)
         asked = statement(of, ["id"])
-        rows, receipt = read_all(source, of, asked)
+        price = source.price(of, source.schema(of, call()), asked, call())
+        assert (price.path, price.scan_bytes is None) == ("query_job", name == "rates")  # of files, a lower bound
+        capped = price.model_copy(update={"reserved_bytes": 10 * MIB})
+        rows, receipt = read_all(source, of, asked, price=capped)
         assert rows.num_rows > 0
         assert receipt.job_id is not None
 
