@@ -36,6 +36,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("scan", {"table_id": "orders", "group_by": ["country"], "aggregates": [{"function": "count"}]}),
     ("fetch", {"table_id": "orders", "select": ["order_id"], "where": "order_id < 10", "name": "ten"}),
     ("query", {"sql": "SELECT count(*) AS n FROM ten"}),
+    ("chart", {"sql": "SELECT country, count(*) AS n FROM orders GROUP BY 1", "mark": "bar", "x": "country", "y": "n"}),
     ("snapshot_list", {}),
     ("snapshot_refresh", {"name": "ten"}),
     ("snapshot_drop", {"name": "ten"}),
