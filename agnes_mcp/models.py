@@ -222,6 +222,7 @@ class Principal:
 
     name: str
     local: bool = False  # the OS user over stdio
+    address: str = field(default="", compare=False)  # of the connection that the call came by
 
 
 class Relation(NamedTuple):

@@ -39,7 +39,9 @@ class AuditLine(Model):
     request_id: str
     tool: str
     principal: str
+    client: str | None = None
     table_id: str | None = None
+    tables: list[str] | None = None
     place: str | None = None
     snapshot: str | None = None
     select: list[str] | None = None

@@ -38,7 +38,12 @@ class Call:
 
     def __post_init__(self) -> None:
         self.started_at = time.monotonic()
-        self.line = AuditLine(request_id=self.request_id, tool=self.tool, principal=self.principal.name)
+        self.line = AuditLine(
+            request_id=self.request_id,
+            tool=self.tool,
+            principal=self.principal.name,
+            client=self.principal.address or None,
+        )
         self._stopped_by: AgnesError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._before_bills: list[Callable[[JobReference | None], None]] = []

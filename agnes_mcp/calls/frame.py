@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
@@ -26,6 +27,7 @@ _END_WITHIN_S = 0.3
 #: How much of a name that a caller gave is written down.
 _MAX_NAME_CHARS = 64
 NOBODY = Principal("")
+logger = logging.getLogger(__name__)
 #: The books take turns anyway; a few threads, so that one that waits for a store does not hold up the others.
 _THREADS_ASIDE = 4
 
@@ -193,6 +195,8 @@ class Calls:
         call.line.latency_ms = int(call.elapsed_s * 1000)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)
+        if logger.isEnabledFor(logging.INFO):
+            logger.info("%s", in_words(call.line))
         failed = call.line.error_kind is not None
         for observe in [*(self.failure_observers if failed else ()), *self.observers]:
             observe(call.line)
@@ -202,6 +206,14 @@ class Calls:
             if not self._restored:
                 await anyio.to_thread.run_sync(self._restore, limiter=self._bookkeeper)
                 self._restored = True
+
+
+def in_words(line: AuditLine) -> str:
+    """One call for a log: tool, who, from where, how it ended, how long it took, what it billed."""
+    came_from = f" from {line.client}" if line.client else ""
+    billed = f", {line.bytes_billed:,} bytes billed" if line.bytes_billed else ""
+    ended = f"{line.status} ({line.error_kind})" if line.error_kind else line.status
+    return f"{line.tool} by {line.principal or 'nobody'}{came_from}: {ended} in {line.latency_ms or 0:,} ms{billed}"
 
 
 def _status_of(error: AgnesError) -> Status:

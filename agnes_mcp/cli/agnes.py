@@ -14,6 +14,7 @@ import typer
 from agnes_mcp.cli.options import CommandError, Config, Json, read_settings, wrong
 from agnes_mcp.cli.output import console, print_json, print_rows, say, size_in_words
 from agnes_mcp.cli.running import run, run_over, shown_progress
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_AUTH, EXIT_VALIDATION, AgnesError
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def sync(
         server = checked_url(url)
     except ValueError as error:
         raise wrong(f"--from {url!r} will not do: {error}.", "See `agnes-mcp sync --help`.") from None
-    folder = Path(os.path.expandvars(into)).expanduser() if into else None
+    folder = Path(expanded(into)) if into else None
     if folder is None:
         _, settings = read_settings(config)
         folder = agnes_root(settings) / "extracts" / folder_name(server) / "data"

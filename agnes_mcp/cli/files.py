@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.cli.options import CommandError, wrong
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_DISK, AgnesError
 from agnes_mcp.sql.names import identifier, literal
 
@@ -40,7 +41,7 @@ class Export:
         path = csv or parquet
         if path is None:
             return None
-        whole = Path(os.path.expandvars(path)).expanduser()
+        whole = Path(expanded(path))
         if not whole.absolute().parent.is_dir() or whole.is_dir():
             raise wrong(f"{whole} cannot be a file.", "Name one in a folder that is there.")
         return cls("csv" if csv else "parquet", whole)

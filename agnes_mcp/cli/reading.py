@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 #: A person's terminal scrolls; an agent's context does not.
 PERSONS_CHARS = 50_000_000
 
-Table = Annotated[str, typer.Argument(help="The table's id.", autocompletion=complete_table)]
+Table = Annotated[str, typer.Argument(help="The table's id; none with --sql.", autocompletion=complete_table)]
+Sql = Annotated[
+    str, typer.Option("--sql", help="In place of a table: one GoogleSQL SELECT over remote ones; -, @file as well.")
+]
 Select = Annotated[str, typer.Option("--select", help="Columns, with commas between.")]
 Where = Annotated[
     str, typer.Option("--where", help="A predicate in the table's dialect; - is standard input, @file a file.")
@@ -45,7 +48,8 @@ def register(app: typer.Typer) -> None:
 
 
 def estimate(
-    table_id: Table,
+    table_id: Table = "",
+    sql: Sql = "",
     select: Select = "",
     where: Where = "",
     group_by: GroupBy = "",
@@ -56,7 +60,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Show what a scan would cost, and whether it would run. Free."""
-    request = _request(table_id, select, where, group_by, aggregates, order_by, limit)
+    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, limit)
 
     async def work(gateway: Gateway, me: Principal) -> EstimateAnswer:
         return await gateway.scans.estimate(me, request)
@@ -69,7 +73,8 @@ def estimate(
 
 
 def scan(
-    table_id: Table,
+    table_id: Table = "",
+    sql: Sql = "",
     select: Select = "",
     where: Where = "",
     group_by: GroupBy = "",
@@ -83,7 +88,7 @@ def scan(
     as_json: Json = False,
 ) -> None:
     """Read rows or aggregates of one table. A costly scan asks first."""
-    request = _request(table_id, select, where, group_by, aggregates, order_by, limit)
+    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, limit)
     export = Export.of(csv, parquet)
     if export is not None:
         _fetch_into(config, request, export, yes)
@@ -91,7 +96,7 @@ def scan(
 
     async def work(gateway: Gateway, me: Principal) -> ScanAnswer:
         consent = await agree(await gateway.scans.price_scan(me, request), yes)
-        with shown_progress(table_id) as report:
+        with shown_progress(table_id or "sql") as report:
             return await gateway.scans.scan(me, request, report, consent)
 
     answer = run(config, work, None if as_json else PERSONS_CHARS)
@@ -102,7 +107,8 @@ def scan(
 
 
 def fetch(
-    table_id: Table,
+    table_id: Table = "",
+    sql: Sql = "",
     select: Select = "",
     where: Where = "",
     group_by: GroupBy = "",
@@ -122,7 +128,7 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Read rows into a snapshot, to be queried free as often as needed. A costly fetch asks first."""
-    request = _request(table_id, select, where, group_by, aggregates, order_by, limit)
+    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, limit)
     export = Export.of(csv, parquet)
 
     async def work(gateway: Gateway, me: Principal) -> FetchAnswer:
@@ -131,7 +137,7 @@ def fetch(
         if not (no_estimate or as_json):
             _print_estimate(await gateway.scans.estimate(me, request), stderr=True)
         consent = await agree(await gateway.fetches.price_fetch(me, request, name, force), yes)
-        with shown_progress(table_id) as report:
+        with shown_progress(table_id or "sql") as report:
             answer = await gateway.fetches.fetch(
                 me, request, name=name, force=force, on_progress=report, consent=consent
             )
@@ -183,7 +189,7 @@ def _fetch_into(config: str | None, request: ScanRequest, export: Export, yes: b
 
         name = f"export_{secrets.token_hex(6)}"
         consent = await agree(await gateway.fetches.price_fetch(me, request, name, True), yes)
-        with shown_progress(request.table_id) as report:
+        with shown_progress(request.table_id or "sql") as report:
             answer = await gateway.fetches.fetch(
                 me, request, name=name, force=True, on_progress=report, consent=consent
             )
@@ -201,6 +207,7 @@ def _fetch_into(config: str | None, request: ScanRequest, export: Export, yes: b
 
 def _request(
     table_id: str,
+    sql: str,
     select: str,
     where: str,
     group_by: str,
@@ -218,6 +225,7 @@ def _request(
         aggregates=[_aggregate(text) for text in aggregates] if aggregates else None,
         order_by=names_of(order_by),
         limit=limit,
+        googlesql=text_of(sql).strip(),
     )
 
 

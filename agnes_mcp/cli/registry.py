@@ -11,6 +11,7 @@ import typer
 from agnes_mcp.cli.access import _check
 from agnes_mcp.cli.options import Config, Json, instance_file, wrong
 from agnes_mcp.cli.output import print_json, print_rows, say
+from agnes_mcp.config.types import expanded
 
 tables = typer.Typer(no_args_is_help=True, help="The tables of instance.yaml.")
 
@@ -108,7 +109,7 @@ def _entry(
 def _require_files(path: str, folder: Path) -> None:
     from glob import has_magic, iglob
 
-    there = os.path.join(folder, os.path.expanduser(path))
+    there = os.path.join(folder, expanded(path))
     if not (os.path.exists(there) or (has_magic(there) and next(iglob(there, recursive=True), None))):
         raise wrong(f"--path {path!r} matches no file.", "It is relative to the folder of instance.yaml.")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agnes_mcp.cli.options import CommandError, open_gateway
 from agnes_mcp.cli.output import console, cost_in_words, say, size_in_words
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def text_of(value: str) -> str:
         return sys.stdin.read()
     if not value.startswith("@"):
         return value
-    path = os.path.expandvars(os.path.expanduser(value[1:]))
+    path = expanded(value[1:])
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import gc
+import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agnes_mcp.cli.logs import Level
 from agnes_mcp.cli.options import Config, open_gateway
+from agnes_mcp.cli.output import say
+
+if TYPE_CHECKING:
+    from agnes_mcp.gateway import Gateway
+
+#: How many of the tables are named when a person starts a server.
+_SHOWN_TABLES = 10
 
 LogLevel = Annotated[Level, typer.Option("--log-level", case_sensitive=False, help="What is logged on stderr.")]
 
@@ -47,6 +55,8 @@ def serve(
 
     log_to_stderr(log_level)
     gateway = open_gateway(config, demo)
+    if sys.stderr.isatty():
+        _introduce(gateway, transport)
 
     async def run_stdio() -> None:
         from agnes_mcp.serving.stdio import serve_stdio
@@ -65,6 +75,23 @@ def serve(
     gc.freeze()
     gc.enable()
     anyio.run(run_stdio if transport is Transport.STDIO else run_http)
+
+
+def _introduce(gateway: Gateway, transport: Transport) -> None:
+    """For a person who starts it by hand: what is served, to whom, and how to connect. Nothing is asked of a source."""
+    settings = gateway.settings
+    bigquery = settings.data_source.bigquery
+    say(f"Tables: {', '.join(list(gateway.registry.by_id)[:_SHOWN_TABLES]) or 'none by name'}")
+    if bigquery is not None and bigquery.datasets:
+        say(f"and every table of the datasets {', '.join(bigquery.datasets)}")
+    if settings.data_source.agnes is not None:
+        say("and what the extracts of the Agnes directory offer")
+    if transport is Transport.STDIO:
+        say("This speaks MCP over stdin and stdout, so a host starts it: `agnes-mcp install claude-code`.")
+        return
+    users = settings.access.users
+    say(f"For {f'{len(users)} users' if users else 'everybody on this machine'}. To connect, with the address below:")
+    say("claude mcp add --transport http agnes URL" + (" --header 'Authorization: Bearer TOKEN'" if users else ""))
 
 
 def demo() -> None:

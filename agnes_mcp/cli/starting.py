@@ -11,6 +11,7 @@ import typer
 
 from agnes_mcp.cli.options import CommandError, wrong
 from agnes_mcp.cli.output import say
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_EXISTS, AgnesError
 
 _HEAD = """\
@@ -51,6 +52,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented instance.yaml from a BigQuery project and datasets, or from a folder of files, or both."""
+    output = Path(expanded(output))
     if not project and folder is None:
         raise wrong("There is nothing to begin with.", "Name a folder of files, or --project and --dataset.")
     if output.exists() and not force:
@@ -58,7 +60,7 @@ def init(
     text = _HEAD
     if project:
         text += _bigquery(project, dataset or [], billing_project) + _CAPS
-    tables = _tables_of(folder.expanduser(), output.absolute().parent) if folder is not None else []
+    tables = _tables_of(Path(expanded(folder)), output.absolute().parent) if folder is not None else []
     text += "".join(["\ntables:\n", *tables]) if tables else "\ntables: []\n"
     _write(output, text + _ACCESS)
     served = f"{len(tables)} tables" if folder is not None else f"the datasets {', '.join(dataset or [])}"

@@ -12,6 +12,7 @@ from pydantic_settings import SettingsError
 
 from agnes_mcp.config.complaints import complaint_of
 from agnes_mcp.config.settings import AccessSettings, Settings
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.env
     """The instance file to serve; None: the demo. One that was named and is not there is an error."""
     named = explicit or environ.get("AGNES_CONFIG")
     if named:
-        path = Path(named).expanduser()
+        path = Path(expanded(named))
         if not path.is_file():
             source = "--config" if explicit else "AGNES_CONFIG"
             raise ConfigError(f"{source}: there is no file {named!r}.", "Name an instance.yaml that exists.", source)
@@ -153,7 +154,7 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _anchor(path: str, folder: Path) -> str:
-    return os.path.abspath(folder / Path(path).expanduser())
+    return os.path.abspath(folder / expanded(path))
 
 
 def _as_error(error: ValidationError) -> ConfigError:

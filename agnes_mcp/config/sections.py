@@ -31,6 +31,7 @@ from agnes_mcp.config.types import (
     Sha256,
     ShortText,
     WorkerBytes,
+    expanded,
 )
 
 
@@ -97,7 +98,7 @@ class AgnesSettings(Section):
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, folder: Path) -> Path:
-        return Path(os.path.abspath(folder.expanduser()))
+        return Path(os.path.abspath(expanded(folder)))
 
 
 class DataSources(Section):

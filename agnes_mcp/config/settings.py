@@ -42,6 +42,7 @@ from agnes_mcp.config.types import (
     Sha256,
     ShortText,
     TableId,
+    expanded,
     is_loopback,
 )
 from agnes_mcp.models import QueryMode, SourceType
@@ -251,7 +252,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, folder: Path) -> Path:
-        return Path(os.path.abspath(folder.expanduser()))
+        return Path(os.path.abspath(expanded(folder)))
 
     @field_validator("tables")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -59,6 +60,11 @@ def _secure_url(value: str) -> str:
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise ValueError("should be an https URL; plain http is for loopback only")
     return value
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """A path with `~` and `$VARIABLES` as the shell would have them."""
+    return os.path.expanduser(os.path.expandvars(path))
 
 
 def is_loopback(host: str) -> bool:

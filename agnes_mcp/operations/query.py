@@ -90,6 +90,7 @@ class Queries:
                 result = self._workbench.run(sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=call)
             except AgnesError as error:
                 raise _point_at_fetch(error, tables) from None
+        call.line.tables = list(result.tables)
         return result, limit, snapshots
 
     def _may_use(self, principal: Principal, snapshot: Snapshot) -> bool:

@@ -17,6 +17,8 @@ MEANINGS = {
     "snapshot": "The snapshot that was written, refreshed or dropped",
     "select": "The columns that were asked for, at most 100; null: all",
     "where_hash": "The first 32 digits of the SHA-256 of the predicate's text: equal for equal texts",
+    "client": "The address that the call came from over HTTP; behind a proxy the proxy's",
+    "tables": "Of `query`: the tables and snapshots that its SQL read",
     "sql_hash": "The same of the text of `sql`",
     "places": "With `sql`: the tables that it reads, as `project.dataset.table`",
     "limit": "The limit that was asked for",

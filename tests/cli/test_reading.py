@@ -121,3 +121,32 @@ def test_what_cannot_be_is_one_line_and_a_code(run: Run, arguments: tuple[str, .
     assert ran.err.startswith("Error: ")
     assert " Hint: " in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_sql_over_remote_tables(run: Run, home: Path) -> None:
+    sql = "SELECT count(*) AS n FROM sessions WHERE amount < 7"
+    assert run("scan", "--sql", sql).out.splitlines() == ["n", "7"]
+    (home / "q.sql").write_text(sql)
+    assert json.loads(run("estimate", "--sql", "@q.sql", "--json").out)["verdict"] == "ok"
+    assert run("scan", "sessions", "--sql", sql).code == 2
+    assert run("scan").code == 2
+
+
+def test_paths_know_home_and_variables(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", str(home / "elsewhere"))
+    (home / "elsewhere").mkdir()
+    (home / "instance.yaml").rename(home / "elsewhere" / "my.yaml")
+    for name in ("orders.parquet", "people.parquet"):
+        (home / name).rename(home / "elsewhere" / name)
+    assert run("query", "SELECT 1 AS one", "-c", "$PLACE/my.yaml", "--csv", "${PLACE}/one.csv").code == 0
+    assert (home / "elsewhere" / "one.csv").read_text() == "one\n1\n"
+    monkeypatch.setenv("AGNES_CONFIG", "~/elsewhere/my.yaml")
+    monkeypatch.setenv("AGNES_DATA_DIR", "$PLACE/other")
+    assert run("query", "SELECT 1").code == 0
+    assert (home / "elsewhere" / "other" / "audit").is_dir()
+
+
+def test_the_audit_names_what_a_query_read(run: Run, home: Path) -> None:
+    run("query", "SELECT * FROM orders JOIN people ON order_id = person_id LIMIT 1")
+    line = json.loads((home / "state" / "audit" / "audit.jsonl").read_text().splitlines()[-1])
+    assert (line["tool"], sorted(line["tables"]), line["client"]) == ("query", ["orders", "people"], None)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
@@ -192,3 +193,16 @@ def test_a_shell_completes_ids_and_names(shop: Path, home: Path, typed: str, off
     last = str(len(typed.split()) - 1)
     asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": last}
     assert piped(home, **asked).stdout.split() == offered
+
+
+def test_a_server_that_a_person_starts_says_what_it_serves(shop: Path, home: Path) -> None:
+    terminal = Terminal(home, "serve", "--transport", "http", "--port", "0", "--log-level", "info")
+    terminal.wait_for("serving http://")
+    assert "Tables: orders, people, sessions" in terminal.seen
+    assert "claude mcp add" in terminal.seen
+    url = terminal.seen.split("serving ", 1)[1].split("/mcp", 1)[0]
+    assert httpx2.get(f"{url}/manifest", timeout=PATIENCE_S).status_code == 200
+    terminal.wait_for("manifest by")
+    os.killpg(terminal.process.pid, 2)
+    assert terminal.finish() == 0
+    assert "from 127.0.0.1: ok in" in terminal.seen

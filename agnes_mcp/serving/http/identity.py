@@ -53,11 +53,11 @@ class Callers(AuthenticationBackend):
         await self._file.refresh()
         presented = conn.headers.getlist("authorization")
         if not presented and anonymous and self.anonymous:
-            return _authenticated(os_user().name, _LOCAL)
+            return _authenticated(os_user().name, _LOCAL, address=_address(conn))
         scheme, _, token = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
         if scheme.lower() != "bearer" or not 0 < len(token) <= MAX_TOKEN_CHARS:
             return None
-        return await self._recognise(token.strip())
+        return await self._recognise(token.strip(), _address(conn))
 
     async def digest_of(self, token: str) -> tuple[str, str] | None:
         """The user whose token of this instance it is, and what to keep of it."""
@@ -70,16 +70,16 @@ class Callers(AuthenticationBackend):
         await self._file.refresh()
         return self._access.holder(token_sha256) == name
 
-    async def _recognise(self, token: str) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+    async def _recognise(self, token: str, address: str) -> tuple[AuthCredentials, AuthenticatedUser] | None:
         user = self._access.by_token(token)
         if user is not None:
-            return _authenticated(user.name, f"token:{user.name}")
+            return _authenticated(user.name, f"token:{user.name}", address=address)
         if self._verifier is None:
             return None
         identity = await self._verifier.verify(token)
         if identity is None or not self._access.knows(identity.name):
             return None
-        return _authenticated(identity.name, f"jwt:{identity.name}", identity.issuer)
+        return _authenticated(identity.name, f"jwt:{identity.name}", identity.issuer, address)
 
 
 class RequireUser:
@@ -114,9 +114,18 @@ class RequireUser:
         )
 
 
-def _authenticated(name: str, client_id: str, issuer: str = "") -> tuple[AuthCredentials, AuthenticatedUser]:
+def _address(conn: HTTPConnection) -> str:
+    """Of whoever opened the connection: the caller's, or that of a proxy in front."""
+    return conn.client.host if conn.client else ""
+
+
+def _authenticated(
+    name: str, client_id: str, issuer: str = "", address: str = ""
+) -> tuple[AuthCredentials, AuthenticatedUser]:
     """What the SDK binds a session to: client, subject and issuer. The token is left out on purpose."""
-    token = AccessToken(token="", client_id=client_id, scopes=[], subject=name, claims={"iss": issuer})
+    token = AccessToken(
+        token="", client_id=client_id, scopes=[], subject=name, claims={"iss": issuer, "address": address}
+    )
     return AuthCredentials([]), AuthenticatedUser(token)
 
 
@@ -127,4 +136,5 @@ def request_principal() -> Principal:
         raise AgnesError(
             "unauthenticated", "The caller is not known.", "Send `Authorization: Bearer` and a token of this instance."
         )
-    return Principal(token.subject, local=token.client_id == _LOCAL)
+    address = str((token.claims or {}).get("address", ""))
+    return Principal(token.subject, local=token.client_id == _LOCAL, address=address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,3 +186,10 @@ def test_a_token_that_is_not_known_ends_the_run(served: Served, tmp_path: Path) 
     with pytest.raises(SyncFailed, match="401"):
         Mirror(served.url, "agnes_wrong", tmp_path / "mirror").run(Call("sync", Principal("me")))
     assert not (tmp_path / "mirror").exists()
+
+
+def test_every_line_of_the_audit_has_the_callers_address(served: Served, folder: Path) -> None:
+    served.get("/manifest", token_of("ana"))
+    lines = (folder / "server" / "data" / "audit" / "audit.jsonl").read_text().splitlines()
+    assert lines
+    assert {json.loads(line)["client"] for line in lines} == {"127.0.0.1"}
