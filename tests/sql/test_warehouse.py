@@ -182,6 +182,7 @@ def test_a_name_of_another_table_or_column_is_told_near() -> None:
     assert "orders" in refusal("SELECT * FROM ordres").hint
     assert "COUNTIF" in refusal("SELECT COUNT_IF(vip) FROM users").hint
     assert "APPROX_QUANTILES" in refusal("SELECT MEDIAN(total) FROM orders").hint
+    assert "QUALIFY" in refusal("SELECT RANK() OVER (ORDER BY total) AS r FROM orders WHERE r < 5").hint
     mixed = refusal("SELECT * FROM orders JOIN weather USING (user_id)")
     assert 'fetch(table_id="orders", name="snap_orders")' in mixed.hint
 

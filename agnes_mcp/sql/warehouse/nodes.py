@@ -115,6 +115,8 @@ def check_nodes(tree: exp.Expr, text: str) -> list[exp.Expr]:
                 raise _unlisted(f"{kind.__name__} with {name.strip('_')}", text)
         if kind in _VALUES:
             _check_values(node, _VALUES[kind], text)
+        if kind in (exp.Any, exp.All) and type(node.parent) is not exp.Like:
+            raise _unlisted(f"{kind.__name__.upper()} behind a comparison", text)
         if kind in _INCOMPLETE and _INCOMPLETE[kind](node):
             raise _unread(node, text)
     return nodes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.warehouse.binding import Binding, Ctes
 from agnes_mcp.sql.warehouse.conditions import Conditions
 from agnes_mcp.sql.warehouse.expressions import Expressions
@@ -87,7 +88,7 @@ class Queries:
         for join in joins:
             star = self._relations.join(join, star, scope, ctes)
         if node.args.get("where") is not None:
-            self._expressions.bind(node.args["where"].this, scope, ctes)
+            self._where(node, scope, ctes)
         self._conditions.note(node, scope)
         everything = Relation(tuple(star), open=any(r.open for r in scope.ranges))
         relation = self._projections(node, everything, scope, ctes)
@@ -96,6 +97,15 @@ class Queries:
         self._after(node, scope, relation, ctes)
         single = not node.args.get("group") and self._aggregates(node)
         return relation._replace(single=single or _limit_of(node) == 1)
+
+    def _where(self, node: exp.Expr, scope: Scope, ctes: Ctes) -> None:
+        try:
+            self._expressions.bind(node.args["where"].this, scope, ctes)
+        except AgnesError as error:
+            aliases = {p.args["alias"].name.casefold() for p in node.expressions if type(p) is exp.Alias}
+            if error.kind == "unknown_column" and str(error.details.get("column", "")).casefold() in aliases:
+                error.hint = "WHERE does not see the SELECT list: use HAVING for aggregates, QUALIFY for windows."
+            raise
 
     def _distinct(self, node: exp.Expr, relation: Relation) -> None:
         if node.args["distinct"].expressions:

@@ -18,8 +18,7 @@ from agnes_mcp.sql.warehouse.limits import MAX_DOUBLING_DEPTH
 from agnes_mcp.sql.warehouse.missing import unlisted, wrong_start
 from agnes_mcp.sql.warehouse.refusals import refuse
 
-#: The first character of a stand-in: private use, which gate 1 lets nobody write.
-STAND_IN = "\ue000"
+STAND_IN = "\ue000"  # begins a stand-in: private use, which gate 1 lets nobody write
 _NOTHING = Lexeme("end", "", 0, 0)
 
 
@@ -82,6 +81,8 @@ class Spelling:
             if self._after(1).value == "(" and self._after(1).kind == "symbol":
                 raise self._unlisted((value,), lexeme, before)
             return self._quoted(value)
+        if kind == "string" and self._names_tables(before):
+            raise self.refuse("parse_error", "A string is no table.", f"Write `{value[:80]}` in backticks.", lexeme)
         self.literals += 1
         return f"'{value.translate(words.ESCAPES)}'" if kind == "string" else value
 
@@ -122,8 +123,7 @@ class Spelling:
             level.clause = "FROM"
         self.joins += level.clause == "FROM"
         if level.clause == "LIMIT":
-            message = "LIMIT takes one number."
-            raise self.refuse("parse_error", message, "Write LIMIT 10 OFFSET 5.", lexeme)
+            raise self.refuse("parse_error", "LIMIT takes one number.", "Write LIMIT 10 OFFSET 5.", lexeme)
 
     def _angles(self, value: str, before: Lexeme) -> bool:
         """Whether `<` or `>` encloses a type."""
