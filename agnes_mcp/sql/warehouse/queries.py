@@ -87,6 +87,8 @@ class Queries:
             star = self._relations.add(node.args["from_"].this, scope, ctes)
         for join in joins:
             star = self._relations.join(join, star, scope, ctes)
+        if node.args.get("qualify") is not None and not any(node.args.get(c) for c in ("where", "group", "having")):
+            node.set("where", exp.Where(this=exp.Boolean(this=True)))  # GoogleSQL asks for one of the three
         if node.args.get("where") is not None:
             self._where(node, scope, ctes)
         self._conditions.note(node, scope)
