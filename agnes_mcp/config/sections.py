@@ -113,7 +113,7 @@ class ScanSettings(Section):
         default=10_000_000, description="Most rows that a call's `limit` may ask for; 0 refuses any."
     )
     max_result_bytes: Bytes = Field(
-        default=2 * GIB, description="Most bytes of rows that one call reads back; a `fetch` beyond it keeps nothing."
+        default=2 * GIB, description="Most bytes of rows that one call reads back; beyond it a `fetch` keeps a part."
     )
     max_scan_bytes: Bytes = Field(
         default=50 * GIB, description="Most bytes that one statement may scan; 0 leaves only what scans nothing."

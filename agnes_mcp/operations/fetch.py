@@ -16,7 +16,7 @@ from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import facts_of, find_covering, first_rows
 from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
-from agnes_mcp.snapshots.models import Snapshot, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import guess_result
@@ -82,6 +82,8 @@ class Fetches:
             written, purchase = await self._purchases.buy(
                 call, priced, lambda purchase: self._write(call, priced, chosen, force, purchase)
             )
+            if written.snapshot.cut_by:
+                raise _too_large(self._api.scan.max_result_bytes, purchase, written.snapshot)
             return FetchAnswer(
                 snapshot=snapshot_entry(written.snapshot, columns_share(self._api.max_result_chars)),
                 bytes_billed=purchase.receipt.bytes_billed,
@@ -147,28 +149,36 @@ class Fetches:
     def _write(self, call: Call, priced: Priced, name: str, force: bool, purchase: Purchase) -> SnapshotWrite:
         """In a worker thread: the name is held before the first row is asked for."""
         with self._snapshots.claim(call.principal.name, name, call, force=force) as claim:
-            rows = _wanted(self._watched(call, priced, purchase), priced.request)
-            return claim.write(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
+            facts = facts_of(priced)
+            there = any(kept.name == name for kept in self._snapshots.list(call.principal.name))  # a part replaces none
+            rows = _wanted(self._watched(call, priced, purchase, None if there else facts), priced.request)
+            return claim.write(rows, purchase.schema, facts, lambda: purchase.receipt)
 
     def _rewrite(self, call: Call, priced: Priced, name: str, purchase: Purchase) -> SnapshotRefresh:
         with self._snapshots.claim(call.principal.name, name, call, force=True) as claim:
             rows = _wanted(self._watched(call, priced, purchase), priced.request)
             return claim.replace_if_changed(rows, purchase.schema, facts_of(priced), lambda: purchase.receipt)
 
-    def _watched(self, call: Call, priced: Priced, purchase: Purchase) -> Iterator[pa.RecordBatch]:
-        """The rows, counted, reported, and ended with an error beyond `max_result_bytes`: never cut short."""
+    def _watched(
+        self, call: Call, priced: Priced, purchase: Purchase, facts: SnapshotFacts | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows, counted and reported. Beyond `max_result_bytes` they end: what is kept of them says so in `facts`;
+        without, an error leaves what was there before as it was."""
         expected, _ = guess_result(priced.request, priced.statement, priced.schema, priced.price)
         max_bytes = self._api.scan.max_result_bytes
         reported = 0
         for batch in purchase:
             rows, size = purchase.rows_read, purchase.bytes_read
             call.line.actual_result_rows, call.line.actual_result_bytes = rows, size
-            if size > max_bytes:
-                raise _too_large(max_bytes)
+            if size > max_bytes and facts is None:
+                raise _too_large(max_bytes, purchase, None)
             if rows - reported >= _REPORT_EVERY_ROWS:
                 reported = rows
                 call.report(rows, max(expected, rows) if expected else None, f"{rows:,} rows, {size:,} bytes")
             yield batch
+            if size > max_bytes and facts is not None:
+                facts.cut_by = "result_bytes"
+                return
 
     def _refuse_paying_twice(self, principal: Principal, priced: Priced) -> None:
         name = find_covering(self._snapshots, principal, priced) if priced.price.scan_bytes else None
@@ -252,12 +262,24 @@ def _columns_wanted(request: ScanRequest, old: Snapshot) -> list[str]:
     return request.select or request.group_by or [column.name for column in old.source_columns]
 
 
-def _too_large(max_bytes: int) -> AgnesError:
+def _too_large(max_bytes: int, purchase: Purchase, kept: Snapshot | None) -> AgnesError:
+    receipt = purchase.receipt
+    details = {"max_result_bytes": max_bytes, "bytes_billed": receipt.bytes_billed, "job_id": receipt.job_id}
+    billed = f"{receipt.bytes_billed:,} bytes were billed. "
+    if kept is None:
+        return AgnesError(
+            "result_too_large",
+            f"The result passed {max_bytes:,} bytes, the most that one snapshot may hold here; nothing was changed.",
+            billed + "Select fewer columns, narrow the WHERE, give a limit, or aggregate.",
+            details,
+        )
     return AgnesError(
         "result_too_large",
-        f"The result passed {max_bytes:,} bytes, the most that one snapshot may hold here; nothing was kept.",
-        "Select fewer columns, narrow the WHERE, give a limit, or aggregate. What was scanned is billed.",
-        {"max_result_bytes": max_bytes},
+        f"The result passed {max_bytes:,} bytes, the most that one snapshot may hold here; the snapshot {kept.name!r} "
+        f"holds the {kept.rows or 0:,} rows that were read, not all.",
+        billed
+        + f"Query {kept.name} as a part, free; for all rows select fewer columns, narrow the WHERE, or aggregate.",
+        {**details, "snapshot": kept.name, "rows": kept.rows},
     )
 
 

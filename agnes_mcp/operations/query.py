@@ -117,7 +117,7 @@ class Queries:
             **NO_ROWS,
             tables=result.tables,
             elapsed_s=round(result.elapsed_s, 4),
-            warnings=_stale_warnings(result.tables, snapshots),
+            warnings=[*_part_warnings(result.tables, snapshots), *_stale_warnings(result.tables, snapshots)],
         )
         names = list(result.schema.names)
         fitting = RowsFitting(empty, names, result.types, self._api.max_result_chars, limit)
@@ -149,6 +149,14 @@ def _point_at_fetch(error: AgnesError, tables: list[Table]) -> AgnesError:
         f"Aggregate it with scan, or fetch the columns and rows you need from {wanted} and query that snapshot.",
         dict(error.details),
     )
+
+
+def _part_warnings(used: list[str], snapshots: list[Snapshot]) -> list[str]:
+    return [
+        f"{s.name} holds the first {s.rows:,} rows, not all that matched: counts and sums over it are of these alone."
+        for s in snapshots
+        if s.name in used and s.rows is not None and not s.complete
+    ]
 
 
 def _stale_warnings(used: list[str], snapshots: list[Snapshot]) -> list[str]:

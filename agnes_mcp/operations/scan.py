@@ -15,6 +15,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.snapshots import find_covering, first_rows, keep_scan
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import advise, estimate_usd, guess_result
@@ -111,7 +112,7 @@ class Scans:
     async def _read(self, call: Call, priced: Priced) -> ScanAnswer:
         sql, left = clip(priced.statement.sql, MAX_SQL_CHARS), await self._accounts.left(call.principal)
         empty = ScanAnswer(**NO_ROWS, table_id=priced.tables_shown, sql=sql, quota=left)
-        (fitting, snapshot), purchase = await self._purchases.buy(
+        (fitting, kept), purchase = await self._purchases.buy(
             call, priced, lambda purchase: self._fit(call, priced, empty, purchase)
         )
         cut_by = "result_bytes" if self._passed_cap(purchase) else fitting.truncated_by
@@ -125,14 +126,14 @@ class Scans:
             bytes_billed=bytes_billed,
             cost_usd=self._purchases.usd(purchase),
             job_id=purchase.receipt.job_id,
-            snapshot=snapshot,
+            snapshot=kept.name if kept else None,
             quota=await self._accounts.left_after(call.principal),
-            note=_note(fitting.columns_cut, cut_by, snapshot, purchase.bill_note),
+            note=_note(fitting.columns_cut, cut_by, kept, purchase.bill_note),
         )
 
     def _fit(
         self, call: Call, priced: Priced, empty: ScanAnswer, purchase: Purchase
-    ) -> tuple[RowsFitting[ScanAnswer], str | None]:
+    ) -> tuple[RowsFitting[ScanAnswer], Snapshot | None]:
         """In a worker thread: pull batches until the answer is full; then, to keep them, all that are left."""
         limit = priced.request.limit
         fitting = RowsFitting(empty, *columns_of(purchase.schema), self._api.max_result_chars, limit)
@@ -145,7 +146,7 @@ class Scans:
         if not fitting.lacking:
             return fitting, None
         every = first_rows(itertools.chain(seen, batches), limit)
-        return fitting, keep_scan(self._snapshots, call, priced, purchase, every)
+        return fitting, keep_scan(self._snapshots, call, priced, purchase, every, self._api.scan.max_result_bytes)
 
     def _within_cap(self, purchase: Purchase) -> Iterator[pa.RecordBatch]:
         """The batches up to the one with which the result passes `max_result_bytes`."""
@@ -158,10 +159,11 @@ class Scans:
         return purchase.bytes_read > self._api.scan.max_result_bytes
 
 
-def _note(columns_cut: int, truncated_by: str | None, snapshot: str | None, bill: str | None) -> str | None:
+def _note(columns_cut: int, truncated_by: str | None, kept: Snapshot | None, bill: str | None) -> str | None:
     """What was cut and what to do about it."""
     cut = note_cut_columns(columns_cut)
     rows = None if cut and truncated_by == "answer_size" else _NOTES.get(truncated_by or "")
-    if snapshot:
-        rows = f"More matched than fits one answer. All is in the snapshot {snapshot}: query it, free."
+    if kept:
+        what = "All is" if kept.complete else f"The first {kept.rows or 0:,} rows, not all, are"
+        rows = f"More matched than fits one answer. {what} in the snapshot {kept.name}: query it, free."
     return " ".join(said for said in (cut, rows, bill) if said) or None

@@ -14,7 +14,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Priced, Principal
+from agnes_mcp.models import Priced, Principal, Receipt
 from agnes_mcp.snapshots import SCAN_KEPT_HOURS, SnapshotStore, scan_name
 from agnes_mcp.snapshots.folder import used_bytes
 from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune
@@ -120,21 +120,30 @@ def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> Snapshot
 
 
 def keep_scan(
-    store: SnapshotStore, call: Call, priced: Priced, purchase: Purchase, batches: Iterable[pa.RecordBatch]
-) -> str | None:
-    """A snapshot, for a day, of rows that did not fit the answer; its name, or None where they cannot be kept."""
+    store: SnapshotStore,
+    call: Call,
+    priced: Priced,
+    purchase: Purchase,
+    batches: Iterable[pa.RecordBatch],
+    max_bytes: int,
+) -> Snapshot | None:
+    """A snapshot, for a day, of rows that did not fit the answer; None where they cannot be kept. Past `max_bytes` the
+    rows have been cut, and it says so."""
     name = scan_name(priced.table.id)
     facts = facts_of(priced, expires_in=timedelta(hours=SCAN_KEPT_HOURS))
+
+    def receipt() -> Receipt:  # asked once the rows have ended, before the facts are written
+        facts.cut_by = "result_bytes" if purchase.bytes_read > max_bytes else None
+        return purchase.receipt
+
     try:
-        store.write(
-            call.principal.name, name, batches, purchase.schema, facts, call=call, receipt=lambda: purchase.receipt
-        )
+        written = store.write(call.principal.name, name, batches, purchase.schema, facts, call=call, receipt=receipt)
     except AgnesError as error:
         if error.kind in _NOT_KEPT:
             return None
         raise
     call.line.snapshot = name
-    return name
+    return written.snapshot
 
 
 def first_rows(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:

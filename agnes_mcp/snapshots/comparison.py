@@ -53,7 +53,8 @@ def _is_raw(snapshot: Snapshot) -> bool:
 
 def _is_usable(snapshot: Snapshot, oldest: datetime) -> bool:
     made = as_of(snapshot)
-    return snapshot.damaged is None and not snapshot.expired and made is not None and made >= oldest
+    whole = snapshot.damaged is None and snapshot.cut_by is None and not snapshot.expired
+    return whole and made is not None and made >= oldest
 
 
 def _has_columns(snapshot: Snapshot, request: ScanRequest) -> bool:

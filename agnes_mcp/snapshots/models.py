@@ -33,6 +33,7 @@ class SnapshotFacts(Model):
     estimated_scan_bytes_at_fetch: int | None = None
     bytes_billed: int | None = None
     job_id: str | None = None
+    cut_by: str | None = None  # why rows that were paid for are missing, as in `result_bytes`
     sql: str = ""
     googlesql: str = ""  # of rows of a text over several tables: that text, as it ran
     places: dict[str, str] = Field(default_factory=dict)  # and the tables in it, each id with its place
@@ -55,7 +56,9 @@ class SnapshotFacts(Model):
     def again(self) -> SnapshotFacts:
         """The facts of a refresh, to be filled: without what only the earlier run knew (time, job, bill)."""
         kept = {name: getattr(self, name) for name in SnapshotFacts.model_fields}
-        return SnapshotFacts.model_validate({**kept, "effective_as_of": None, "bytes_billed": None, "job_id": None})
+        return SnapshotFacts.model_validate(
+            {**kept, "effective_as_of": None, "bytes_billed": None, "job_id": None, "cut_by": None}
+        )
 
 
 class Snapshot(SnapshotFacts):
@@ -80,8 +83,8 @@ class Snapshot(SnapshotFacts):
 
     @property
     def complete(self) -> bool:
-        """Whether it holds every row that matched: no limit was given, or the limit was not reached."""
-        return self.rows is not None and (self.limit is None or self.rows < self.limit)
+        """Whether it holds every row that matched: nothing was cut, and no limit was given or it was not reached."""
+        return self.rows is not None and self.cut_by is None and (self.limit is None or self.rows < self.limit)
 
 
 class SnapshotWrite(Model):

@@ -13,6 +13,7 @@ from agnes_mcp.answers.rows import LATE_FACTS_CHARS, NO_ROWS, RowsFitting, note_
 from agnes_mcp.models import QuotaLeft
 from agnes_mcp.operations.scan import _NOTES, _note
 from agnes_mcp.snapshots import scan_name
+from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.spending.purchase import ASSUMED
 
 #: The longest that each can be: BigQuery takes 1,024 characters of a job's id, ours are far shorter.
@@ -52,7 +53,7 @@ def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
     """Every late fact at its longest, beside as many rows as were taken before any of them was known."""
     empty = ScanAnswer(**NO_ROWS, table_id="orders", sql="SELECT 1", quota=standing(0))
     fitting = fitting_of(empty, rows(5_000, columns), chars)
-    kept = (None, LONGEST_NAME)
+    kept = (None, Snapshot(name=LONGEST_NAME, rows=MANY, limit=MANY))
     notes = [_note(fitting.columns_cut, kind, name, ASSUMED) or "" for kind in _NOTES for name in kept]
     answer = fitting.finish(
         truncated_by="result_bytes",

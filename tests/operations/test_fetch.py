@@ -90,18 +90,26 @@ async def test_too_little_disk_is_refused_before_paying(bq: StandIn, open_gatewa
     assert bq.query_jobs() == []
 
 
-async def test_a_result_over_the_cap_is_an_error_and_never_a_short_snapshot(
+async def test_a_result_over_the_cap_is_an_error_and_what_was_read_is_kept(
     bq: StandIn, open_gateway: OpenGateway
 ) -> None:
-    """Nothing is cut silently; what was billed is charged."""
+    """Nothing is cut silently; what was billed is charged and said, and BigQuery is not to blame."""
     async with open_gateway(scan={"max_result_bytes": 50_000}) as gateway:
         error = await refusal(gateway.fetches.fetch(ME, DAY, name="day5"))
         usage = await gateway.usage.today(ME)
         listed = await gateway.snapshots.entries(ME)
+        (kept,) = listed.snapshots
+        queried = await gateway.queries.query(ME, "SELECT COUNT(*) AS n FROM day5")
     assert error.kind == "result_too_large"
+    assert error.details["bytes_billed"] == 10 * MIB
+    assert error.details["job_id"].startswith("agnes_mcp_")
+    assert (kept.name, kept.complete, kept.rows) == ("day5", False, error.details["rows"])
+    assert queried.rows == [[kept.rows]]
+    assert "not all that matched" in queried.warnings[0]
+    assert "last_error" not in usage.bigquery
     assert usage.quota.daily_bytes_used == 10 * MIB
     assert usage.quota.running_scans == 0
-    assert listed.total == 0
+    assert listed.total == 1
 
 
 async def test_a_connection_cut_in_the_middle_leaves_no_snapshot(bq: StandIn, open_gateway: OpenGateway) -> None:

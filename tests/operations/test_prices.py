@@ -153,3 +153,28 @@ async def test_sample_and_profile_of_a_view_are_one_sum(bq: StandIn, open_gatewa
         quote = await gateway.descriptions.price_describe(ME, "sessions_v", 5, profile=True)
     assert quote is not None
     assert len(quote.statements) == 2
+
+
+async def test_a_scan_s_snapshot_of_the_first_rows_is_said_to_be_that(bq: StandIn, open_gateway: OpenGateway) -> None:
+    request = ScanRequest(table_id="sessions", select=["session_id", "amount"], limit=5000)
+    async with open_gateway(api={"max_result_chars": 5000}) as gateway:
+        answer = await gateway.scans.scan(ME, request)
+        queried = await gateway.queries.query(ME, f"SELECT COUNT(*) AS n FROM {answer.snapshot}")
+    assert "The first 5,000 rows, not all, are in the snapshot" in (answer.note or "")
+    assert queried.rows == [[5000]]
+    assert queried.warnings == [
+        f"{answer.snapshot} holds the first 5,000 rows, not all that matched: "
+        "counts and sums over it are of these alone."
+    ]
+
+
+async def test_a_scan_s_snapshot_that_was_cut_is_not_called_whole(bq: StandIn, open_gateway: OpenGateway) -> None:
+    request = ScanRequest(table_id="sessions", select=["session_id"], where="amount >= 0")
+    async with open_gateway(scan={"max_result_bytes": 200_000}, api={"max_result_chars": 5000}) as gateway:
+        answer = await gateway.scans.scan(ME, request)
+        listed = await gateway.snapshots.entries(ME)
+        covered = (await gateway.scans.estimate(ME, request)).covered_by
+    assert answer.truncated_by == "result_bytes"
+    assert [entry.complete for entry in listed.snapshots] == [False]
+    assert "not all, are in the snapshot" in (answer.note or "")
+    assert covered is None

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.warehouse import Warehouse
 
 
+#: What ends a read although BigQuery did its part.
+_NOT_ITS_FAULT = (
+    "result_too_large", "bytes_billed_cap_reached", "cancelled", "disk_full", "storage_failed", "snapshot_busy",
+    "schema_drift", "invalid_argument",
+)  # fmt: skip
 #: What one dataset may have while others are fine; anything else is wrong with all of them.
 _OF_ONE_DATASET = ("bq_not_found", "bq_forbidden", "bq_bad_request", "cross_project_forbidden")
 
@@ -151,7 +156,8 @@ class BigQuerySource(Source):
             path = table_path(table, self._settings.project) if table is not None else TablePath("", "", "")
             yield parts, path, Attempts(call, parts.clients.tokens, {"table_id": table.id} if table else {})
         except AgnesError as error:
-            self._last_error = error.kind
+            if error.kind not in _NOT_ITS_FAULT:
+                self._last_error = error.kind
             raise
 
     def _open(self) -> _Parts:
