@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -128,3 +129,29 @@ def _pause() -> None:
     import select
 
     select.select([], [], [], 0.01)
+
+
+@pytest.mark.race
+def test_shells_share_one_day(shop: Path, home: Path) -> None:
+    """Six at once on a budget for three: each bills 10 MB, the least there is, and no byte goes over."""
+    mib = 2**20
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AGNES_")}
+    environment["AGNES_API__SCAN__MAX_DAILY_BYTES_PER_USER"] = str(35 * mib)
+    asked = [COMMAND, "scan", "sessions", "--select", "amount", "--json", "--where"]
+    shells = [
+        subprocess.Popen(
+            [*asked, f"amount < {n}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=home,
+        )
+        for n in range(1, 7)
+    ]
+    ended = [(shell.communicate(timeout=110), shell.returncode) for shell in shells]
+    billed = [json.loads(out)["bytes_billed"] for (out, _), code in ended if code == 0]
+    assert sorted(code for _, code in ended) == [0, 0, 0, 3, 3, 3], ended
+    assert sum(billed) <= 35 * mib
+    told = subprocess.run([COMMAND, "usage", "--json"], capture_output=True, text=True, env=environment, cwd=home)
+    assert json.loads(told.stdout)["quota"]["daily_bytes_used"] == sum(billed)
