@@ -261,7 +261,7 @@ def _alone(folder: Path, call: Call) -> Iterator[None]:
     lock = FileLock(folder / ".sync.lock", mode=0o600, thread_local=False)
     while True:
         call.check()
-        with suppress(Timeout), disk_errors("lock the folder"):
+        with disk_errors("lock the folder"), suppress(Timeout):
             lock.acquire(timeout=0.1, poll_interval=0.05)
             break
     try:

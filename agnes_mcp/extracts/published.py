@@ -214,7 +214,7 @@ class Publisher:
         lock = FileLock(self._folder / f".{table_id}.lock", mode=0o600, thread_local=False)
         while True:
             call.check()
-            with suppress(Timeout):
+            with disk_errors("lock the table"), suppress(Timeout):  # a Timeout is an OSError too
                 lock.acquire(timeout=0.1, poll_interval=0.02)
                 break
         try:

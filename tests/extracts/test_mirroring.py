@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from support.agnes import parquet
 from support.metadata_server import closed_port
 from support.mirrored import TOKEN, Fault, MirroredServer, md5, mirrored
@@ -220,6 +221,30 @@ def test_a_run_that_is_cancelled_keeps_its_part(server: MirroredServer, folder: 
     assert (visible(folder), len(parts(folder))) == ({}, 1)
     assert sync(server, folder).errors == []
     assert "range" in server.asked("orders")[-1]
+
+
+def test_a_run_waits_for_as_long_as_another_one_takes(server: MirroredServer, folder: Path) -> None:
+    waited = threading.Event()
+
+    class Looking(Call):
+        looks = 0
+
+        def check(self) -> None:
+            super().check()
+            self.looks += 1
+            if self.looks > 40:  # far more often than the manifest's pieces are counted
+                waited.set()
+
+    folder.mkdir(parents=True)
+    answers: list[SyncAnswer] = []
+    call = Looking("sync", Principal("me"), timeout_s=60)
+    run = threading.Thread(target=lambda: answers.append(Mirror(server.url, TOKEN, folder).run(call)))
+    with FileLock(folder / ".sync.lock"):
+        run.start()
+        assert waited.wait(50)
+        assert answers == []
+    run.join()
+    assert answers[0].downloaded == ["orders", "people"]
 
 
 def test_two_runs_take_turns(server: MirroredServer, folder: Path) -> None:
