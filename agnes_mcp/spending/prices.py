@@ -1,11 +1,12 @@
-"""Bytes into money, rows and advice. Formulas only; nothing here reads a table."""
+"""Bytes into money, rows, advice and refusals. Formulas only; nothing here reads a table."""
 
 from __future__ import annotations
 
 import re
 
 from agnes_mcp.config.settings import ScanSettings
-from agnes_mcp.models import Column, Price, QuotaLeft, ScanRequest, Statement, TableSchema, Verdict
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Column, Price, Priced, QuotaLeft, ScanRequest, Statement, TableSchema, Verdict
 
 #: BigQuery bills by the TiB; its price list says "per TiB".
 BYTES_PER_PRICED_UNIT = 2**40
@@ -102,6 +103,28 @@ def asks(prices: list[Price], scan: ScanSettings, unasked_bytes: int) -> bool:
     bills = sum(price.reserved_bytes or 0 for price in prices)
     together = unasked_bytes > 0 or len(prices) > 1
     return together and bills > 0 and unasked_bytes + bills > scan.confirm_above_bytes
+
+
+def refuse_over_cap(priced: Priced, scan: ScanSettings) -> None:
+    """Raises `estimate_failed` where the price is not known and no cap is set for that, and `over_scan_cap`."""
+    price, scan_bytes = priced.price, priced.price.agreed_bytes
+    least = max(1, price.least_bytes or 0)
+    if price.scan_bytes is None and least > scan_bytes:
+        capped = f" with the {scan_bytes:,} bytes that may be billed unpriced here" if scan_bytes else ""
+        raise AgnesError(
+            "estimate_failed",
+            f"What this statement would bill cannot be known, so it was not run{capped}.",
+            "Calling again does not help: BigQuery cannot price it. Read a table that is priced; or whoever runs this "
+            "server sets api.scan.unknown_price_cap_bytes.",
+            {"least_scan_bytes": price.least_bytes, "unknown_price_cap_bytes": scan.unknown_price_cap_bytes},
+        )
+    if scan_bytes > scan.max_scan_bytes:
+        raise AgnesError(
+            "over_scan_cap",
+            f"This statement would scan {scan_bytes:,} bytes; one statement may scan {scan.max_scan_bytes:,}.",
+            "Select fewer columns, filter on the partition column, or aggregate; `estimate` is free.",
+            {"estimated_scan_bytes": price.scan_bytes, "max_scan_bytes": scan.max_scan_bytes},
+        )
 
 
 def advise(

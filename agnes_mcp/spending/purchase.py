@@ -29,9 +29,9 @@ from agnes_mcp.sources import Reading
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import Reservation
-from agnes_mcp.spending.caps import explain_cap, refuse_over_cap
+from agnes_mcp.spending.caps import explain_cap
 from agnes_mcp.spending.consent import Quote, quote_of, require_consent
-from agnes_mcp.spending.prices import cost_usd, judge, rate_usd
+from agnes_mcp.spending.prices import cost_usd, judge, rate_usd, refuse_over_cap
 from agnes_mcp.spending.statements import Statements, check_way
 from agnes_mcp.spending.unasked import Unasked, Window
 
