@@ -30,13 +30,24 @@ def called(node: ast.AST) -> set[str]:
 
 
 def soaking_tests() -> list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Those that are marked, and of a module that is marked as a whole, those that tell what they tried."""
     return [
         (path, node)
         for path, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and any("soak" in marked(decorator) for decorator in node.decorator_list)
+        and (
+            any("soak" in marked(decorator) for decorator in node.decorator_list)
+            or (marks_all(tree) and node.name.startswith("test_") and "tell" in called(node))
+        )
     ]
+
+
+def marks_all(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark" and "soak" in marked(node)
+        for node in tree.body
+    )
 
 
 def test_what_soaks_tells_what_it_tried() -> None:

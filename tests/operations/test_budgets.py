@@ -210,7 +210,6 @@ def start_shell(described: str, number: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.soak
 async def test_eight_shells_race_a_server_and_no_byte_is_over(open_gateway: OpenGateway, bq: StandIn) -> None:
     """24 scans of 10 MiB each from eight processes, and the server's own, for a budget of 15 of them."""
     gateway = open_gateway(scan={"max_daily_bytes_per_user": 155 * MIB, "max_concurrent_per_user": 20})
