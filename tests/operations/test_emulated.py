@@ -63,7 +63,9 @@ async def gateway(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "api_endpoint": api_endpoint,
         "storage_endpoint": f"grpc://{grpc_target}",
     }
-    described = {"data_dir": str(tmp_path), "data_source": {"bigquery": bigquery}, "tables": tables}
+    # The emulator prices no dry run: what it answers runs under the cap for prices that are not known.
+    api = {"scan": {"unknown_price_cap_bytes": 2**30}}
+    described = {"data_dir": str(tmp_path), "data_source": {"bigquery": bigquery}, "tables": tables, "api": api}
     async with Gateway(Settings.model_validate(described)) as opened:
         yield opened
 
