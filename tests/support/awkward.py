@@ -202,6 +202,10 @@ def databases(folder: Path) -> dict[str, Awkward]:
         "CREATE VIEW fine AS WITH x AS (SELECT * FROM t) SELECT x.a, u.b FROM x, s.u AS u",
         'CREATE VIEW "named AS t" (q) AS SELECT a FROM t UNION ALL SELECT * FROM range(2)',
         "CREATE VIEW over_view AS SELECT a FROM fine",
+        "CREATE VIEW counting AS WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 2) FROM r",
+        "CREATE TABLE latin AS SELECT 1 AS a",
+        "CREATE VIEW other_table AS WITH latin AS (SELECT * FROM latin) SELECT * FROM latin",
+        "DROP TABLE latin",
         "CREATE VIEW leak AS SELECT * FROM read_csv_auto('/etc/passwd', delim=':', header=false)",
         "CREATE VIEW leak_text AS SELECT content FROM read_text('/etc/passwd')",
         "CREATE VIEW leak_deep AS SELECT (SELECT max(content) FROM read_text('/etc/hostname'))",
@@ -221,6 +225,8 @@ def databases(folder: Path) -> dict[str, Awkward]:
         "db_view_named": Awkward(
             shop, "SELECT 1 UNION ALL SELECT 0 UNION ALL SELECT 1", table={"source_table": "named AS t"}
         ),
+        "db_view_recursive": Awkward(shop, "SELECT 1 UNION ALL SELECT 2", table={"source_table": "counting"}),
+        "db_other_table": Awkward(shop, kind="table_unavailable", says="view", table={"source_table": "other_table"}),
         "db_view_over": Awkward(shop, "SELECT 1", table={"source_table": "over_view"}),
         **{
             f"db_{name}": Awkward(shop, kind="table_unavailable", says="view", table={"source_table": name})

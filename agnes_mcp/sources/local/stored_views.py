@@ -88,10 +88,10 @@ class _Walk:
         elif isinstance(node, dict):
             self._check(node, ctes, schema, depth)
             for name, bodies in _ctes(node):
-                self._walk(bodies, ctes | {name}, schema, depth)  # a recursive one names itself
+                self._walk(bodies, ctes, schema, depth)  # in which its own name is a table, unless it is recursive
                 ctes = ctes | {name}
             for key, child in node.items():
-                if key not in ("cte_map", "query") or ("ctename" not in node and key != "cte_map"):
+                if key != "cte_map":
                     self._walk(child, ctes, schema, depth)
 
     def _check(self, node: dict[str, Any], ctes: frozenset[str], schema: str, depth: int) -> None:
@@ -135,8 +135,8 @@ def _ctes(node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The CTEs that this node defines, in order, with their bodies."""
     for entry in (node.get("cte_map") or {}).get("map", ()):
         yield str(entry["key"]).casefold(), entry["value"]
-    if "ctename" in node:
-        yield str(node["ctename"]).casefold(), node.get("query")
+    if node.get("type") == "RECURSIVE_CTE_NODE":  # whose two sides, which are walked with the node, may name it
+        yield str(node.get("cte_name", "")).casefold(), None
 
 
 def _select_of(sql: str) -> str:
