@@ -17,6 +17,9 @@ Name = Annotated[str, typer.Argument(help="Who will use it, e.g. ana@example.com
 Tables = Annotated[
     str, typer.Option("--tables", help='Ids of the tables it may read, with commas between; "*" is every table.')
 ]
+Datasets = Annotated[
+    str, typer.Option("--datasets", help="Datasets it may read whole, with commas between; tables to come as well.")
+]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="DATE", help="Its last day, as in 2027-01-31.")]
 
 
@@ -41,14 +44,16 @@ def new(
 
 
 @tokens.command("add")
-def add(name: Name, tables: Tables = "", expires: Expires = None, config: Config = None) -> None:
+def add(
+    name: Name, tables: Tables = "", datasets: Datasets = "", expires: Expires = None, config: Config = None
+) -> None:
     """Make a bearer token and write its user into instance.yaml. Only the token goes to standard output, once."""
     from agnes_mcp.access.grants import digest_token, generate_token
     from agnes_mcp.config.editing import append, editing, entry_of, section
     from agnes_mcp.config.settings import UserSettings
 
     token = generate_token()
-    entry: dict[str, Any] = {"name": name, "token_sha256": digest_token(token), "tables": _granted(tables)}
+    entry: dict[str, Any] = {"name": name, "token_sha256": digest_token(token), "tables": _granted(tables, datasets)}
     if expires is not None:
         entry["expires"] = _day(expires)
     _check(UserSettings, entry)
@@ -111,9 +116,14 @@ def _shown(entry: dict[str, Any]) -> dict[str, Any]:
     return {"name": entry.get("name"), "tables": tables, "expires": str(expires) if expires else None, "state": state}
 
 
-def _granted(tables: str) -> list[str] | str:
-    named = [part.strip() for part in tables.split(",") if part.strip()]
-    return "*" if named == ["*"] else named
+def _granted(tables: str, datasets: str) -> list[str] | str:
+    """As `tables` of a user says it: a dataset is its name with `.*`, which may be typed along."""
+    named, whole = ([part.strip() for part in text.split(",") if part.strip()] for text in (tables, datasets))
+    if "*" in named:
+        if len(named) + len(whole) > 1:
+            raise wrong('"*" is every table already.', 'Give --tables "*" alone, or ids and datasets without it.')
+        return "*"
+    return [*named, *(f"{dataset.removesuffix('.*')}.*" for dataset in whole)]
 
 
 def _in_words(tables: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,8 @@ FORMS = {
     r"\Ahttps://[A-Za-z0-9./_\-]+\z": "a scope, as in `https://www.googleapis.com/auth/drive.readonly`",
     r"\A[a-z0-9\-]+(\.[a-z0-9\-]+)+\z": "a domain, as in `googleapis.com`",
 }
+#: What the library calls one of several forms of a value, behind the key or amid its path.
+_ALTERNATIVE = re.compile(r"constrained-str|[a-z-]+\[.*\]", re.DOTALL)
 _WORDS = {
     "missing": "is needed and not given",
     "bool_type": "should be true or false",
@@ -54,7 +57,9 @@ def complaint_of(error: ValidationError, of: type[BaseModel] = Settings) -> tupl
     ordered = sorted(complaints, key=lambda complaint: complaint["type"] != "extra_forbidden")
     told: dict[str, str] = {}
     for complaint in ordered:
-        told.setdefault(_spell(_place(complaint["loc"])) or "instance.yaml", _problem(complaint, of))
+        key, problem = _spell(_place(complaint["loc"])) or "instance.yaml", _problem(complaint, of)
+        told[key] = _either(told[key], problem) if key in told else problem
+    told = {key: told[key] for key in told if not any(other.startswith(f"{key}[") for other in told)}
     lines = [f"{key}: {problem}" for key, problem in list(told.items())[:_TOLD]]
     more = f" ({len(told) - _TOLD} more)" if len(told) > _TOLD else ""
     return f"{'; '.join(lines)}.{more}", _spell(_place(ordered[0]["loc"]))
@@ -62,10 +67,16 @@ def complaint_of(error: ValidationError, of: type[BaseModel] = Settings) -> tupl
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """Without the names of alternatives that the library adds behind a key."""
-    kept = list(location)
+    kept = [part for part in location if isinstance(part, int) or not _ALTERNATIVE.fullmatch(part)]
     while len(kept) > 1 and isinstance(kept[-1], str) and not kept[-1].isidentifier():
         kept.pop()
     return tuple(kept)
+
+
+def _either(first: str, second: str) -> str:
+    """What two alternatives of one value ask for; where they are no forms, the first says enough."""
+    form = second.removeprefix("should be ")
+    return f"{first}, or {form}" if form not in first and first.startswith("should be ") and form != second else first
 
 
 def _problem(complaint: Any, of: type[BaseModel]) -> str:

@@ -74,6 +74,17 @@ def test_what_was_added_is_listed_and_revoked(run: Run, instance: Path) -> None:
     assert instance.read_text() == FILE
 
 
+def test_a_dataset_is_granted_with_the_tables_to_come(run: Run, instance: Path) -> None:
+    token = run("token", "add", "jan", "--tables", "orders", "--datasets", "sales, my-project.web.*").out.strip()
+    access = Access(load_access(instance).users, project="other-project")
+    jan = access.by_token(token)
+    assert jan is not None
+    granted = ("other-project.sales.new", "my-project.web.sessions")
+    assert [access.may_read(jan, "x", place) for place in (*granted, "my-project.sales.new")] == [True, True, False]
+    assert access.may_read(jan, "orders")
+    assert "orders, sales.*, my-project.web.*" in run("token", "list").out
+
+
 def test_the_last_user_leaves_no_open_door(run: Run, instance: Path) -> None:
     assert run("token", "revoke", "ana@example.com").code == 0
     access = Access(load_access(instance).users)
@@ -108,6 +119,8 @@ def test_a_file_without_users_gets_them(run: Run, home: Path) -> None:
         (("add", "ana@example.com"), "has a token already"),
         (("add", "x", "--expires", "tomorrow"), "is no date"),
         (("add", "x", "--tables", "a;b"), "as in `web_sessions`"),
+        (("add", "x", "--datasets", "a b"), "my_dataset.*"),
+        (("add", "x", "--tables", "*", "--datasets", "sales"), "every table"),
         (("add", ""), "name"),
         (("revoke", "nobody"), "There is no user"),
     ],

@@ -119,7 +119,7 @@ def build_app(
             Route("/healthz", healthz),
             Route("/readyz", readiness(gateway, file, verifier)),
             Route("/metrics", figures(metrics, callers, settings.server.metrics_token_sha256)),
-            *mirror_routes(gateway, server.serving.rate),
+            *mirror_routes(gateway, server.serving.rate, _issuer(settings)),
             *_transports(server, manager, settings, binding),
         ],
         middleware=[
@@ -133,6 +133,10 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.end_streams = server.end_streams
     return app
+
+
+def _issuer(settings: Settings) -> str:
+    return settings.access.oidc.issuer if settings.access.oidc else ""
 
 
 def _is_tls(settings: Settings) -> bool:
@@ -149,7 +153,7 @@ def _transports(
     sessions = Sessions(limits.max_sessions, limits.session_idle_seconds)
     mcp = SharedSessions(DistinctIds(StreamableHTTPASGIApp(manager)), sessions)
     routes: list[BaseRoute] = []
-    issuer = settings.access.oidc.issuer if settings.access.oidc else ""
+    issuer = _issuer(settings)
     for path, app, methods in (("/mcp", mcp, None), ("/sse", sse.stream, ["GET"])):
         metadata = _resource_metadata(settings, AnyHttpUrl(base + path))
         routes += metadata

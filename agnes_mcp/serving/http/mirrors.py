@@ -10,7 +10,6 @@ import re
 
 import anyio
 import anyio.to_thread
-from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -21,7 +20,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.published import PublishedFile
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import TABLE_ID_PATTERN
-from agnes_mcp.serving.http.identity import request_principal
+from agnes_mcp.serving.http.identity import RequireUser, request_principal
 
 #: By kind; what is not listed is this server's failure.
 _STATUS = {
@@ -37,8 +36,8 @@ _STATUS = {
 _PARQUET = "application/vnd.apache.parquet"
 
 
-def mirror_routes(gateway: Gateway, rate: CallRate) -> list[Route]:
-    """The two endpoints, for callers who are known."""
+def mirror_routes(gateway: Gateway, rate: CallRate, issuer: str = "") -> list[Route]:
+    """The two endpoints, for callers who are known; `issuer` as in `RequireUser`."""
 
     async def manifest(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -70,8 +69,8 @@ def mirror_routes(gateway: Gateway, rate: CallRate) -> list[Route]:
                 await anyio.to_thread.run_sync(os.close, descriptor)
 
     return [
-        Route("/manifest", RequireAuthMiddleware(manifest, []), methods=["GET"]),
-        Route("/tables/{name}", RequireAuthMiddleware(table, []), methods=["GET", "HEAD"]),
+        Route("/manifest", RequireUser(manifest, issuer), methods=["GET"]),
+        Route("/tables/{name}", RequireUser(table, issuer), methods=["GET", "HEAD"]),
     ]
 
 
