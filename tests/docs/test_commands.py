@@ -99,16 +99,35 @@ async def test_what_is_restored_from_a_backup_is_served(tmp_path: Path, settings
         assert (await gateway.snapshots.entry(ME, "kept")).damaged is None
 
 
+def read_audit(folder: Path) -> list[str]:
+    """What the page's questions answer about the instance.yaml of that folder."""
+    environment = pages.clean_environment(folder / "home")
+    return [shown for shown, _ in pages.run([DOCS / "how-to/read-the-audit.md"], folder, environment)]
+
+
 async def test_the_audit_is_read_as_its_page_says(tmp_path: Path, settings: Settings) -> None:
-    async with Gateway(settings.model_copy(update={"data_dir": tmp_path / ".agnes"})) as gateway:
+    (tmp_path / "instance.yaml").write_text("data_dir: it's here\n")
+    async with Gateway(settings.model_copy(update={"data_dir": tmp_path / "it's here"})) as gateway:
         await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
         for _ in range(2):
             with pytest.raises(PredicateError):
                 await gateway.scans.scan(ME, ScanRequest(table_id="orders", where="SELECT 1"))
-    printed = pages.run([DOCS / "how-to/read-the-audit.md"], tmp_path, pages.clean_environment(tmp_path))
-    (spent, _), (refused, _) = printed
+    spent, refused = read_audit(tmp_path)
     assert re.search(r"│ me +│ +3 │ +0 │ +2 │", spent), spent
     assert re.search(r"│ nested_select │ scan +│ orders +│ +2 │", refused), refused
+
+
+async def test_an_audit_in_which_nothing_was_ever_billed_or_refused_is_read_too(
+    tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "instance.yaml").write_text("data_dir: state\n")
+    async with Gateway(settings.model_copy(update={"data_dir": tmp_path / "state"})) as gateway:
+        await gateway.queries.query(ME, "SELECT 1")
+    with (tmp_path / "state" / "audit" / "audit.jsonl").open("a") as lines:
+        lines.write('{"time":"2026-01-0')  # what a crash cut short
+    spent, refused = read_audit(tmp_path)
+    assert re.search(r"│ me +│ +1 │ +0 │ +0 │", spent), spent
+    assert "0 rows" in refused
 
 
 def typed(block: pages.Block) -> list[str]:
