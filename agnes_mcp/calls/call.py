@@ -17,6 +17,9 @@ from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, JobReference, Principal, Progress
 
+#: What waiting for a worker process is counted as.
+PROCESS = "process"
+
 
 def new_request_id() -> str:
     return secrets.token_hex(8)
@@ -44,6 +47,8 @@ class Call:
             principal=self.principal.name,
             client=self.principal.address or None,
         )
+        #: Seconds that it stood in line, by what for: `thread`, `process`, `slot`. Written by the loop alone.
+        self.waits: dict[str, float] = {}
         self._stopped_by: AgnesError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._before_bills: list[Callable[[JobReference | None], None]] = []
@@ -56,6 +61,20 @@ class Call:
     @property
     def remaining_s(self) -> float | None:
         return None if self.timeout_s is None else max(0.0, self.timeout_s - self.elapsed_s)
+
+    @property
+    def waited_s(self) -> float:
+        """How long it stood in line, of all its time."""
+        return sum(self.waits.values())
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Iterator[None]:
+        """The time inside counts as waiting."""
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waits[what] = self.waits.get(what, 0.0) + time.monotonic() - since
 
     @property
     def stopped(self) -> bool:

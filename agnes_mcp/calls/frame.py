@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
-from agnes_mcp.calls.call import Call, cancelled, timed_out
+from agnes_mcp.calls.call import PROCESS, Call, cancelled, timed_out
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Consent, Principal, Progress
@@ -48,7 +48,7 @@ class Calls:
         self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
         self.failure_observers: list[Callable[[AuditLine], None]] = []  # and of those that failed, told first
         self._workers = Workers(workers)
-        self._apart = Workers(processes)
+        self._apart = Workers(processes, PROCESS)
         self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
         self._aside = anyio.CapacityLimiter(_THREADS_ASIDE)
         self._restore = restore
@@ -111,9 +111,10 @@ class Calls:
         """The result of blocking `work`, in a thread. Raises what it raises, or `timeout`."""
         return await self._workers.run(call, work)
 
-    async def run_apart(self, call: Call, work: Callable[[], T]) -> T:
-        """The same for work that a worker process does, and that a thread only waits for."""
-        return await self._apart.run(call, work)
+    async def run_apart(self, call: Call, work: Callable[[], T], within_s: float | None = None) -> T:
+        """The same for work that a worker process does, and that a thread only waits for; `within_s` bounds the wait
+        for its turn."""
+        return await self._apart.run(call, work, within_s)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """The result of `work` that is short and must not be left half: full workers do not hold it up, and it is
@@ -130,6 +131,11 @@ class Calls:
     def busy(self) -> int:
         """How many threads work."""
         return self._workers.busy
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread or a process."""
+        return self._workers.waiting + self._apart.waiting
 
     @property
     def stuck(self) -> int:

@@ -1,9 +1,9 @@
 """The one door from the event loop to blocking work.
 
-Work runs in threads under a limiter. Cancelling the awaiting task, passing the call's deadline, or stopping the call
-repeats its interrupts until the thread has returned: an interrupt that arrives before DuckDB has started is lost. A
-thread that does not return is given up: its caller is answered, its turn goes to the next, and it is counted until it
-comes back.
+Work runs in threads, in turns that principals share fairly. Cancelling the awaiting task, passing the call's deadline,
+or stopping the call repeats its interrupts until the thread has returned: an interrupt that arrives before DuckDB has
+started is lost. A thread that does not return is given up: its caller is answered, its turn goes to the next, and it is
+counted until it comes back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import anyio
 import anyio.to_thread
 
 from agnes_mcp.calls.call import Call, cancelled, timed_out
+from agnes_mcp.calls.turns import Turns
+from agnes_mcp.errors import AgnesError
 
 T = TypeVar("T")
 INTERRUPT_EVERY_S = 0.01
@@ -27,43 +29,48 @@ GIVE_UP_AFTER_S = 3.0
 
 
 class Workers:
-    """At most `count` pieces of blocking work at a time; the rest wait their turn, and can be cancelled meanwhile."""
+    """`count` pieces of blocking work at a time (see `turns`); the rest wait, and can be cancelled meanwhile.
 
-    def __init__(self, count: int) -> None:
-        self._turns = anyio.CapacityLimiter(count)
+    `waited_as` is the name under which a call's waiting is counted.
+    """
+
+    def __init__(self, count: int, waited_as: str = "thread") -> None:
+        self._turns = Turns(count)
+        self._waited_as = waited_as
         self._threads = anyio.CapacityLimiter(math.inf)
         self._stuck = _Counted()
         self.give_up_after_s = GIVE_UP_AFTER_S
 
     @property
     def busy(self) -> int:
-        return self._turns.borrowed_tokens
+        return self._turns.held
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait for their turn."""
+        return self._turns.waiting
 
     @property
     def stuck(self) -> int:
         """How many threads were given up and have not returned."""
         return self._stuck.count
 
-    async def run(self, call: Call, work: Callable[[], T]) -> T:
-        """The result of `work`, run in a thread. Raises what it raises, or what ended the call."""
-        await self._take_turn(call)
+    async def run(self, call: Call, work: Callable[[], T], within_s: float | None = None) -> T:
+        """The result of `work`, run in a thread. Raises what it raises, or what ended the call.
+
+        `within_s` bounds the wait for a turn: then `timeout`, and nothing was run.
+        """
+        woken, loop = anyio.Event(), asyncio.get_running_loop()
+        ticket = self._turns.ask(call.principal.name, woken.set)
         try:
+            with call.interruptible(lambda: _post(loop, woken.set)), call.waiting_for(self._waited_as):
+                await _until(woken, call.remaining_s, within_s)
+            call.check()
+            if not ticket.granted:
+                raise all_busy(self._waited_as)
             return await self._run_in_thread(call, work)
         finally:
-            self._turns.release_on_behalf_of(call)
-
-    async def _take_turn(self, call: Call) -> None:
-        """Wait for a turn; stopping the call ends the wait as well."""
-        loop = asyncio.get_running_loop()
-        with (
-            anyio.CancelScope() as waiting,
-            call.interruptible(lambda: _post(loop, waiting.cancel)),
-        ):
-            with anyio.move_on_after(call.remaining_s):
-                await self._turns.acquire_on_behalf_of(call)
-                return
-            call.stop(timed_out(call.timeout_s or 0.0, call.tool))
-        call.check()
+            self._turns.leave(ticket)
 
     async def _run_in_thread(self, call: Call, work: Callable[[], T]) -> T:
         piece, loop = _Piece(work, self._stuck), asyncio.get_running_loop()
@@ -155,6 +162,19 @@ class _Piece(Generic[T]):
                 self._returned = True
                 if self._given_up:
                     self._stuck.change(-1)
+
+
+async def _until(woken: anyio.Event, *limits_s: float | None) -> None:
+    with anyio.move_on_after(min(limit_s for limit_s in (*limits_s, math.inf) if limit_s is not None)):
+        await woken.wait()
+
+
+def all_busy(what: str) -> AgnesError:
+    return AgnesError(
+        "timeout",
+        f"Every {what} was busy until the deadline.",
+        "Call again in a moment; nothing was run.",
+    )
 
 
 def _post(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:

@@ -235,10 +235,13 @@ class EngineSettings(Section):
         default=2, description="DuckDB's threads, in the shared connection and in each query."
     )
     workers: PositiveCount = Field(
-        default=8, description="Blocking calls that run at once; others wait for their turn."
+        default=8,
+        description="Blocking calls that run at once; others wait, and callers share turns fairly.",
     )
     query_workers: PositiveCount = Field(
-        default=2, description="Processes for `query` and for conditions whose cost has no bound."
+        default=2,
+        description="Processes for `query` and for conditions whose cost has no bound, shared fairly between callers. "
+        "Who has none while another has more than a share gets one more: at most twice as many, less one.",
     )
     query_memory_bytes: WorkerBytes = Field(
         default=GIB, description="Memory that one query may use in its process; nothing spills. At least 128 MiB."

@@ -69,11 +69,11 @@ class Queries:
         async with self._calls.open("query", principal, timeout_s=timeout_s) as call:
             call.line.limit = limit
             await self._tables.look(call)
-            return await self._calls.run_apart(call, lambda: self._run(call, sql, limit))
+            return await self._calls.run_apart(call, lambda: self._run(call, sql, limit), self._workbench.timeout_s)
 
     async def rows_within(self, call: Call, sql: str, limit: int) -> Result:
         """The rows of such a SELECT as they are, for another operation's call."""
-        return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0])
+        return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0], self._workbench.timeout_s)
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
         return self._answer(call, *self._read(call, sql, limit))

@@ -214,6 +214,8 @@ class Purchases:
             if call.consent.covers(priced):
                 self._unasked.clear(name)
                 return Unasked(0.0, 0)
+        if not reserved_bytes:
+            return Unasked(0.0, 0)
         return self._unasked.add(name, reserved_bytes)
 
     def _spend(

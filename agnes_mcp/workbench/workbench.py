@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.call import PROCESS, Call
 from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
@@ -56,7 +56,7 @@ class Result:
 class Workbench:
     """Queries in `processes`, which have to have been handed `JOB`. Blocking; safe to use from many threads.
 
-    `timeout_s` bounds one call, waiting for a process included, whatever the call itself allows.
+    `timeout_s` bounds one call, what it has waited for its turn included, whatever the call itself allows.
     """
 
     def __init__(self, processes: Processes, *, timeout_s: float = 30.0) -> None:
@@ -71,8 +71,8 @@ class Workbench:
         """
         check_text(sql)  # the gate does too; here it spares a worker a text that no parser should see
         started = time.monotonic()
-        remaining_s = call.remaining_s
-        limit_s = self.timeout_s if remaining_s is None else min(self.timeout_s, remaining_s)
+        own_s, remaining_s = max(0.0, self.timeout_s - call.waits.get(PROCESS, 0.0)), call.remaining_s
+        limit_s = own_s if remaining_s is None else min(own_s, remaining_s)
         granting = _Granting({view.name: view for view in views})
         content = {"sql": sql, "tables": list(granting.views), "limit_rows": limit_rows, "max_bytes": max_bytes}
         question = Question("query", content, duckdb_errors.query_out_of_memory, died)

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agnes_mcp.calls.audit import Audit
-from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.calls.workers import Workers
 from agnes_mcp.errors import AgnesError
@@ -133,3 +134,57 @@ async def test_a_call_that_waits_for_anything_else_ends_too(
             await anyio.sleep_forever()
     assert ended.value.kind == "timeout"
     assert '"error_kind":"timeout"' in (tmp_path / "audit" / "audit.jsonl").read_text()
+
+
+async def test_one_principals_many_calls_keep_nobody_else_from_a_thread() -> None:
+    pool, gate = workers(2), threading.Event()
+    async with anyio.create_task_group() as group:
+        for _ in range(60):
+            group.start_soon(pool.run, Call("estimate", ANA, 60), lambda: gate.wait(60))
+        while pool.waiting < 58:
+            await anyio.lowlevel.checkpoint()
+        ben = Call("scan", Principal("ben"), 60)
+        with anyio.fail_after(30):
+            assert await pool.run(ben, lambda: "served") == "served"
+        assert (pool.busy, pool.waiting) == (2, 58)
+        gate.set()
+    assert (pool.busy, pool.waiting) == (0, 0)
+
+
+async def test_waiting_is_counted_bounded_and_can_be_stopped() -> None:
+    pool, gate = Workers(1, "process"), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(pool.run, Call("query", ANA, 60), lambda: gate.wait(60))
+        while not pool.busy:
+            await anyio.lowlevel.checkpoint()
+        bounded, late, stopped = (Call("query", ANA, limit_s) for limit_s in (60, 0.01, 60))
+        ended = []
+        for call, within_s in ((bounded, 0.01), (late, None)):
+            with pytest.raises(AgnesError) as refused:
+                await pool.run(call, lambda: "never", within_s)
+            ended.append(refused.value.message)
+        assert ended == ["Every process was busy until the deadline.", "The call was stopped after 0.01 seconds."]
+        assert 0 < bounded.waits["process"] == bounded.waited_s < 60
+        group.start_soon(stop, stopped)
+        with pytest.raises(AgnesError) as cancelled_by:
+            await pool.run(stopped, lambda: "never")
+        assert cancelled_by.value.kind == "cancelled"
+        assert pool.waiting == 0
+        gate.set()
+
+
+async def stop(call: Call) -> None:
+    call.stop(cancelled())
+
+
+async def test_a_waiting_call_that_is_cancelled_leaves_its_place() -> None:
+    pool, gate = workers(1), threading.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(pool.run, Call("scan", ANA, 60), lambda: gate.wait(60))
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(pool.run, Call("scan", ANA, 60), lambda: None)
+            while pool.waiting < 1:
+                await anyio.lowlevel.checkpoint()
+            waiting.cancel_scope.cancel()
+        assert (pool.busy, pool.waiting) == (1, 0)
+        gate.set()

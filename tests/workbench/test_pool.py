@@ -34,12 +34,7 @@ ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
 def start_running(bench: Workbench, call: Call) -> threading.Thread:
     """An endless query on its way, in a thread of its own; returns when the process is busy with it."""
 
-    def ask() -> None:
-        with pytest.raises(AgnesError) as ended:
-            run(bench, ENDLESS, [], call=call)
-        assert ended.value.kind == "cancelled"
-
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=ask_endlessly, args=(bench, call))
     thread.start()
     wait_until(lambda: bool(bench.processes.state()["processes"]))
     process = psutil.Process(bench.processes.state()["processes"][0])
@@ -75,6 +70,39 @@ def test_a_running_query_is_killed_when_its_call_is_cancelled(small: Workbench) 
     assert not thread.is_alive()
     assert not psutil.pid_exists(before[0])
     assert rows(run(small, "SELECT 1 AS one", [])) == [[1]]
+
+
+def test_one_principals_queries_keep_nobody_else_from_a_process() -> None:
+    with opened(pool_size=2, memory_bytes=256 * 2**20, threads=1, timeout_s=120) as bench:
+        long = [Call("query", Principal("ana")) for _ in range(12)]
+        threads = [start_running(bench, call) for call in long[:2]]
+        threads += [threading.Thread(target=ask_endlessly, args=(bench, call)) for call in long[2:]]
+        for thread in threads[2:]:
+            thread.start()
+        wait_until(lambda: bench.processes.pool.waiting == 10)
+        for number in range(3):
+            assert rows(run(bench, f"SELECT {number}", [], call=Call("query", Principal("ben")))) == [[number]]
+        assert bench.processes.pool.waiting == 10
+        for call in long:
+            call.stop(cancelled())
+        for thread in threads:
+            thread.join(60)
+        wait_until(lambda: len(bench.processes.state()["processes"]) == 2)
+
+
+def ask_endlessly(bench: Workbench, call: Call) -> None:
+    with pytest.raises(AgnesError) as ended:
+        run(bench, ENDLESS, [], call=call)
+    assert ended.value.kind == "cancelled"
+
+
+def test_a_turn_that_was_waited_for_is_shorter() -> None:
+    call = Call("query", Principal("ana"))
+    call.waits["process"] = 30.0
+    with opened(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=30) as bench:
+        with pytest.raises(AgnesError) as refused:
+            run(bench, "SELECT 1", [], call=call)
+        assert refused.value.kind == "timeout"
 
 
 def test_a_cancelled_call_says_so(small: Workbench) -> None:
@@ -113,7 +141,7 @@ def test_a_waiting_call_can_be_cancelled_and_others_keep_their_turn(small: Workb
     threads = [threading.Thread(target=ask, args=(call,)) for call in (waiting, after)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(small.processes.pool._waiting) == 2)
+    wait_until(lambda: small.processes.pool.waiting == 2)
     waiting.stop(cancelled())
     threads[0].join(60)
     assert kinds == {"bob": "cancelled"}
@@ -211,7 +239,7 @@ def test_close_ends_every_process_and_every_call() -> None:
 
     waiting = threading.Thread(target=ask)
     waiting.start()
-    wait_until(lambda: len(bench.processes.pool._waiting) == 1)
+    wait_until(lambda: bench.processes.pool.waiting == 1)
     pids = bench.processes.state()["processes"]
     bench.processes.close()
     for thread in (running, waiting):

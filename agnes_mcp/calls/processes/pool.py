@@ -1,4 +1,4 @@
-"""A fixed number of worker processes, waited for in order of arrival."""
+"""A number of worker processes, shared fairly between principals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.call import PROCESS, Call
 from agnes_mcp.calls.processes.worker import Worker
+from agnes_mcp.calls.turns import Ticket, Turns
+from agnes_mcp.calls.workers import all_busy
 from agnes_mcp.errors import AgnesError
 
 #: How often idle processes are looked at.
@@ -17,8 +19,9 @@ _LOOK_S = 0.5
 
 
 class Pool:
-    """`start` makes one process. All are started by one thread that lives as long as the pool: on Linux a child is
-    told to die with the thread that started it, and a thread of a call would take it along."""
+    """`start` makes one process. There are `size`, and where some hold more than their share so many more for those who
+    wait (see `turns`), at most `2 * size - 1`. All are started by one thread that lives as long as the pool: on Linux
+    a child is told to die with the thread that started it, and a thread of a call would take it along."""
 
     def __init__(self, size: int, start: Callable[[], Worker]) -> None:
         self.size = size
@@ -26,8 +29,8 @@ class Pool:
         self._start = start
         self._changed = threading.Condition()
         self._idle: deque[Worker] = deque()
-        self._busy: set[Worker] = set()
-        self._waiting: deque[object] = deque()
+        self._busy: dict[Worker, Ticket] = {}
+        self._turns = Turns(size)
         self._starting = 0
         self._start_error: OSError | None = None
         self._closed = False
@@ -39,18 +42,22 @@ class Pool:
         with self._changed:
             self._fill()
 
-    def acquire(self, call: Call, deadline: float) -> Worker:
-        """Wait for a free worker, at most until `deadline` (monotonic). Raises AgnesError: `cancelled`, `timeout`."""
-        ticket = object()
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their turn."""
         with self._changed:
-            self._waiting.append(ticket)
+            return self._turns.waiting
+
+    def acquire(self, call: Call, deadline: float) -> Worker:
+        """Wait for a worker, at most until `deadline` (monotonic). Raises AgnesError: `cancelled`, `timeout`."""
+        with self._changed:
+            ticket = self._turns.ask(call.principal.name)
         try:
             with call.interruptible(self._wake):
                 return self._wait_turn(ticket, call, deadline)
-        finally:
-            with self._changed:
-                self._waiting.remove(ticket)
-                self._changed.notify_all()
+        except BaseException:
+            self._leave(ticket)
+            raise
 
     def release(self, worker: Worker, reusable: bool) -> None:
         """Take a worker back; one that is not reusable, or not done, ends, and another takes its place."""
@@ -58,12 +65,22 @@ class Pool:
         if not reusable:
             worker.reap()
         with self._changed:
-            self._busy.discard(worker)
-            if reusable and not self._closed:
+            self._turns.leave(self._busy.pop(worker))
+            if reusable and not self._closed and self._missing > 0:
                 self._idle.append(worker)
             elif reusable:
                 worker.reap()
             self._fill()
+            self._changed.notify_all()
+
+    @property
+    def _missing(self) -> int:
+        """How many processes there should be more of; call with the lock held."""
+        return max(self.size, self._turns.held) - len(self._idle) - len(self._busy) - self._starting
+
+    def _leave(self, ticket: Ticket) -> None:
+        with self._changed:
+            self._turns.leave(ticket)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -88,27 +105,27 @@ class Pool:
         with self._changed:
             return [*self._idle, *self._busy]
 
-    def _wait_turn(self, ticket: object, call: Call, deadline: float) -> Worker:
+    def _wait_turn(self, ticket: Ticket, call: Call, deadline: float) -> Worker:
         with self._changed:
             while True:
                 call.check()
                 self.check_open()
                 self._raise_start_error()
-                worker = self._take() if self._waiting[0] is ticket else None
+                worker = self._take(ticket) if ticket.granted else None
                 self._fill()
                 if worker is not None:
                     return worker
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
-                    raise _all_busy(self.size)
+                    raise all_busy(PROCESS)
                 self._changed.wait(left_s)
 
-    def _take(self) -> Worker | None:
+    def _take(self, ticket: Ticket) -> Worker | None:
         """The longest idle process that still lives; call with the lock held."""
         while self._idle:
             worker = self._idle.popleft()
             if worker.alive:
-                self._busy.add(worker)
+                self._busy[worker] = ticket
                 return worker
             worker.reap()
         return None
@@ -127,7 +144,7 @@ class Pool:
         if self._starter is None:
             self._starter = threading.Thread(target=self._start_on_order, name="process-starter", daemon=True)
             self._starter.start()
-        for _ in range(self.size - len(self._idle) - len(self._busy) - self._starting):
+        for _ in range(self._missing):
             self._starting += 1
             self._orders.put(True)
 
@@ -172,11 +189,3 @@ class Pool:
     def _wake(self) -> None:
         with self._changed:
             self._changed.notify_all()
-
-
-def _all_busy(size: int) -> AgnesError:
-    return AgnesError(
-        "timeout",
-        f"All {size} query workers were busy until the deadline.",
-        "Call again in a moment; nothing was run.",
-    )

@@ -1,0 +1,92 @@
+"""Who may begin, where more want to than can: turns shared fairly between owners.
+
+A free turn goes to the owner who holds least, and among equals to the one whose last was longest ago; an owner's own
+requests keep their order. What nobody else wants may be borrowed. What was borrowed cannot be taken back while it is
+used, so whoever is kept from an equal share by borrowed turns does not wait for them: there may be as many turns beyond
+the capacity as others have borrowed, and those are the first to go when turns end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request for a turn; `wake` is run once, when it is granted."""
+
+    owner: str
+    wake: Callable[[], None]
+    granted: bool = False
+
+
+@dataclass(eq=False)
+class _Line:
+    """What one owner holds and waits for; `since` its last turn began, ended, or it came: the order among equals."""
+
+    since: int
+    held: int = 0
+    waiting: deque[Ticket] = field(default_factory=deque)
+
+
+class Turns:
+    """`capacity` turns, at least 1. Not thread-safe, and never blocks."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._lines: dict[str, _Line] = {}
+        self._moment = 0
+        self.held = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have no turn yet."""
+        return sum(len(line.waiting) for line in self._lines.values())
+
+    def ask(self, owner: str, wake: Callable[[], None] = lambda: None) -> Ticket:
+        """A request, granted at once where it can be. Whoever asks gives it back with `leave`, granted or not."""
+        ticket = Ticket(owner, wake)
+        if owner not in self._lines:
+            self._lines[owner] = _Line(self._next_moment())
+        self._lines[owner].waiting.append(ticket)
+        self._grant()
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """End a turn, or stop waiting for one; the next in line begin."""
+        line = self._lines[ticket.owner]
+        if ticket.granted:
+            line.held -= 1
+            self.held -= 1
+            line.since = self._next_moment()
+        else:
+            line.waiting.remove(ticket)
+        if not line.held and not line.waiting:
+            del self._lines[ticket.owner]
+        self._grant()
+
+    def _grant(self) -> None:
+        while (line := self._next()) is not None:
+            ticket = line.waiting.popleft()
+            line.held += 1
+            self.held += 1
+            line.since = self._next_moment()
+            ticket.granted = True
+            ticket.wake()
+
+    def _next(self) -> _Line | None:
+        """Whose turn it is; None: nobody may begin now."""
+        wanting = [line for line in self._lines.values() if line.waiting]
+        if self.held >= self._capacity:
+            share = max(1, self._capacity // len(self._lines))
+            borrowed = sum(max(0, line.held - share) for line in self._lines.values())
+            if self.held - self._capacity >= borrowed:
+                return None
+            wanting = [line for line in wanting if line.held < share]
+        return min(wanting, key=lambda line: (line.held, line.since), default=None)
+
+    def _next_moment(self) -> int:
+        self._moment += 1
+        return self._moment
