@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null && echo $$p && break; done)
 PYTEST := $(BIN)/python -m pytest
+# A process for each processor, up to four, and a file's tests in one of them: what they share is made once.
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo check quick test soak services lint types format bench test-emulator test-conformance test-live clean
 
@@ -16,15 +18,15 @@ check: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j2 lint types quick
 
 quick: $(VENV)/.installed-dev
-	$(PYTEST) -q -m "not slow and not soak" $(ARGS)
+	$(PYTEST) -q $(SPREAD) -m "not slow and not soak" $(ARGS)
 
-# Everything, fuzz, kills and races a few times with fixed seeds: make test ARGS="tests/sql -k like"
+# Everything, fuzz, kills and races a few times with fixed seeds: make test ARGS="tests/sql -k like"; ARGS="-n 0 …": in one process
 test: $(VENV)/.installed-dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(SPREAD) $(ARGS)
 
 # Fuzz, kills and races as often as it takes, and what they tried: before a release, and when what they cover changes.
 soak: $(VENV)/.installed-dev
-	AGNES_TEST_SOAK=1 $(PYTEST) -m soak $(ARGS)
+	AGNES_TEST_SOAK=1 $(PYTEST) $(SPREAD) -m soak $(ARGS)
 
 # What tests need from outside Python (a browser, nginx, PostgreSQL, npm's tools), where it is missing.
 services: $(VENV)/.installed-dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import duckdb
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 from support import services
-from support.counts import soaking, summary
+from support.counts import TOLD, Told, soaking, summary
 from support.instances import settings_of, table, tables_of, write, write_files
 
 from agnes_mcp.config.settings import Settings
@@ -79,9 +80,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     module = importlib.import_module("support.googlesql")
     if not module.compiled().exists():
-        terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-        if terminal is not None:
-            terminal.write_line("Compiling Google's parser of GoogleSQL, once for this user: a minute or two.")
+        # a process of pytest-xdist has no terminal, and whoever started it sees what goes to its stderr
+        capture: Any = session.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write("\nCompiling Google's parser of GoogleSQL, once for this user: a minute or two.\n")
     module.start()
 
 
@@ -94,6 +96,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"{absent} must be installed here: make services")
     if absent:
         pytest.skip(f"{absent} not installed: make services")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests hands over what its loops told."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["told"] = [tuple(told) for told in TOLD]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """pytest-xdist: that process has ended; one that crashed hands nothing over."""
+    TOLD.extend(Told(*told) for told in getattr(node, "workeroutput", {}).get("told", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

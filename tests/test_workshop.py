@@ -90,35 +90,42 @@ def test_every_program_that_a_test_needs_can_be_installed() -> None:
     assert needed <= set(services.PROGRAMS)
 
 
-NEEDY = "import pytest\n@pytest.mark.needs('nginx')\ndef test_it(): pass\n"
-WITHOUT_NGINX = """
-from pathlib import Path
-from support import services
-services.PROGRAMS['nginx'] = services.Program(lambda: None, 'nginx')
-exec(compile(Path({conftest!r}).read_text(), __file__, 'exec'))
+def run_pytest(folder: Path, *options: str, conftest: str = "", **environment: str) -> str:
+    """What pytest prints about the tests of that folder, beside a copy of the plugin part of `conftest.py`."""
+    code = "from pathlib import Path\nexec(compile(Path({!r}).read_text(), __file__, 'exec'))\n"
+    (folder / "conftest.py").write_text(conftest + code.format(str(ROOT / "tests" / "conftest.py")))
+    plain = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={folder}"]
+    command = [sys.executable, "-m", "pytest", *plain, *options, str(folder)]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    variables = {**ours, "PYTHONPATH": str(ROOT / "tests"), **environment}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, env=variables)
+    return ran.stdout + ran.stderr
+
+
+LOOP = """
+from support.counts import tell
+def test_it(): tell('cuts', tried=4, through=3, note='{name}')
 """
+
+
+def test_what_was_tried_is_added_up_over_processes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"test_{name}.py").write_text(LOOP.format(name=name))
+    printed = run_pytest(tmp_path, "-n", "2", "--dist", "loadfile", AGNES_TEST_SOAK="1")
+    assert re.search(r"cuts: 8 tried, 6 got through \((one; two|two; one)\)", printed), printed
+
+
+NEEDY = "import pytest\n@pytest.mark.needs('nginx')\ndef test_it(): pass\n"
+WITHOUT_NGINX = "from support import services\nservices.PROGRAMS['nginx'] = services.Program(lambda: None, 'nginx')\n"
 
 
 @pytest.mark.parametrize(("required", "outcome"), [("", "1 skipped"), ("1", "1 error")])
 def test_a_missing_program_skips_here_and_fails_in_ci(tmp_path: Path, required: str, outcome: str) -> None:
-    """In a copy of the plugin part of `conftest.py`, on a machine that has no nginx."""
+    """On a machine that has no nginx."""
     (tmp_path / "test_needy.py").write_text(NEEDY)
-    (tmp_path / "conftest.py").write_text(WITHOUT_NGINX.format(conftest=str(ROOT / "tests" / "conftest.py")))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        os.devnull,
-        f"--rootdir={tmp_path}",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "AGNES_TEST_SERVICES": required}
-    ran = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=100, env=environment)
-    assert outcome in ran.stdout, ran.stdout + ran.stderr
-    assert "make services" in ran.stdout or not required
+    printed = run_pytest(tmp_path, conftest=WITHOUT_NGINX, AGNES_TEST_SERVICES=required)
+    assert outcome in printed, printed
+    assert "make services" in printed or not required
 
 
 def test_every_target_that_ci_calls_is_there() -> None:

@@ -57,7 +57,7 @@ def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The model's address, and what it was asked."""
     asked: list[dict[str, Any]] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("One", (Model,), {"asked": asked}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", asked

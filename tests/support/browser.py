@@ -47,7 +47,7 @@ class _Page(BaseHTTPRequestHandler):
 def pages(content: Pages) -> Iterator[str]:
     """Serves `content` (path → HTML and its policy) until the block ends; the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("One", (_Page,), {"pages": content}))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

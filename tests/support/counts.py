@@ -19,6 +19,8 @@ VARIABLE = "AGNES_TEST_SOAK"
 
 
 class Told(NamedTuple):
+    """Of plain values, so that a process of pytest-xdist can hand it to the one that prints."""
+
     what: str
     tried: int
     through: int

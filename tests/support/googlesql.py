@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
+import filelock
 import platformdirs
 from wasmtime import Engine, Module, WasmtimeError
 from zetasql.api import Parser
@@ -35,6 +36,11 @@ def compiled() -> Path:
 
 def _load(engine: Engine, path: str) -> Module:
     kept = compiled()
+    with filelock.FileLock(f"{kept}.lock"):  # several processes of pytest begin at once; one of them compiles
+        return _kept(engine, path, kept)
+
+
+def _kept(engine: Engine, path: str, kept: Path) -> Module:
     if kept.exists():
         try:
             return Module.deserialize_file(engine, str(kept))
