@@ -54,12 +54,15 @@ logger = logging.getLogger(__name__)
 class Gateway:
     """Use it as an async context, or call `aclose`. Whatever loads slowly or starts processes waits for its first use.
 
-    `makers` replaces how sources are made; the demo brings its own.
+    `makers` replaces how sources are made, and `ahead` is what `make_ready` does; the demo brings its own.
     """
 
-    def __init__(self, settings: Settings, makers: MakeSources = source_makers) -> None:
+    def __init__(
+        self, settings: Settings, makers: MakeSources = source_makers, ahead: Callable[[], None] | None = None
+    ) -> None:
         api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
         self.settings = settings
+        self._ahead = ahead
         bigquery = settings.data_source.bigquery
         self.access = Access(settings.access.users, settings.access.groups, bigquery.project if bigquery else "")
         self.registry = Registry.from_settings(settings)
@@ -110,6 +113,12 @@ class Gateway:
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
         self.overviews = Overviews(self.calls, self.access, self.accounts, self.store)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
+
+    async def make_ready(self) -> None:
+        """What can be done ahead of the first call. A server does it once its client has seen the tools."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await anyio.to_thread.run_sync(ahead)
 
     async def reload(self, settings: Settings) -> None:
         """Take over the tables, users, grants and limits of these settings; everything else needs a new start."""

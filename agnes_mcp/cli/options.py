@@ -25,10 +25,13 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the structured answer, as the tool gives it.")]
 
 
-def open_gateway(config: str | None, demo: bool = False, max_chars: int | None = None) -> Gateway:
+def open_gateway(
+    config: str | None, demo: bool = False, max_chars: int | None = None, *, at_once: bool = False
+) -> Gateway:
     """The instance that was asked for, or the demo's. `demo`: the demo's whatever else is configured.
 
     `max_chars`: how long an answer may be, in place of `api.max_result_chars`, which is for agents.
+    `at_once`: for a server, whose host waits for its first answer: the demo's data is made meanwhile.
     """
     from agnes_mcp.gateway import Gateway
 
@@ -39,7 +42,7 @@ def open_gateway(config: str | None, demo: bool = False, max_chars: int | None =
     if path is None and (demo or not settings.tables):
         from agnes_mcp.demo.instance import open_demo
 
-        return open_demo(settings)
+        return open_demo(settings, at_once=at_once)
     return Gateway(settings)
 
 

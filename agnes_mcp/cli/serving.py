@@ -54,7 +54,7 @@ def serve(
     from agnes_mcp.serving.server import build_server
 
     log_to_stderr(log_level)
-    gateway = open_gateway(config, demo)
+    gateway = open_gateway(config, demo, at_once=True)
     if sys.stderr.isatty():
         _introduce(gateway, transport)
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agnes_mcp.calls.processes.processes import Processes
-from agnes_mcp.config.settings import BigQuerySettings, Settings
+from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.source import BigQuerySource
-from agnes_mcp.sources.kinds import Makers, source_makers
 from agnes_mcp.sources.warehouse import Warehouse
 
 PROJECT, DATASET = "my-project", "my_dataset"
@@ -60,14 +58,12 @@ TABLES = [
 ]
 
 
-def write_spec(folder: Path) -> Path:
+def write_spec(path: Path) -> None:
     """What the stand-in serves, beside the Parquet files it serves it from."""
     import yaml
 
-    path = folder / "bigquery.yaml"
     described = {"project": PROJECT, "location": "US", "datasets": {DATASET: {"tables": _REMOTE}}}
     path.write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
-    return path
 
 
 class DemoBigQuery(BigQuerySource):
@@ -115,13 +111,3 @@ def _ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-
-
-def demo_makers(spec: Path) -> Callable[[Settings, Warehouse, Processes], Makers]:
-    """How the demo's sources are made: BigQuery is the stand-in that serves `spec`."""
-
-    def make(settings: Settings, warehouse: Warehouse, processes: Processes) -> Makers:
-        made = source_makers(settings, warehouse, processes)
-        return {**made, "bigquery": lambda: DemoBigQuery(warehouse, spec)}
-
-    return make

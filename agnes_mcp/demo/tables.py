@@ -6,14 +6,11 @@ and a day column to partition by. Everything derives from hashes of row numbers,
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from agnes_mcp.config.settings import Settings
-from agnes_mcp.demo.bigquery import PROJECT, TABLES, write_spec
+from agnes_mcp.demo.bigquery import PROJECT, TABLES
 from agnes_mcp.sql.names import literal
 
 #: Part of the folder's name: data of another version is made anew, never mixed.
@@ -104,8 +101,8 @@ _SCAN = {"max_scan_bytes": 60 * 2**20, "confirm_above_bytes": 40 * 2**20, "max_d
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """The same settings with the demo's tables, which are generated under `data_dir` on first use."""
-    folder = ensure_tables(settings.data_dir / "demo")
+    """The same settings with the demo's tables, whose files are in `demo_folder`, or will be."""
+    folder = demo_folder(settings)
     local = [
         {
             "id": name,
@@ -126,32 +123,13 @@ def demo_settings(settings: Settings) -> Settings:
     return Settings.model_validate({**given, **demo})
 
 
-def demo_spec(settings: Settings) -> Path:
-    """What the demo's BigQuery stand-in is to serve."""
-    return settings.data_dir / "demo" / f"v{VERSION}" / "bigquery.yaml"
+def demo_folder(settings: Settings) -> Path:
+    """Where this version's tables are, once `making` has made them."""
+    return settings.data_dir / "demo" / f"v{VERSION}"
 
 
-def ensure_tables(root: Path) -> Path:
-    """The folder of this version's Parquet files; made, once for all processes, where it is not there."""
-    folder = root / f"v{VERSION}"
-    if folder.is_dir():
-        return folder
-    from filelock import FileLock
-
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
-        if not folder.is_dir():
-            staging = Path(tempfile.mkdtemp(prefix=".making-", dir=root))
-            try:
-                _generate(staging)
-                write_spec(staging)
-                os.replace(staging, folder)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
-    return folder
-
-
-def _generate(folder: Path) -> None:
+def generate(folder: Path) -> None:
+    """Write every table into the folder, and what is made to stderr, for whoever started it. Takes seconds."""
     import duckdb
 
     print(f"agnes-mcp: making the demo's tables ({SESSIONS:,} web sessions) …", file=sys.stderr, flush=True)  # noqa: T201 - a progress line for whoever started it
