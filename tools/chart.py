@@ -102,11 +102,13 @@ async def chart(
         annotations=Annotations(audience=["user", "assistant"]),
         _meta={"alt": made.chart.alt},
     )
-    link = ResourceLink(
-        type="resource_link", uri=made.answer.spec, name="chart", description=made.chart.alt, mime_type=SPEC
-    )
+    kept = made.answer.spec
+    links = [
+        ResourceLink(type="resource_link", uri=uri, name="chart", description=made.chart.alt, mime_type=SPEC)
+        for uri in ([kept] if kept else [])
+    ]
     seen = {"agnes/spec": made.chart.spec} if client_supports_apps(ctx) else None  # for the view, not for the model
-    return told.model_copy(update={"content": [*told.content, picture, link], "meta": seen})
+    return told.model_copy(update={"content": [*told.content, picture, *links], "meta": seen})
 
 
 SPEC = "application/vnd.vegalite.v6+json"

@@ -59,7 +59,7 @@ class ChartAnswer(Model):
     title: str
     words: list[str] = Field(description="What the picture shows, and what was left out or folded")
     marks: int
-    spec: str = Field(description="Resource: the Vega-Lite specification")
+    spec: str | None = Field(description="Resource: the Vega-Lite specification; null: it could not be kept")
     tables: list[str]
     bytes_billed: int = 0
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from agnes_mcp import __version__
-from agnes_mcp.cli import access, agnes, health, hosts, kept, looking, reading, registry, serving, starting
+from agnes_mcp.cli import access, agnes, drawing, health, hosts, kept, looking, reading, registry, serving, starting
 from agnes_mcp.cli.options import CommandError
 from agnes_mcp.cli.running import EXIT_INTERRUPTED
 from agnes_mcp.errors import AgnesError
@@ -40,7 +40,7 @@ def _root(
     """Company data for an agent, or for you: discover, price, fetch."""
 
 
-for room in (looking, reading, kept, agnes, serving, starting, hosts, health, access, registry):
+for room in (looking, reading, drawing, kept, agnes, serving, starting, hosts, health, access, registry):
     room.register(app)
 
 

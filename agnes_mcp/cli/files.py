@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,14 +42,19 @@ class Export:
         path = csv or parquet
         if path is None:
             return None
-        whole = Path(expanded(path))
-        if not whole.absolute().parent.is_dir() or whole.is_dir():
-            raise wrong(f"{whole} cannot be a file.", "Name one in a folder that is there.")
-        return cls("csv" if csv else "parquet", whole)
+        return cls("csv" if csv else "parquet", file_at(path))
 
     @property
     def options(self) -> str:
         return "FORMAT csv, HEADER" if self.kind == "csv" else "FORMAT parquet, COMPRESSION zstd"
+
+
+def file_at(path: Path) -> Path:
+    """Where a file can be written. Raises `invalid_argument` for a folder, and for one in no folder that is there."""
+    whole = Path(expanded(path))
+    if not whole.absolute().parent.is_dir() or whole.is_dir():
+        raise wrong(f"{whole} cannot be a file.", "Name one in a folder that is there.")
+    return whole
 
 
 async def export_snapshot(gateway: Gateway, me: Principal, name: str, export: Export) -> None:
@@ -98,17 +104,32 @@ def _typed(column: str, name: str, kind: str) -> str:
 def _write(export: Export, copy: Callable[[duckdb.DuckDBPyConnection, str], None]) -> None:
     import duckdb
 
-    building = export.path.with_name(f".{export.path.name}.{os.getpid()}.tmp")
-    try:
-        with duckdb.connect(":memory:") as connection:
+    with _building(export.path) as building, duckdb.connect(":memory:") as connection:
+        try:
             copy(connection, str(building))
-        building.replace(export.path)
-    except duckdb.IOException as error:
-        full = "No space left" in str(error)
-        said = "the disk is full" if full else "its folder cannot be written"
-        raise CommandError(f"{export.path} was not written: {said}.", "Name another place.", EXIT_DISK) from None
+        except duckdb.IOException as error:
+            full = "No space left" in str(error)
+            raise _unwritten(export.path, "the disk is full" if full else "its folder cannot be written") from None
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """A file of these bytes, whole or not there. Raises `CommandError`."""
+    with _building(path) as building:
+        building.write_bytes(content)
+
+
+@contextmanager
+def _building(path: Path) -> Iterator[Path]:
+    """Where to write what gets its name once it is whole."""
+    building = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield building
+        building.replace(path)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise CommandError(f"{export.path} was not written: {reason}.", "Name another place.", EXIT_DISK) from None
+        raise _unwritten(path, os.strerror(error.errno) if error.errno else type(error).__name__) from None
     finally:
         building.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, reason: str) -> CommandError:
+    return CommandError(f"{path} was not written: {reason}.", "Name another place.", EXIT_DISK)

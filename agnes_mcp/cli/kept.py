@@ -218,7 +218,11 @@ def disk_info(config: Config = None, as_json: Json = False) -> None:
     print_pairs(
         [
             ("Snapshots dir", answer.snapshots_dir),
-            ("Used by Agnes", f"{size_in_words(answer.used_bytes)} across {answer.snapshot_count} snapshots"),
+            (
+                "Used by Agnes",
+                f"{size_in_words(answer.used_bytes)} across {answer.snapshot_count} snapshots"
+                + (f", {answer.chart_count} charts" if answer.chart_count else ""),
+            ),
             ("Free disk", size_in_words(answer.free_bytes)),
             ("Configured cap", f"{answer.quota_gb:g} GB"),
         ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
-from collections import OrderedDict
+import logging
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,17 +24,18 @@ from agnes_mcp.models import Consent, Priced, Principal
 from agnes_mcp.operations.aggregates import Aggregated, aggregated
 from agnes_mcp.operations.query import Queries
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import KeptChart
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.purchase import Purchase, Purchases
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+logger = logging.getLogger(__name__)
+
 CHART_URI = "agnes://charts/{id}"
 #: Rows that a chart reads; beyond them SQL folds first.
 MAX_ROWS = 1_000_000
-#: Specifications that are kept for one caller, the newest.
-KEPT_CHARTS = 32
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class Drawn:
     picture: Picture
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A chart as a file, which is kept nowhere else."""
+
+    answer: ChartAnswer
+    content: bytes
+
+
 class Charts:
     def __init__(
         self,
@@ -75,7 +83,6 @@ class Charts:
         self._snapshots = snapshots
         self._access = access
         self._api = api
-        self._shelves: dict[str, OrderedDict[str, tuple[str, list[str]]]] = {}
 
     async def draw(
         self,
@@ -92,24 +99,38 @@ class Charts:
         async with self._open(principal, source, on_progress, consent) as call:
             chart, tables, billed = await self._chart(call, source, request)
             picture = await self._calls.run_apart(call, lambda: chart.png(call))
-            uri = self._keep(principal, chart, tables)
-            note = missing_note(picture)
-            words = [*chart.words, *([note] if note else [])]
+            uri, lost = await self._calls.aside(lambda: self._keep(principal, chart, tables))
+            words = [*chart.words, *(note for note in (missing_note(picture), lost) if note)]
             answer = ChartAnswer(
                 title=chart.title, words=words, marks=chart.marks, spec=uri, tables=tables, bytes_billed=billed
             )
             return Drawn(answer, chart, picture)
 
     async def export(
-        self, principal: Principal, source: ChartSource, request: ChartRequest, form: str, theme: Theme = "light"
-    ) -> bytes:
+        self,
+        principal: Principal,
+        source: ChartSource,
+        request: ChartRequest,
+        form: str,
+        theme: Theme = "light",
+        on_progress: OnProgress | None = None,
+        consent: Consent | None = None,
+    ) -> Exported:
         """The chart as a file: `form` is png, svg or html. Raises as `draw`."""
-        async with self._open(principal, source, None, None) as call:
-            chart, _, _ = await self._chart(call, source, request, theme)
+        async with self._open(principal, source, on_progress, consent) as call:
+            chart, tables, billed = await self._chart(call, source, request, theme)
+            words = [*chart.words]
             if form == "html":
-                return (await self._calls.run_apart(call, lambda: chart.html(call))).encode()
-            draw = chart.svg if form == "svg" else chart.png
-            return (await self._calls.run_apart(call, lambda: draw(call))).content
+                content = (await self._calls.run_apart(call, lambda: chart.html(call))).encode()
+            else:
+                draw = chart.svg if form == "svg" else chart.png
+                picture = await self._calls.run_apart(call, lambda: draw(call))
+                content = picture.content
+                words += [note for note in [missing_note(picture)] if note]
+            answer = ChartAnswer(
+                title=chart.title, words=words, marks=chart.marks, spec=None, tables=tables, bytes_billed=billed
+            )
+            return Exported(answer, content)
 
     async def price_chart(self, principal: Principal, source: ChartSource, request: ChartRequest) -> Quote | None:
         """What a person must be asked before that chart; None where it reads nothing that bills."""
@@ -124,10 +145,10 @@ class Charts:
     async def spec(self, principal: Principal, chart_id: str) -> str:
         """A kept specification as JSON. It goes with what it was drawn from. Raises `resource_not_found`."""
         async with self._calls.open("read_chart", principal) as call:
-            kept = self._shelves.get(principal.name, OrderedDict()).get(chart_id)
-            if kept is None or not await self._calls.run(call, lambda: self._still_there(principal, kept[1])):
+            kept = await self._calls.run(call, lambda: self._kept(principal, chart_id))
+            if kept is None:
                 raise AgnesError("resource_not_found", "There is no such chart.", "Draw it again with chart.")
-            return kept[0]
+            return kept.spec
 
     async def script(self, principal: Principal) -> str:
         """Vega for the view, as one script; made once a process."""
@@ -194,22 +215,29 @@ class Charts:
         plan = aggregated(request, schema, source.where, limit)
         return plan, await self._purchases.prepare(call, plan.scan)
 
-    def _keep(self, principal: Principal, chart: Chart, tables: list[str]) -> str:
-        shelf = self._shelves.setdefault(principal.name, OrderedDict())
-        chart_id = secrets.token_hex(8)
-        shelf[chart_id] = (json.dumps(chart.spec, ensure_ascii=False, separators=(",", ":")), tables)
-        while len(shelf) > KEPT_CHARTS:
-            shelf.popitem(last=False)
-        return CHART_URI.format(id=chart_id)
+    def _keep(self, principal: Principal, chart: Chart, tables: list[str]) -> tuple[str | None, str]:
+        """Its address; without one, what to say of that: the picture is paid for and leaves in any case."""
+        spec = json.dumps(chart.spec, ensure_ascii=False, separators=(",", ":"))
+        try:
+            return CHART_URI.format(id=self._snapshots.keep_chart(principal.name, spec, tables)), ""
+        except AgnesError as error:
+            logger.warning("a chart could not be kept: %s", error.kind)
+            return None, f"The specification is not kept: {error.message}"
 
-    def _still_there(self, principal: Principal, tables: list[str]) -> bool:
-        """Whether the caller may still read all that a chart was drawn from: grants now, snapshots not dropped."""
-        kept = {snapshot.name: snapshot for snapshot in self._snapshots.list(principal.name)}
+    def _kept(self, principal: Principal, chart_id: str) -> KeptChart | None:
+        """A chart whose rows the caller may still read: grants are those of now, dropped snapshots take it along."""
+        kept = self._snapshots.chart(principal.name, chart_id)
+        if kept is None:
+            return None
+        own = {snapshot.name: snapshot for snapshot in self._snapshots.list(principal.name)}
         visible, may_read = {table.id for table in self._tables.visible(principal)}, self._tables.may_read
-        return all(
-            name in visible if name not in kept else all(may_read(principal, *of) for of in kept[name].tables)
-            for name in tables
+        readable = all(
+            all(may_read(principal, *of) for of in own[name].tables)
+            if name in kept.snapshots and name in own
+            else name in visible and name not in kept.snapshots
+            for name in kept.tables
         )
+        return kept if readable else None
 
 
 def _check_source(source: ChartSource) -> None:

@@ -5,6 +5,7 @@
     .staging/<name>.<token>.parquet     rows being written
     .staging/<name>.<token>.meta.json   the trace: `<name>.<token>.parquet`, wherever it is, is not part of a snapshot
     .locks/<name>.lock                  held while the name is written or dropped; empty
+    .charts/<id>.json                   charts that were drawn, see `charts`
 
 A write puts the trace down before the rows get their final name, and turns it into the sidecar last. A drop turns the
 sidecar into a trace first. So a data file that has neither a sidecar nor a trace was left that way by somebody else.
@@ -50,6 +51,10 @@ class Folder:
     def staging(self) -> Path:
         return self.path / ".staging"
 
+    @property
+    def charts(self) -> Path:
+        return self.path / ".charts"
+
     def sidecar(self, name: str) -> Path:
         return self.path / f"{name}.meta.json"
 
@@ -78,7 +83,7 @@ class Folder:
 
     def refuse_links(self) -> None:
         """`storage_failed` where the folder, or one inside it, is a symbolic link: it could lead anywhere."""
-        for folder in (self.path, self.staging, self.path / ".locks"):
+        for folder in (self.path, self.staging, self.charts, self.path / ".locks"):
             if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
                 raise AgnesError(
                     "storage_failed",

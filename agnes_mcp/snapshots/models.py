@@ -109,6 +109,15 @@ class SnapshotRefresh(Model):
     warnings: list[str] = Field(default_factory=list)
 
 
+class KeptChart(Model):
+    """The specification of a chart, as JSON, with the tables that it shows; `snapshots` are the caller's own of them,
+    with which it goes."""
+
+    spec: str
+    tables: list[str] = Field(default_factory=list)
+    snapshots: list[str] = Field(default_factory=list)
+
+
 class PrunedSnapshot(Model):
     name: str
     bytes_local: int
@@ -126,11 +135,12 @@ class SnapshotPrune(Model):
 
 
 class DiskUsage(Model):
-    """Where snapshots are and what they take. `used_bytes` counts every file below the folder, and with
+    """Where snapshots are and what they take. `used_bytes` counts every file below the folder, charts too, and with
     the answer of `disk_info` also the tables that are kept as files for mirrors."""
 
     snapshots_dir: str
     used_bytes: int
     snapshot_count: int
+    chart_count: int = 0
     free_bytes: int
     quota_gb: float

@@ -12,6 +12,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.snapshots.models import PrunedSnapshot, Snapshot, SnapshotPrune
 
 from .amounts import parse_age, parse_size
+from .charts import forget_charts
 from .files import disk_errors, exclusive, remove, sync_folder
 from .folder import Folder, new_token
 from .reading import is_expired, load, load_all
@@ -32,6 +33,8 @@ def drop_if(
         if stored is None or not wanted(stored.snapshot):
             return None
         drop_files(folder, name)
+        with disk_errors("drop the charts of the snapshot"):
+            forget_charts(folder, name)
         forget_lock(folder, name)
         return stored.snapshot
 

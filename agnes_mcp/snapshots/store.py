@@ -6,7 +6,7 @@ the first write. A principal sees its own snapshots alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt, ScanRequest
-from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune, SnapshotWrite
+from agnes_mcp.snapshots.models import DiskUsage, KeptChart, Snapshot, SnapshotFacts, SnapshotPrune, SnapshotWrite
 
+from .charts import count_charts, forget_charts, keep_chart, load_chart
 from .claim import Claim, Rules
 from .comparison import newest_covering
 from .content import Engine
@@ -116,6 +117,7 @@ class SnapshotStore:
                 snapshots_dir=display_path(self.root),
                 used_bytes=used_bytes(self.root) if principal is None else used_bytes(owned[0].path),
                 snapshot_count=sum(len(load_all(folder)) for folder in owned),
+                chart_count=sum(map(count_charts, owned)),
                 free_bytes=free_bytes(self.root),
                 quota_gb=self._rules.quota_bytes / GB,
             )
@@ -157,6 +159,27 @@ class SnapshotStore:
         """Claim the name and write it; see `claim` and `Claim.write`."""
         with self.claim(principal, name, call, force=force) as claimed:
             return claimed.write(batches, schema, facts, receipt)
+
+    def keep_chart(self, principal: str, spec: str, tables: Sequence[str]) -> str:
+        """The id under which a chart over these tables is kept; it goes with those of them that are snapshots.
+
+        Raises `disk_full`, `storage_failed`, and `snapshot_not_found` where one of them has gone meanwhile.
+        """
+        folder = self._folder(principal)
+        own = [name for name in tables if is_name(name) and load(folder, name) is not None]
+        self.check_space(len(spec))
+        with disk_errors("prepare the snapshots folder"):
+            folder.create()
+        chart_id = keep_chart(folder, KeptChart(spec=spec, tables=[*tables], snapshots=own))
+        for name in own:
+            if load(folder, name) is None:  # dropped after it was looked for, and perhaps before its chart was there
+                forget_charts(folder, name)
+                raise not_found(name)
+        return chart_id
+
+    def chart(self, principal: str, chart_id: str) -> KeptChart | None:
+        """A chart that is kept; None: there is none of that id, or none any more."""
+        return load_chart(self._folder(principal), chart_id)
 
     def check_space(self, expected_bytes: int) -> None:
         """`disk_full` unless the floor of free space holds once `expected_bytes` are written: ask before paying."""

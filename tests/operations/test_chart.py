@@ -17,7 +17,8 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Consent, Principal, ScanRequest
 from agnes_mcp.operations import chart
-from agnes_mcp.operations.chart import ChartSource
+from agnes_mcp.operations.chart import ChartSource, Drawn
+from agnes_mcp.snapshots import charts
 from agnes_mcp.stand_in import StandIn
 
 MIB = 2**20
@@ -42,7 +43,7 @@ async def test_rows_of_a_select_are_drawn(settings: Settings) -> None:
         drawn = await gateway.charts.draw(ME, ChartSource(sql=sql), BY_COUNTRY)
         asked = "SELECT country, sum(amount) AS y FROM orders WHERE country IS NOT NULL GROUP BY ALL"
         summed = await gateway.queries.query(ME, asked)
-        spec = json.loads(await gateway.charts.spec(ME, drawn.answer.spec.rsplit("/", 1)[1]))
+        spec = json.loads(await gateway.charts.spec(ME, id_of(drawn)))
     assert heights(spec) == {country: float(amount) for country, amount in summed.rows}
     assert drawn.answer.tables == ["orders"]
     assert drawn.answer.bytes_billed == 0
@@ -53,7 +54,7 @@ async def test_a_snapshots_chart_reads_its_columns_and_goes_with_it(settings: Se
     async with Gateway(settings) as gateway:
         await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="mine")
         drawn = await gateway.charts.draw(ME, ChartSource(snapshot="mine"), BY_COUNTRY)
-        chart_id = drawn.answer.spec.rsplit("/", 1)[1]
+        chart_id = id_of(drawn)
         assert len(heights(json.loads(await gateway.charts.spec(ME, chart_id)))) == 3
         assert (await refusal(gateway.charts.spec(Principal("other"), chart_id))).kind == "resource_not_found"
         await gateway.snapshots.remove(ME, "mine")
@@ -63,13 +64,68 @@ async def test_a_snapshots_chart_reads_its_columns_and_goes_with_it(settings: Se
         )
 
 
-async def test_only_the_newest_charts_are_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chart, "KEPT_CHARTS", 1)
+def id_of(drawn: Drawn) -> str:
+    assert drawn.answer.spec is not None
+    return drawn.answer.spec.rsplit("/", 1)[1]
+
+
+async def test_charts_outlive_the_process_and_go_with_their_snapshot(settings: Settings) -> None:
+    """Dropped, pruned or swept: a new snapshot of the old name brings no old chart back."""
+    ids: dict[str, str] = {}
+    sql = ChartSource(sql="SELECT country, amount FROM dropped WHERE EXISTS (FROM pruned)")
+    async with Gateway(settings) as gateway:
+        for name in ("dropped", "pruned"):
+            await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name=name)
+            ids[name] = id_of(await gateway.charts.draw(ME, ChartSource(snapshot=name), BY_COUNTRY))
+        ids["both"] = id_of(await gateway.charts.draw(ME, sql, BY_COUNTRY))
+        table = ChartSource(sql="SELECT country, amount FROM orders")
+        ids["none"] = id_of(await gateway.charts.draw(ME, table, BY_COUNTRY))
+        before = await gateway.snapshots.disk_space(ME)
+    async with Gateway(settings) as gateway:
+        for chart_id in ids.values():
+            assert len(heights(json.loads(await gateway.charts.spec(ME, chart_id)))) == 3
+            assert (await refusal(gateway.charts.spec(Principal("other"), chart_id))).kind == "resource_not_found"
+        await gateway.snapshots.remove(ME, "dropped")
+        await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="dropped", force=True)
+        for name in ("dropped", "both"):
+            assert (await refusal(gateway.charts.spec(ME, ids[name]))).kind == "resource_not_found"
+        assert await gateway.charts.spec(ME, ids["pruned"])
+        await gateway.snapshots.clear_out(ME, larger_than="1k")
+        assert (await refusal(gateway.charts.spec(ME, ids["pruned"]))).kind == "resource_not_found"
+        assert await gateway.charts.spec(ME, ids["none"])
+        after = await gateway.snapshots.disk_space(ME)
+    assert (before.chart_count, after.chart_count) == (4, 1)
+    assert before.used_bytes > after.used_bytes > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"spec": 1}', b"[]"])
+async def test_a_chart_that_was_left_half_is_none(settings: Settings, content: bytes) -> None:
     source, request = ChartSource(sql="SELECT 'a' AS g, 1 AS n"), ChartRequest("bar", "g", "n")
     async with Gateway(settings) as gateway:
-        first, second = [(await gateway.charts.draw(ME, source, request)).answer.spec for _ in range(2)]
-        assert await gateway.charts.spec(ME, second.rsplit("/", 1)[1])
-        assert (await refusal(gateway.charts.spec(ME, first.rsplit("/", 1)[1]))).kind == "resource_not_found"
+        chart_id = id_of(await gateway.charts.draw(ME, source, request))
+        (file,) = settings.data_dir.rglob(f"{chart_id}.json")
+        assert file.stat().st_mode & 0o077 == 0
+        file.write_bytes(content)
+        for asked in (chart_id, "../../books/books", "0" * 16):
+            assert (await refusal(gateway.charts.spec(ME, asked))).kind == "resource_not_found"
+
+
+async def test_a_picture_leaves_also_where_it_cannot_be_kept(settings: Settings) -> None:
+    settings.snapshots.min_free_gb = 10**9
+    async with Gateway(settings) as gateway:
+        drawn = await gateway.charts.draw(ME, ChartSource(sql="SELECT 'a' AS g, 1 AS n"), ChartRequest("bar", "g", "n"))
+    assert drawn.answer.spec is None
+    assert "is not kept" in drawn.answer.words[-1]
+    assert drawn.picture.content.startswith(b"\x89PNG")
+
+
+async def test_only_the_newest_charts_are_kept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "KEPT_CHARTS", 1)
+    source, request = ChartSource(sql="SELECT 'a' AS g, 1 AS n"), ChartRequest("bar", "g", "n")
+    async with Gateway(settings) as gateway:
+        first, second = [id_of(await gateway.charts.draw(ME, source, request)) for _ in range(2)]
+        assert await gateway.charts.spec(ME, second)
+        assert (await refusal(gateway.charts.spec(ME, first))).kind == "resource_not_found"
 
 
 async def test_a_remote_table_is_grouped_where_it_is(bq: StandIn, open_gateway: OpenGateway) -> None:
@@ -195,7 +251,8 @@ async def test_a_cancelled_chart_leaves_nothing_behind(settings: Settings) -> No
 )
 async def test_a_chart_is_exported(settings: Settings, form: str, begins: bytes) -> None:
     async with Gateway(settings) as gateway:
-        content = await gateway.charts.export(
+        exported = await gateway.charts.export(
             ME, ChartSource(sql="SELECT country, amount FROM orders"), BY_COUNTRY, form
         )
-    assert content.startswith(begins)
+    assert exported.content.startswith(begins)
+    assert (exported.answer.marks, exported.answer.spec) == (3, None)
