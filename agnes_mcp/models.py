@@ -278,3 +278,12 @@ class Consent:
 def digest_of(statement: Statement) -> str:
     """What stands for a statement in a question and in the consent to it."""
     return hashlib.sha256(statement.sql.encode()).hexdigest()[:16]
+
+
+def iso_duration(months: int, days: int, nanoseconds: int) -> str:
+    """An INTERVAL as an ISO 8601 duration, parts of nothing left out, each with its own sign: `P14M-3DT0.5S`. They
+    stay apart, because a month has no fixed length; nothing at all is `PT0S`."""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    time = f"T{'-' if nanoseconds < 0 else ''}{seconds}{fraction}S" if nanoseconds or not (months or days) else ""
+    return "P" + (f"{months}M" if months else "") + (f"{days}D" if days else "") + time

@@ -113,6 +113,7 @@ class RowShaper:
         self.rows: list[list[Any]] = []
         self.cut_cells = 0
         self.truncated_by: str | None = None
+        self.as_text: dict[str, None] = {}  # the columns with cells that are no values of their type, in order
 
     @property
     def full(self) -> bool:
@@ -124,6 +125,7 @@ class RowShaper:
         while taken < batch.num_rows and not self.full:
             piece = batch.slice(taken, rows_at_once)
             columns, lengths = _shown(piece.columns[: self._columns])
+            self._put_texts(columns, batch.schema, taken)
             lengths |= {(row - taken, column): chars for (row, column), chars in cut_cells.items()}
             for place, row in enumerate(zip(*columns, strict=True) if columns else ()):
                 if not self._take(row, {c: chars for (r, c), chars in lengths.items() if r == place}):
@@ -132,6 +134,17 @@ class RowShaper:
             if not columns:
                 break
         return taken
+
+    def _put_texts(self, columns: list[list[Any]], schema: pa.Schema, start: int) -> None:
+        """The texts of cells that could not be read in their places, where the rows begin at `start` of the batch."""
+        from agnes_mcp.sql.cells import texts_of
+
+        for name, texts in texts_of(schema).items() if schema.metadata else ():
+            place = schema.names.index(name)
+            for row, text in texts.items() if place < len(columns) else ():
+                if start <= row < start + len(columns[place]):
+                    columns[place][row - start] = text
+                    self.as_text[name] = None
 
     def _take(self, row: tuple[Any, ...], lengths: Mapping[int, int | None]) -> bool:
         if self._max_rows is not None and len(self.rows) >= self._max_rows:

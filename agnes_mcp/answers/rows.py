@@ -15,7 +15,8 @@ A = TypeVar("A", bound=RowsAnswer)
 NO_ROWS: dict[str, Any] = {"columns": [], "types": [], "rows": [], "row_count": 0, "truncated": False}
 #: What is only known once the rows are there: the job's id, the snapshot that keeps them, a note of three sentences,
 #: what was billed and cut, that a budget is nearly gone. Never longer than this; a test fills them all.
-LATE_FACTS_CHARS = 800
+LATE_FACTS_CHARS = 1_000
+_NAMED = 2
 
 
 class RowsFitting(Generic[A]):
@@ -67,7 +68,19 @@ class RowsFitting(Generic[A]):
             "cut_cells": self._shaper.cut_cells,
             "columns_cut": self.columns_cut,
         }
+        said = [facts.get("note"), _note_texts(list(self._shaper.as_text))]
+        if any(said):
+            facts["note"] = " ".join(note for note in said if note)
         return self._answer.model_copy(update={**shown, **facts})
+
+
+def _note_texts(columns: list[str]) -> str | None:
+    """What to say of columns with cells that are shown as text."""
+    if not columns:
+        return None
+    named = ", ".join(repr(name[:40]) for name in columns[:_NAMED])
+    more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+    return f"Some cells of {named}{more} are no values of the column's type; they are shown as the text that arrived."
 
 
 def sample_answer(table_id: str, rows: pa.Table, chars: int) -> SampleAnswer:

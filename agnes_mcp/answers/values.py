@@ -14,6 +14,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from agnes_mcp.models import iso_duration
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -90,7 +92,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if type(value).__name__ == "MonthDayNano":
-        return _interval(value.months, value.days, value.nanoseconds)
+        return iso_duration(value.months, value.days, value.nanoseconds)
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]
     return str(value)
@@ -191,12 +193,3 @@ def _date(days: int) -> str:
 def _times(array: pa.Array) -> list[str | None]:
     per_second = _TICKS[array.type.unit]
     return [None if t is None else _clock(t // per_second, t % per_second, per_second) for t in _integers(array)]
-
-
-def _interval(months: int, days: int, nanoseconds: int) -> str:
-    """ISO 8601 duration, each part with its own sign."""
-    seconds, fraction = divmod(abs(nanoseconds), 10**9)
-    spelled = f"{seconds}.{fraction:09}".rstrip("0").rstrip(".")
-    sign = "-" if nanoseconds < 0 else ""
-    parts = (f"{months}M" if months else "") + (f"{days}D" if days else "")
-    return f"P{parts}" + (f"T{sign}{spelled}S" if nanoseconds else "") if parts or nanoseconds else "PT0S"

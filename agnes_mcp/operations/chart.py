@@ -255,8 +255,11 @@ def _collect(purchase: Purchase) -> pa.Table:
     """In a worker thread: all groups, or an error where they are more than a chart reads."""
     import pyarrow as pa
 
+    from agnes_mcp.sql.cells import refuse_texts
+
     batches = []
     for batch in purchase:
+        refuse_texts(batch.schema)
         batches.append(batch)
         if purchase.rows_read >= MAX_ROWS:
             raise AgnesError(

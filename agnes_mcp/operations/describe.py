@@ -193,7 +193,12 @@ class Descriptions:
         def work(purchase: Purchase) -> pa.Table:
             import pyarrow as pa
 
-            return pa.Table.from_batches(list(purchase), purchase.schema)
+            from agnes_mcp.sql.cells import refuse_texts
+
+            batches = list(purchase)
+            for batch in batches:
+                refuse_texts(batch.schema)
+            return pa.Table.from_batches(batches, purchase.schema)
 
         return await self._purchases.buy(call, priced, work)
 

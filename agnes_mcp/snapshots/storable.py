@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import iso_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +32,13 @@ def storable_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch in a schema that `storable_schema` gave; `schema_changed` where it has other columns."""
+    """The batch in a schema that `storable_schema` gave; `schema_changed` where it has other columns, and
+    `invalid_argument` for a cell that is no value of its column's type."""
     import pyarrow as pa
 
+    from agnes_mcp.sql.cells import refuse_texts
+
+    refuse_texts(batch.schema)
     try:
         if batch.schema.names != schema.names:
             raise pa.ArrowInvalid("other columns")
@@ -101,13 +106,5 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     if types.is_interval(array.type):
-        return pa.array([None if value is None else _iso_duration(*value) for value in array.to_pylist()], kind)
+        return pa.array([None if value is None else iso_duration(*value) for value in array.to_pylist()], kind)
     return array.cast(kind)
-
-
-def _iso_duration(months: int, days: int, nanoseconds: int) -> str:
-    """ISO 8601, every part with its own sign: P14M-3DT0.5S. The parts stay apart: a month has no fixed length."""
-    sign = "-" if nanoseconds < 0 else ""
-    seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return f"P{months}M{days}DT{sign}{seconds}{fraction}S"

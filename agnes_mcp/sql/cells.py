@@ -6,10 +6,14 @@ in Python, such a cell would keep the interpreter, and with it every other calle
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from agnes_mcp.errors import AgnesError
 
 #: Elements and characters of a cell together. What is cut begins as the cell does and is longer than this, so that an
 #: answer's own cut, far below, is made where it would have been made.
@@ -19,6 +23,37 @@ LEAST_CUT_CHARS = MAX_CELL_WEIGHT // 4
 #: Levels of lists, maps and records in one another.
 MAX_DEPTH = 32
 _TOO_DEEP = f"… [cut: nested deeper than {MAX_DEPTH} levels]"
+
+
+#: By column and row, the text of each cell of a batch that no value of the column's type could be made of.
+Texts = Mapping[str, Mapping[int, str]]
+_TEXTS = b"agnes: cells as text"
+
+
+def with_texts(table: pa.Table, texts: Texts) -> pa.Table:
+    """The table, one chunk of rows, with what stands for those of its cells that are NULL only because they could not
+    be read. Slices off its front keep them."""
+    return table.replace_schema_metadata({_TEXTS: json.dumps(texts)}) if texts else table
+
+
+def texts_of(schema: pa.Schema) -> dict[str, dict[int, str]]:
+    """What `with_texts` put into the schema of a batch."""
+    held = (schema.metadata or {}).get(_TEXTS)
+    if held is None:
+        return {}
+    return {name: {int(row): text for row, text in rows.items()} for name, rows in json.loads(held).items()}
+
+
+def refuse_texts(schema: pa.Schema) -> None:
+    """Raise `invalid_argument` for a batch with such cells, where there is only room for values."""
+    for name, rows in texts_of(schema).items():
+        raise AgnesError(
+            "invalid_argument",
+            f"Column {name!r} holds a value that is none of its type, {str(schema.field(name).type)[:80]}: "
+            f"{next(iter(rows.values()))[:80]!r}.",
+            "Leave it out of `select`; `scan` and `sample` show such a value as its text.",
+            {"argument": "select", "column": name},
+        )
 
 
 def shown_schema(schema: pa.Schema) -> pa.Schema:

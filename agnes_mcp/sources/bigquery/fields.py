@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from agnes_mcp.models import Column, Mode
+from agnes_mcp.sql.cells import with_texts
 
 Field = Mapping[str, Any]  # a TableFieldSchema of the REST API
 
@@ -92,15 +94,58 @@ def _range_element(type_: str) -> str:
 
 
 def table_of_rows(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows of `tabledata.list` (asked for with `useInt64Timestamp`) as an Arrow table."""
+    """Rows of `tabledata.list` (asked for with `useInt64Timestamp`) as an Arrow table of one chunk.
+
+    A cell that is no value of its column's type is NULL there, and its text stands in the schema; see `with_texts`.
+    """
     records = list(rows)
     schema = arrow_schema(columns)
-    arrays = []
+    arrays, texts = [], {}
     for index, column in enumerate(columns):
-        decode = decoder(column)
-        values = [decode(record["f"][index]["v"]) for record in records]
-        arrays.append(pa.array(values, schema.field(index).type))
-    return pa.Table.from_arrays(arrays, schema=schema)
+        cells = [record["f"][index]["v"] for record in records]
+        array, unread = _array_of(cells, decoder(column), schema.field(index).type)
+        arrays.append(array)
+        if unread:
+            texts[column.name] = {row: _as_text(cells[row]) for row in unread}
+    return with_texts(pa.Table.from_arrays(arrays, schema=schema), texts)
+
+
+#: What a decoder or Arrow may raise for a cell that is no value of its type.
+_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, pa.ArrowException)
+
+
+def _array_of(cells: list[Any], decode: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """The cells as an array, and the rows of those that could not be read, which are NULL in it."""
+    try:
+        return pa.array([decode(cell) for cell in cells], kind), []
+    except _UNREADABLE:
+        values = [_value_of(cell, decode, kind) for cell in cells]
+    unread = [row for row, value in enumerate(values) if value is _NO_VALUE]
+    return pa.array([None if value is _NO_VALUE else value for value in values], kind), unread
+
+
+_NO_VALUE = object()
+
+
+def _value_of(cell: Any, decode: Callable[[Any], Any], kind: pa.DataType) -> Any:
+    try:
+        value = decode(cell)
+        pa.array([value], kind)
+    except _UNREADABLE:
+        return _NO_VALUE
+    return value
+
+
+def _as_text(cell: Any) -> str:
+    """A cell as BigQuery sent it: its text, of records and lists their JSON without REST's wrapping."""
+    plain = _unwrapped(cell)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _unwrapped(cell: Any) -> Any:
+    if isinstance(cell, Mapping):
+        return _unwrapped(cell["f"] if "f" in cell else cell.get("v"))
+    return [_unwrapped(part) for part in cell] if isinstance(cell, list) else cell
 
 
 def decoder(column: Column) -> Callable[[Any], Any]:
@@ -147,6 +192,13 @@ def _range_decoder(bound: Callable[[str], Any]) -> Callable[[Any], Any]:
     return decode
 
 
+def _number(cell: str) -> str:
+    """Python would read `1_000` as a number, and ` 1`."""
+    if "_" in cell or cell != cell.strip():
+        raise ValueError(f"not a number: {cell[:40]!r}")
+    return cell
+
+
 def _timestamp(cell: str) -> datetime:
     """Microseconds since the epoch; a RANGE writes its bounds so too."""
     return _EPOCH + timedelta(microseconds=int(cell))
@@ -164,13 +216,13 @@ def _interval(cell: str) -> tuple[int, int, int]:
 
 
 _CELLS: dict[str, Callable[[str], Any]] = {
-    "INT64": int,
-    "FLOAT64": float,  # also "NaN", "Infinity", "-Infinity"
-    "NUMERIC": Decimal,
-    "BIGNUMERIC": Decimal,
-    "BOOL": lambda cell: str(cell).lower() == "true",
+    "INT64": lambda cell: int(_number(cell)),
+    "FLOAT64": lambda cell: float(_number(cell)),  # also "NaN", "Infinity", "-Infinity"
+    "NUMERIC": lambda cell: Decimal(_number(cell)),
+    "BIGNUMERIC": lambda cell: Decimal(_number(cell)),
+    "BOOL": lambda cell: {"true": True, "false": False}[str(cell).lower()],
     "STRING": str,
-    "BYTES": base64.b64decode,
+    "BYTES": lambda cell: base64.b64decode(cell, validate=True),
     "DATE": date.fromisoformat,
     "TIME": time.fromisoformat,
     "DATETIME": datetime.fromisoformat,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from agnes_mcp.models import Column, Partition, Table, TableSchema
-from agnes_mcp.sources.bigquery.fields import arrow_schema, columns_of, table_of_rows
+from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
 from agnes_mcp.sources.bigquery.names import TablePath, is_table_name
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 
@@ -118,10 +118,9 @@ def preview_rows(
     """Up to `n` rows of a stored table through `tabledata.list`, which bills nothing; columns in the given order."""
     wanted = {name.casefold() for name in columns}
     selected = [column for column in schema.columns if column.name.casefold() in wanted]
-    pages = row_pages(client, path, selected, attempts, max_rows=n)
-    rows = pa.concat_tables([arrow_schema(selected).empty_table(), *pages])
+    rows = [row for page in row_pages(client, path, selected, attempts, max_rows=n) for row in page]
     by_name = {column.name.casefold(): column.name for column in selected}
-    return rows.select([by_name[name.casefold()] for name in columns])
+    return table_of_rows(selected, rows).select([by_name[name.casefold()] for name in columns])
 
 
 def row_pages(
@@ -131,8 +130,8 @@ def row_pages(
     attempts: Attempts,
     max_rows: int | None = None,
     page_rows: int | None = None,
-) -> Iterator[pa.Table]:
-    """The rows of a stored table through REST, a page at a time, free; columns as the table's schema orders them."""
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a stored table through REST, a page at a time, free, as BigQuery sends them; see `table_of_rows`."""
     from google.cloud import bigquery
 
     fields = [bigquery.SchemaField(column.name, "STRING") for column in selected]
@@ -156,7 +155,7 @@ def row_pages(
 
         rows, token = attempts.run("reading rows", read)
         rows = rows[:left]
-        yield table_of_rows(selected, rows)
+        yield rows
         left = None if left is None else left - len(rows)
         if not token or left == 0:
             return

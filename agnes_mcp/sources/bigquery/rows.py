@@ -12,7 +12,7 @@ import pyarrow as pa
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.errors import Complaint
-from agnes_mcp.sources.bigquery.fields import arrow_schema
+from agnes_mcp.sources.bigquery.fields import arrow_schema, table_of_rows
 from agnes_mcp.sources.bigquery.metadata import row_pages
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import Attempts
@@ -129,7 +129,8 @@ class TableRows:
         for batch in self._batches():
             received += batch.num_rows
             self._attempts.call.report(received, self._total, f"{received:,} rows")
-            yield pa.RecordBatch.from_arrays([batch.column(name) for name in self._names], schema=schema)
+            columns = [batch.column(name) for name in self._names]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema.with_metadata(batch.schema.metadata))
         if self._total is not None and received != self._total:
             complaint = Complaint(0, "connectionCut", f"{received:,} of {self._total:,} rows arrived")
             raise self._attempts.error(complaint, "reading rows")
@@ -139,4 +140,4 @@ class TableRows:
             yield from self.session
             return
         for page in row_pages(self._clients.rest, self._path, self._columns, self._attempts, None, REST_PAGE_ROWS):
-            yield from page.to_batches()
+            yield from table_of_rows(self._columns, page).to_batches()

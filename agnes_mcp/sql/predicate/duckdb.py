@@ -148,9 +148,10 @@ DUCKDB = Rules(
     },
     try_cast="TRY_CAST",
     casts={
-        "TINYINT": 0, "SMALLINT": 0, "INTEGER": 0, "INT": 0, "BIGINT": 0, "HUGEINT": 0, "UTINYINT": 0, "USMALLINT": 0,
-        "UINTEGER": 0, "UBIGINT": 0, "FLOAT": 0, "REAL": 0, "DOUBLE": 0, "DECIMAL": 2, "NUMERIC": 2, "VARCHAR": 0,
-        "TEXT": 0, "STRING": 0, "BOOLEAN": 0, "BOOL": 0, "DATE": 0, "TIME": 0, "TIMESTAMP": 0, "TIMESTAMPTZ": 0,
+        "TINYINT": 0, "SMALLINT": 0, "INTEGER": 0, "INT": 0, "BIGINT": 0, "HUGEINT": 0, "INT128": 0, "UTINYINT": 0,
+        "USMALLINT": 0, "UINTEGER": 0, "UBIGINT": 0, "FLOAT": 0, "REAL": 0, "DOUBLE": 0, "DECIMAL": 2, "NUMERIC": 2,
+        "VARCHAR": 0, "TEXT": 0, "STRING": 0, "BOOLEAN": 0, "BOOL": 0, "DATE": 0, "TIME": 0, "TIMESTAMP": 0,
+        "TIMESTAMPTZ": 0,
     },
     literals=frozenset({"DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ"}),
     parts=frozenset(f"{_PARTS} {_FIELDS}".split()),
