@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli.conftest import Ran, Run
 from support.metadata_server import closed_port
+from support.waiting import until_a_child_works
 
 from agnes_mcp import errors
 from agnes_mcp.stand_in import StandIn
@@ -100,35 +101,13 @@ def test_130_is_for_ctrl_c(shop: Path, home: Path) -> None:
         [COMMAND, "query", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=home
     )
     audit = home / "state" / "audit"
-    workers = _wait_for_worker(process.pid)
-    assert workers
+    until_a_child_works(process.pid)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
     assert err.startswith("Error: Stopped.")
     lines = "".join(path.read_text() for path in audit.glob("*"))
     assert '"status":"cancelled"' in lines.replace(" ", "")
-
-
-def _wait_for_worker(pid: int) -> list[object]:
-    """Until the query burns a core, in a process of its own."""
-    import psutil
-
-    parent = psutil.Process(pid)
-    for _ in range(6_000):
-        busy = [child for child in parent.children(recursive=True) if sum(child.cpu_times()[:2]) > 0.7]
-        if busy:
-            return list(busy)
-        if parent.status() == psutil.STATUS_ZOMBIE:
-            return []
-        _pause()
-    return []
-
-
-def _pause() -> None:
-    import select
-
-    select.select([], [], [], 0.01)
 
 
 @pytest.mark.race

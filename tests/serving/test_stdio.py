@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from mcp import Client, StdioServerParameters
 from support.instances import ERAS, body_of, table
+from support.waiting import until_a_child_works
 
 COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
 INITIALIZE = {
@@ -101,17 +101,6 @@ def audit_of(config: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for_work(process: subprocess.Popen[bytes]) -> None:
-    """Until the server's threads really burn processor time."""
-    import psutil
-
-    watched = psutil.Process(process.pid)
-    before, deadline = watched.cpu_times().user, time.monotonic() + 30
-    while watched.cpu_times().user - before < 0.2:
-        assert time.monotonic() < deadline, "no work began"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("mode", ERAS)
 async def test_the_sdk_s_client_over_real_pipes(config: Path, mode: Any) -> None:
     parameters = StdioServerParameters(command=COMMAND, args=["serve", "--config", str(config)], cwd="/")
@@ -140,7 +129,7 @@ def test_a_signal_ends_a_running_call_and_the_process_while_input_stays_open(
     before = len(audit_of(config))
     arguments: dict[str, Any] = {"table_id": "endless", "aggregates": [{"function": "max", "column": "h"}]}
     server.call(1, tool, {"table_id": "endless", "profile": True} if tool == "describe" else arguments)
-    wait_for_work(server.process)
+    until_a_child_works(server.process.pid)
     server.process.send_signal(sent)
     assert server.process.wait(timeout=60) == 0
     lines = audit_of(config)[before:]

@@ -12,6 +12,8 @@ import anyio
 #: Far above what anything here takes on a machine that does other things.
 PATIENCE_S = 60.0
 _LOOK_EVERY_S = 0.01
+#: More processor time than a process takes until it is ready for work.
+_AT_WORK_S = 0.7
 
 
 def wait_until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
@@ -40,3 +42,17 @@ async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -
     with anyio.fail_after(within_s):
         while not condition():
             await anyio.sleep(_LOOK_EVERY_S)
+
+
+def until_a_child_works(pid: int) -> None:
+    """Until one of the processes that this one has started burns processor time for what it was asked."""
+    import psutil
+
+    def works() -> bool:
+        try:
+            children = psutil.Process(pid).children(recursive=True)
+            return any(sum(child.cpu_times()[:2]) > _AT_WORK_S for child in children)
+        except psutil.NoSuchProcess:  # a child that ended while it was looked at
+            return False
+
+    wait_until(works)
