@@ -10,8 +10,11 @@ import pytest
 from google.api_core.exceptions import BadRequest, InternalServerError
 from google.cloud import bigquery
 from support.bigquery_backend import Client
+from support.steps import steps_of
 
 from agnes_mcp.stand_in import StandIn
+from agnes_mcp.stand_in.googlesql.session import Names
+from agnes_mcp.stand_in.sql.analysis import analyse
 
 MIB = 1024 * 1024
 DRY = {"dry_run": True, "use_query_cache": False}
@@ -246,3 +249,17 @@ def test_nothing_is_estimated_of_an_external_table_but_it_is_billed(
     job = client.query(sql)
     job.result()
     assert (job.total_bytes_processed, job.total_bytes_billed) == (800, 10 * MIB)
+
+
+def test_a_statement_over_many_columns_is_as_much_work_as_it_has_columns() -> None:
+    """Twice the columns are twice the work, not four times: thousands of columns are priced within a second."""
+    with StandIn() as bq:
+
+        def work(count: int) -> int:
+            names = [f"c{n}" for n in range(count)]
+            bq.create_table("my_dataset", f"t{count}", ", ".join(f"{name} INT64" for name in names), rows=[])
+            sql = f"SELECT {', '.join(names)} FROM my_dataset.t{count}"
+            return steps_of(lambda: analyse(sql, bq.catalog, bq.store, Names("my-project")))
+
+        few, many = work(300), work(600)
+        assert many < 2.5 * few

@@ -69,7 +69,7 @@ def readable_directly(statement: Statement, schema: TableSchema) -> bool:
         statement.plain
         and schema.entity_type == "BASE TABLE"
         and not (schema.partition is not None and schema.partition.filter_required)
-        and all(schema.column(name) is not None for name in statement.source_columns)
+        and {name.casefold() for name in statement.source_columns} <= {c.name.casefold() for c in schema.columns}
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from sqlglot import exp
 
@@ -43,7 +44,15 @@ class RangeVariable:
     nullable: bool = False  # on the side of an outer join that may have no row
 
     def named(self, name: str) -> list[Column]:
-        return [column for column in self.columns if column.name.lower() == name.lower()]
+        return self._by_name.get(name.lower(), [])
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Column]]:
+        """Columns by their folded names: a statement over thousands of them looks each of them up."""
+        found: dict[str, list[Column]] = {}
+        for column in self.columns:
+            found.setdefault(column.name.lower(), []).append(column)
+        return found
 
     @property
     def shown(self) -> list[Column]:

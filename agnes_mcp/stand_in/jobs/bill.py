@@ -6,7 +6,8 @@ does not lower it. Columns that a view or subquery offers and nobody asks for ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import duckdb
 from sqlglot import exp
@@ -44,14 +45,20 @@ def bytes_by_table(
     for numbers in mentions.values():
         table = places[numbers[0]].table
         used = [number for number in numbers if number in by_place]
-        leaves = {leaf for number in used for path in by_place[number] for leaf in _leaves_under(table, path)}
+        leaves = _leaves_under(table, set().union(*(by_place[number] for number in used)))
         _refuse_tagged(table, leaves)
         sizes |= _scanned(cursor, table, leaves, [places[number].conditions for number in used])
     return sizes
 
 
-def _leaves_under(table: Table, path: str) -> Iterable[str]:
-    return (leaf for leaf, _ in table.leaves() if leaf.lower() == path or leaf.lower().startswith(f"{path}."))
+def _leaves_under(table: Table, paths: set[str]) -> set[str]:
+    """The leaf columns that are one of the paths, or below one."""
+    return {leaf for leaf, _ in table.leaves() if not paths.isdisjoint(_prefixes(leaf.lower()))}
+
+
+def _prefixes(leaf: str) -> Iterator[str]:
+    """`a.b.c` → `a`, `a.b`, `a.b.c`."""
+    return accumulate(leaf.split("."), lambda above, name: f"{above}.{name}")
 
 
 def _refuse_tagged(table: Table, leaves: set[str]) -> None:

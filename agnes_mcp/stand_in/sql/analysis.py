@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -139,7 +140,7 @@ def _columns(relation: Relation) -> list[Column]:
 
 
 def _refuse_repeated(names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         found = ", ".join(repeated)
         message = f"Duplicate column names in the result are not supported. Found duplicate(s): {found}"
