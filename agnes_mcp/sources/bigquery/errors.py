@@ -40,8 +40,11 @@ _REQUEST_PREFIX = re.compile(r"\A\d{3} (?=[A-Z])|\A(?:GET|POST|PUT|PATCH|DELETE)
 _NO_CONNECTION = re.compile(r"failed to connect|connection refused|dns resolution|name resolution|unreachable", re.I)
 # Reasons that BigQuery documents as passing; its own clients retry the same ones.
 _PASSING_REASONS = frozenset(
-    {"rateLimitExceeded", "backendError", "internalError", "badGateway", "jobRateLimitExceeded"}
-)
+    {
+        "rateLimitExceeded", "backendError", "internalError", "badGateway",
+        "jobRateLimitExceeded", "jobBackendError", "jobInternalError",
+    }
+)  # fmt: skip
 _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _LASTING_REASONS = frozenset({"quotaExceeded", "bytesBilledLimitExceeded", "responseTooLarge", "stopped"})
 
@@ -156,6 +159,7 @@ KIND_OF_REASON = {
     "authError": "auth_failed",
     "backendError": "bq_upstream_error",
     "internalError": "bq_upstream_error",
+    "badGateway": "bq_upstream_error",
     "jobBackendError": "bq_upstream_error",
     "jobInternalError": "bq_upstream_error",
     "tableUnavailable": "bq_upstream_error",

@@ -13,8 +13,9 @@ from support.bigquery import ORDERS, call, read_all, statement, table
 from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import JobReference, Price, Principal, Progress
-from agnes_mcp.sources.bigquery.jobs import labels_of
+from agnes_mcp.sources.bigquery.jobs import REPEATED_REASONS, labels_of
 from agnes_mcp.sources.bigquery.price import MIB
+from agnes_mcp.sources.bigquery.requests import TRIES
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
 
@@ -286,7 +287,7 @@ def test_a_failed_job_says_why_with_its_id_and_bill(
     schema = source.schema(ORDERS, call())
     price = source.price(ORDERS, schema, CZ, call())
     message = "" if reason in ("accessDenied", "responseTooLarge") else "What went wrong, whole: " + "x" * 600
-    bq.faults.add(Fault("job", reason=reason, message=message))
+    bq.faults.add(Fault("job", reason=reason, message=message, times=None))
     with pytest.raises(AgnesError) as caught, source.read(ORDERS, schema, CZ, price, call()) as reading:
         list(reading)
     assert caught.value.kind == kind
@@ -294,6 +295,84 @@ def test_a_failed_job_says_why_with_its_id_and_bill(
     assert caught.value.details["reason"] == reason
     assert caught.value.details["job_id"] == reading.receipt.job_id
     assert caught.value.details["bytes_billed"] == reading.receipt.bytes_billed
+
+
+@pytest.mark.parametrize("reason", sorted(REPEATED_REASONS))
+def test_a_job_that_bigquery_failed_is_repeated_with_one_bill(source: BigQuerySource, bq: StandIn, reason: str) -> None:
+    bq.faults.add(Fault("job", reason=reason, times=TRIES - 1))
+    told: list[str] = []
+    asking = call()
+    with asking.charging(lambda job: told.append(job.job_id if job else "")):
+        rows, receipt = read_all(source, ORDERS, CZ, on=asking)
+    assert (rows.num_rows, receipt.bytes_billed, receipt.assumed) == (500, 10 * MIB, False)
+    sent = [job.body["jobReference"]["jobId"] for job in bq.query_jobs()]
+    assert told == sent
+    assert (len(set(sent)), receipt.job_id) == (TRIES, sent[-1])
+    assert bq.requests.named("jobs.cancel") == []
+
+
+def test_a_job_that_fails_by_its_own_fault_or_was_billed_is_not_repeated(source: BigQuerySource, bq: StandIn) -> None:
+    for reason in ("invalidQuery", "resourcesExceeded", "quotaExceeded", "stopped", "somethingNew"):
+        bq.requests.clear()
+        bq.faults.add(Fault("job", reason=reason))
+        with pytest.raises(AgnesError):
+            read_all(source, ORDERS, CZ)
+        assert len(bq.query_jobs()) == 1
+
+
+def test_a_stopped_call_repeats_nothing(source: BigQuerySource, bq: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.requests.FIRST_PAUSE_S", 30.0)
+    bq.faults.add(Fault("job", reason="backendError", times=None))
+    on = call(on_progress=lambda progress: on.stop(cancelled()) if "trying again" in progress.message else None)
+    with pytest.raises(AgnesError) as caught:
+        read_all(source, ORDERS, CZ, on=on)
+    assert caught.value.kind == "cancelled"
+    assert len(bq.query_jobs()) == 1
+
+
+def test_a_job_that_is_not_found_at_first_is_asked_for_again(source: BigQuerySource, bq: StandIn) -> None:
+    bq.job_latency_s = 0.2
+    bq.faults.add(Fault("jobs.get", reason="notFound", times=3))
+    rows, receipt = read_all(source, ORDERS, CZ)
+    assert (rows.num_rows, receipt.bytes_billed, receipt.assumed) == (500, 10 * MIB, False)
+    assert bq.requests.named("jobs.cancel") == []
+    assert len(bq.query_jobs()) == 1
+
+
+def test_a_job_whose_insert_was_lost_may_be_found_late(source: BigQuerySource, bq: StandIn) -> None:
+    bq.faults.add(Fault("jobs.insert", after=1, reset="body"), Fault("jobs.get", reason="notFound", times=2))
+    rows, receipt = read_all(source, ORDERS, CZ)
+    assert (rows.num_rows, receipt.bytes_billed) == (500, 10 * MIB)
+    assert len(bq.query_jobs()) == 1
+    assert bq.requests.named("jobs.cancel") == []
+
+
+@pytest.mark.parametrize("insert", ["answered", "lost"])
+def test_a_job_that_is_never_found_is_charged_what_was_set_aside(
+    source: BigQuerySource, bq: StandIn, monkeypatch: pytest.MonkeyPatch, insert: str
+) -> None:
+    """It runs somewhere: that it is not found does not make it free, nor its cancelling certain."""
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.jobs.SETTLE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.jobs.NOT_FOUND_FOR_S", 0.3)
+    schema = source.schema(ORDERS, call())
+    price = source.price(ORDERS, schema, CZ, call())
+    if insert == "lost":
+        bq.faults.add(Fault("jobs.insert", reset="body"))
+    bq.faults.add(Fault("job", stuck=True), Fault("jobs.get", reason="notFound", times=None))
+    bq.faults.add(Fault("jobs.cancel", reason="notFound", times=None))
+    with pytest.raises(AgnesError) as caught, source.read(ORDERS, schema, CZ, price, call()) as reading:
+        list(reading)
+    assert caught.value.kind == "bq_not_found"
+    assert (reading.receipt.bytes_billed, reading.receipt.assumed) == (price.reserved_bytes, True)
+
+
+def test_an_insert_that_was_refused_costs_nothing(source: BigQuerySource, bq: StandIn) -> None:
+    schema = source.schema(ORDERS, call())
+    price = source.price(ORDERS, schema, CZ, call())
+    bq.faults.add(Fault("jobs.insert", reason="accessDenied"))
+    with pytest.raises(AgnesError), source.read(ORDERS, schema, CZ, price, call()) as reading:
+        list(reading)
+    assert (reading.receipt.bytes_billed, reading.receipt.assumed) == (0, False)
 
 
 def test_an_insert_whose_answer_is_lost_runs_one_job(source: BigQuerySource, bq: StandIn) -> None:
