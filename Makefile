@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # A process for each processor, up to four, and a file's tests in one of them: what they share is made once.
 SPREAD := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo check quick test soak services lint types format bench test-emulator test-conformance test-live clean
+.PHONY: demo check quick test soak services docs lint types format bench test-emulator test-conformance test-live clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agnes-mcp demo
@@ -31,6 +31,11 @@ soak: $(VENV)/.installed-dev
 # What tests need from outside Python (a browser, nginx, PostgreSQL, npm's tools), where it is missing.
 services: $(VENV)/.installed-dev
 	@cd tests && ../$(BIN)/python -m support.services
+
+# The documentation as a site, in build/site; a link that leads nowhere is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
