@@ -237,7 +237,7 @@ def _extension() -> Finding:
     """Whether DuckDB's bigquery extension is here; nothing is downloaded to find out."""
     import duckdb
 
-    from agnes_mcp.sources.bigquery.extension import FILE_VARIABLE
+    from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
     from agnes_mcp.sql.names import literal
 
     file = os.environ.get(FILE_VARIABLE, "")

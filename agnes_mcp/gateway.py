@@ -205,12 +205,8 @@ def _open_store(settings: Settings) -> SnapshotStore:
 
 
 def _open_warehouse(engine: EngineSettings) -> Warehouse:
-    """The shared DuckDB connection; opened with the first cursor. A local extension file is not signed."""
-    return Warehouse(
-        memory_limit_bytes=engine.memory_limit_bytes,
-        threads=engine.threads,
-        unsigned_extensions="AGNES_BIGQUERY_EXTENSION" in os.environ,
-    )
+    """The shared DuckDB connection; opened with the first cursor. No extension is ever loaded into it."""
+    return Warehouse(memory_limit_bytes=engine.memory_limit_bytes, threads=engine.threads)
 
 
 def _open_processes(engine: EngineSettings) -> Processes:

@@ -24,7 +24,7 @@ from agnes_mcp.extracts.offers import Source
 from agnes_mcp.extracts.statements import source_view
 from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model
-from agnes_mcp.sources.bigquery.extension import FILE_VARIABLE
+from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import redact, remember
 

@@ -23,7 +23,7 @@ from agnes_mcp.extracts.attachment import ALIAS, Attachment
 from agnes_mcp.extracts.layout import BIGQUERY_SOURCE, EXTRACT, IDENTIFIER, PLACE, PROJECT, extracts_folder
 from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model, Table
-from agnes_mcp.sources.bigquery.extension import FILE_VARIABLE
+from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.untrusted import redact
 

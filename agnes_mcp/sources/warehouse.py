@@ -26,7 +26,7 @@ SPILL_PREFIX = "agnes-spill-"
 
 
 class Warehouse:
-    """Opened on first use. `allow_unsigned_extensions` is for a local extension file and fixed at opening."""
+    """Opened on first use."""
 
     def __init__(
         self,
@@ -34,12 +34,10 @@ class Warehouse:
         memory_limit_bytes: int,
         threads: int,
         spill_root: Path | None = None,
-        unsigned_extensions: bool = False,
     ) -> None:
         self._memory_limit_bytes = memory_limit_bytes
         self._threads = threads
         self._spill_root = spill_root or Path(tempfile.gettempdir())
-        self._unsigned_extensions = unsigned_extensions
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._spill: Path | None = None
@@ -123,10 +121,11 @@ class Warehouse:
                 "temp_directory": str(spill),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
-                "allow_unsigned_extensions": self._unsigned_extensions,
+                "allow_unsigned_extensions": False,
                 "allow_persistent_secrets": False,
                 "python_enable_replacements": False,
-                "preserve_insertion_order": False,
+                # Streams that are registered here keep their order; rows of files come in theirs.
+                "preserve_insertion_order": True,
             },
         )
         # A cursor inherits global settings only.

@@ -117,7 +117,7 @@ def other_variables() -> str:
     meanings = {
         "AGNES_CONFIG": "The instance file, where `--config` does not name one.",
         "AGNES_BIGQUERY_EXTENSION": "A local file of DuckDB's `bigquery` extension, instead of the one that is "
-        "downloaded. Such a file is not signed: the shared connection then loads unsigned extensions.",
+        "downloaded. Such a file is not signed: what loads it then loads unsigned ones.",
         "AGNES_REMOTE_ATTACH_EXTENSIONS": "DuckDB extensions with which an extract may be attached, with commas "
         "between; instead of `bigquery,keboola`.",
         "AGNES_REMOTE_ATTACH_TOKEN_ENVS": "Variables from which an extract's token may come, with commas between; "

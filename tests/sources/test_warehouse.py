@@ -42,7 +42,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
         ("allow_unsigned_extensions", False),
         ("allow_persistent_secrets", False),
         ("python_enable_replacements", False),
-        ("preserve_insertion_order", False),
+        ("preserve_insertion_order", True),
     ],
 )
 def test_settings_hold_on_every_cursor(warehouse: Warehouse, setting: str, value: object) -> None:

@@ -23,7 +23,7 @@ class Stream:
 
     def send(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self._writer.write_batch(pa.record_batch(_Renamed(batch, self._schema)))
+            self._writer.write_batch(under_schema(batch, self._schema))
             self.rows += batch.num_rows
             self.bytes += batch.nbytes
             self._flush()
@@ -36,6 +36,11 @@ class Stream:
         self._channel.send_piece(self._piece.getvalue())
         self._piece.seek(0)
         self._piece.truncate()
+
+
+def under_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The same batch under another schema of the same layout, which may differ in names, nullability and metadata."""
+    return pa.record_batch(_Renamed(batch, schema))
 
 
 class _Renamed:

@@ -12,6 +12,8 @@ from agnes_mcp.sql.names import identifier, literal
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import BigQuerySettings
 
+#: The environment variable that names a local `.duckdb_extension` file instead of the community repository.
+FILE_VARIABLE = "AGNES_BIGQUERY_EXTENSION"
 QUERY_TIMEOUT_MS = 600_000
 
 #: Global, before the first ATTACH. First insertion order: the extension prints to stdout when it finds it preserved.

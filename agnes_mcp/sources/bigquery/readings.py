@@ -151,6 +151,10 @@ class DirectReading:
                 raise _over_cap(read, self._reserved_bytes)
             yield batch
 
+    def stop(self) -> None:
+        """Wake whoever waits for the next row, from any thread: nobody wants it. It ends with an error then."""
+        self._rows.cancel()
+
     def close(self) -> None:
         """Nothing is left running: the stream ends with its iteration."""
 

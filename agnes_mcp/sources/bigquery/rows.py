@@ -51,6 +51,10 @@ class Rows(Protocol):
 
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 
+    def cancel(self) -> None:
+        """Wake whoever waits for the next row; from any thread. No more come."""
+        ...
+
 
 class StorageReads:
     """Opens read sessions; remembers for a while that they are not to be had."""
@@ -112,6 +116,11 @@ class TableRows:
             self._session = self._storage.open(self._attempts, self._path, self._names, self._total is not None)
             self._opened = True
         return self._session
+
+    def cancel(self) -> None:
+        """A REST page ends by itself, soon."""
+        if self._session is not None:
+            self._session.cancel()
 
     @property
     def free(self) -> bool:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from agnes_mcp.config.settings import BigQuerySettings
     from agnes_mcp.sources.bigquery.clients import Clients
-    from agnes_mcp.sources.bigquery.extension import Extension
     from agnes_mcp.sources.bigquery.names import TablePath
     from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading
+    from agnes_mcp.sources.bigquery.registered import Registered
     from agnes_mcp.sources.bigquery.requests import Attempts
     from agnes_mcp.sources.bigquery.rows import StorageReads
     from agnes_mcp.sources.warehouse import Warehouse
@@ -37,8 +37,8 @@ _OF_ONE_DATASET = ("bq_not_found", "bq_forbidden", "bq_bad_request", "cross_proj
 class BigQuerySource(Source):
     """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
 
-    `warehouse`: where the DuckDB extension may attach datasets for reads of whole columns; without one, and wherever
-    the extension is not to be had, such reads go through the Storage Read client.
+    `warehouse`: the shared connection on which the stream of whole columns is registered; without one it is read as it
+    comes.
     """
 
     def __init__(self, settings: BigQuerySettings, warehouse: Warehouse | None = None) -> None:
@@ -123,13 +123,12 @@ class BigQuerySource(Source):
             return learn_bill(parts.clients, attempts, job)
 
     def health(self) -> dict[str, Any]:
-        """Token age, the extension's state, the last error's kind. No network, no secrets."""
+        """Token age, Storage Read's state, the last error's kind. No network, no secrets."""
         parts = self._parts
         state: dict[str, Any] = {"project": self._settings.project, "billing_project": self._settings.billed_project}
         if parts is not None:
             state["token"] = parts.clients.tokens.health()
             state["storage_read"] = parts.storage.problem or "ok"
-            state["extension"] = parts.extension.state if parts.extension is not None else "not used"
         if self._last_error:
             state["last_error"] = self._last_error
         if self._dataset_problems:
@@ -163,7 +162,7 @@ class BigQuerySource(Source):
     def _open(self) -> _Parts:
         with self._lock:
             if self._parts is None:
-                self._parts = _Parts.of(self._settings, self._warehouse)
+                self._parts = _Parts.of(self._settings)
             return self._parts
 
     def _reading(
@@ -174,9 +173,9 @@ class BigQuerySource(Source):
         schema: TableSchema,
         statement: Statement,
         price: Price,
-    ) -> DirectReading | QueryReading:
+    ) -> DirectReading | QueryReading | Registered:
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
-        from agnes_mcp.sources.bigquery.rows import Rows, TableRows
+        from agnes_mcp.sources.bigquery.rows import TableRows
 
         if price.reserved_bytes is None:
             raise AgnesError(
@@ -187,31 +186,26 @@ class BigQuerySource(Source):
         if price.path != "direct_read":
             return QueryReading(parts.clients, attempts, parts.storage, statement.sql, price.reserved_bytes)
         columns = direct_columns(statement, schema.columns)
-        rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
-        if parts.extension is not None and parts.extension.serves(columns):
-            from agnes_mcp.sources.bigquery.extension import ExtensionRows
+        rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
+        reading = DirectReading(rows, columns, price.reserved_bytes, attempts.call)
+        if self._warehouse is None:
+            return reading
+        from agnes_mcp.sources.bigquery.registered import Registered
 
-            rows = ExtensionRows(parts.extension, path, columns, attempts.call, rows)
-        return DirectReading(rows, columns, price.reserved_bytes, attempts.call)
+        return Registered(reading, self._warehouse, attempts.call)
 
 
 class _Parts:
     """What is built on first use."""
 
-    def __init__(self, clients: Clients, storage: StorageReads, extension: Extension | None) -> None:
+    def __init__(self, clients: Clients, storage: StorageReads) -> None:
         self.clients = clients
         self.storage = storage
-        self.extension = extension
 
     @classmethod
-    def of(cls, settings: BigQuerySettings, warehouse: Warehouse | None) -> _Parts:
+    def of(cls, settings: BigQuerySettings) -> _Parts:
         from agnes_mcp.sources.bigquery.clients import Clients
         from agnes_mcp.sources.bigquery.rows import StorageReads
 
         clients = Clients(settings)
-        extension = None
-        if warehouse is not None:
-            from agnes_mcp.sources.bigquery.extension import Extension
-
-            extension = Extension(settings, clients.tokens, warehouse)
-        return cls(clients, StorageReads(clients), extension)
+        return cls(clients, StorageReads(clients))

@@ -60,11 +60,19 @@ def bq(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def open_source(bq: StandIn) -> Iterator[Callable[..., BigQuerySource]]:
-    """Makes a source for the stand-in; what is given overrides its settings."""
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    """The shared DuckDB connection; opened by the first read of whole columns."""
+    warehouse = Warehouse(memory_limit_bytes=256 * 2**20, threads=2, spill_root=tmp_path)
+    yield warehouse
+    warehouse.close()
+
+
+@pytest.fixture
+def open_source(bq: StandIn, warehouse: Warehouse) -> Iterator[Callable[..., BigQuerySource]]:
+    """Makes a source for the stand-in, over the shared connection; what is given overrides its settings."""
     opened: list[BigQuerySource] = []
 
-    def make(warehouse: Warehouse | None = None, **given: Any) -> BigQuerySource:
+    def make(warehouse: Warehouse | None = warehouse, **given: Any) -> BigQuerySource:
         settings = {
             "project": "my-project",
             "api_endpoint": bq.api_endpoint,

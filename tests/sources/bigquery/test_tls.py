@@ -72,24 +72,18 @@ def tls_bq(tmp_path: Path, metadata: MetadataServer) -> Iterator[tuple[StandIn, 
     with StandIn(require_token=True, grpc_certificate=(key, chain)) as bq:
         bq.tokens.accept_prefix("ya29.canary-")
         bq.create_table("my_dataset", "numbers", schema="id INT64", sql="SELECT i AS id FROM range(5) t(i)")
-        # An extension that is not one: it is missing whether or not this machine could download the real one.
-        file = tmp_path / "bigquery.duckdb_extension"
-        file.write_bytes(b"not an extension")
         tests = str(Path(__file__).parents[2])
         yield (
             bq,
             {
                 **os.environ,
                 "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(tmp_path / "roots.pem"),
-                "AGNES_BIGQUERY_EXTENSION": str(file),
                 "PYTHONPATH": tests,
             },
         )
 
 
-def test_rows_come_over_tls_with_the_token_and_without_the_extension(
-    tls_bq: tuple[StandIn, dict[str, str]], tmp_path: Path
-) -> None:
+def test_rows_come_over_tls_with_the_token(tls_bq: tuple[StandIn, dict[str, str]], tmp_path: Path) -> None:
     bq, environment = tls_bq
     arguments = [bq.api_endpoint, f"grpcs://{bq.grpc_target}", str(tmp_path)]
     done = subprocess.run(
@@ -104,8 +98,6 @@ def test_rows_come_over_tls_with_the_token_and_without_the_extension(
     answer = json.loads(done.stdout)
     assert answer["rows"] == [0, 1, 2, 3, 4]
     assert answer["job_id"] is None
-    assert answer["health"]["extension"].startswith("not to be had: ")
     assert answer["health"]["token"]["origin"] == "metadata"
     assert {request.token for request in bq.requests.named("ReadRows")} == {"ya29.canary-1"}
     assert "canary" not in done.stdout + done.stderr
-    assert done.stderr.count("bigquery extension is not to be had") == 1
