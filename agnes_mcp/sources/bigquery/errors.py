@@ -10,6 +10,7 @@ pyarrow.lib.ArrowException                  record batches that do not decode
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.bigquery import refusals
 from agnes_mcp.untrusted import redact
+
+_log = logging.getLogger(__name__)
 
 #: Everything foreign that a call to BigQuery may raise.
 FOREIGN: tuple[type[Exception], ...] = (
@@ -146,6 +150,7 @@ KIND_OF_REASON = {
     "jobRateLimitExceeded": "bq_rate_limited",
     "quotaExceeded": "bq_rate_limited",
     "accessDenied": "bq_forbidden",
+    "accessNotConfigured": "bq_forbidden",
     "billingNotEnabled": "bq_forbidden",
     "blocked": "bq_forbidden",
     "policyViolation": "bq_forbidden",
@@ -214,11 +219,8 @@ _BAD_REQUEST_DEFAULT = (
 )
 
 _POSITION = re.compile(r"\[(\d+):(\d+)\]")
-_PERMISSION = re.compile(r"\b((?:bigquery|serviceusage|storage|cloudkms|datacatalog)(?:\.[A-Za-z]+){2})\b")
-_PROJECT = re.compile(r"\bproject[s]?[ /:'\"]+([a-z][a-z0-9-]{4,28}[a-z0-9])", re.IGNORECASE)
-_TABLE = re.compile(r"\b(?:Table|Dataset|View) ([a-z][\w.:-]+[\w-])")
-# Permissions on the project that runs the jobs, not on the data.
-_TO_RUN = ("bigquery.jobs.create", "bigquery.readsessions.create", "serviceusage.services.use")
+#: Kinds of complaints that name what they are about.
+_NAMING = ("bq_forbidden", "bq_not_found", "bq_bad_request")
 
 
 def translate(error: BaseException, doing: str = "", details: Mapping[str, Any] | None = None) -> AgnesError:
@@ -228,20 +230,33 @@ def translate(error: BaseException, doing: str = "", details: Mapping[str, Any] 
     return as_error(read_complaint(error), doing, details)
 
 
-def as_error(complaint: Complaint, doing: str = "", details: Mapping[str, Any] | None = None) -> AgnesError:
-    """One complaint as an error. `details` of the caller are kept; BigQuery's reason and position are added."""
+def as_error(
+    complaint: Complaint,
+    doing: str = "",
+    details: Mapping[str, Any] | None = None,
+    known: refusals.Known | None = None,
+) -> AgnesError:
+    """One complaint as an error. `details` of the caller are kept; BigQuery's reason and position are added.
+
+    `known`: what the caller may know of; other names, as of what a view reads, are told in the log only. None:
+    everything may be told.
+    """
     kind = kind_of(complaint)
     message = redact(complaint.message).strip() or "no further explanation"
+    if known is not None and kind in _NAMING and (shown := refusals.withhold(message, known)) != message:
+        _log.warning("BigQuery answered while %s: %s", doing or "reading", message)
+        message = shown
     found: dict[str, Any] = {**(details or {})}
     if complaint.reason and not complaint.cut:
         found["reason"] = complaint.reason
+    hint = ""
     if kind == "bq_forbidden":
-        kind = _explain_refusal(message, found)
+        kind, hint = refusals.explain(message, complaint.reason, found, known or refusals.NOTHING)
     if kind == "bq_bad_request" and (position := _POSITION.search(message)):
         found["line"], found["column"] = int(position[1]), int(position[2])
     if complaint.retry_after_s is not None:
         found["retry_after_seconds"] = complaint.retry_after_s
-    return AgnesError(kind, _sentence(kind, doing, message), _hint(kind, complaint, message, found), found)
+    return AgnesError(kind, _sentence(kind, doing, message), hint or _hint(kind, complaint, message), found)
 
 
 def kind_of(complaint: Complaint) -> str:
@@ -263,30 +278,10 @@ def _sentence(kind: str, doing: str, message: str) -> str:
     return f"BigQuery answered{while_doing}: {message}"
 
 
-def _explain_refusal(message: str, found: dict[str, Any]) -> str:
-    """Put permission, project and table of an access-denied message into `found`; say which kind of refusal it is."""
-    for name, pattern in (("permission", _PERMISSION), ("project", _PROJECT), ("table", _TABLE)):
-        if match := pattern.search(message):
-            found[name] = match[1]
-    folded = message.casefold()
-    running = found.get("permission") in _TO_RUN or "serviceusage" in folded or "it is disabled" in folded
-    return "cross_project_forbidden" if running else "bq_forbidden"
-
-
-def _hint(kind: str, complaint: Complaint, message: str, found: Mapping[str, Any]) -> str:
+def _hint(kind: str, complaint: Complaint, message: str) -> str:
     if kind == "bq_bad_request":
         matching = (hint for pattern, hint in BAD_REQUEST_HINTS if re.search(pattern, message))
         return next(matching, _BAD_REQUEST_DEFAULT)
-    if kind == "cross_project_forbidden":
-        where = f" in {found['project']!r}" if "project" in found else ""
-        return (
-            f"This identity may not run jobs{where}. Set `data_source.bigquery.billing_project` to a project where it "
-            "has the role BigQuery Job User; the data may stay in another project."
-        )
-    if kind == "bq_forbidden":
-        need = f"the permission {found['permission']}" if "permission" in found else "the role BigQuery Data Viewer"
-        on = found.get("table") or (f"project {found['project']}" if "project" in found else "this table")
-        return f"Whoever administers BigQuery grants this server's identity {need} on {on}."
     if complaint.reason == "quotaExceeded":
         return "A quota of the BigQuery project is used up; its administrator sees which under IAM & Admin → Quotas."
     return HINTS[kind]

@@ -207,7 +207,7 @@ class QueryJob:
 
     def _failure(self, complaint: Complaint) -> AgnesError:
         details = {**self._attempts.details, "bytes_billed": self.receipt.bytes_billed}
-        return as_error(complaint, "running the query", details)
+        return as_error(complaint, "running the query", details, self._attempts.known)
 
     def _report(self, job: bigquery.QueryJob | None) -> None:
         """Work units done, as the job's newest timeline entry counts them."""

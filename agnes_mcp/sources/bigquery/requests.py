@@ -12,6 +12,7 @@ from google.api_core import exceptions as api
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.errors import FOREIGN, Complaint, as_error, read_complaint
+from agnes_mcp.sources.bigquery.refusals import Known
 from agnes_mcp.sources.bigquery.tokens import TokenSource
 
 T = TypeVar("T")
@@ -29,11 +30,19 @@ NO_RETRY: Any = None
 
 
 class Attempts:
-    """How requests of one call are made. `details` go into every error."""
+    """How requests of one call are made. `details` go into every error; `known` is what one may tell of, see
+    `as_error`."""
 
-    def __init__(self, call: Call, tokens: TokenSource, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        tokens: TokenSource,
+        details: Mapping[str, Any] | None = None,
+        known: Known | None = None,
+    ) -> None:
         self.call = call
         self.tokens = tokens
+        self.known = known
         self.details: dict[str, Any] = dict(details or {})
 
     def run(self, doing: str, work: Callable[[float], T], tries: int = TRIES) -> T:
@@ -66,7 +75,7 @@ class Attempts:
         return REQUEST_TIMEOUT_S if left is None else max(0.05, min(REQUEST_TIMEOUT_S, left))
 
     def error(self, complaint: Complaint, doing: str) -> AgnesError:
-        return as_error(complaint, doing, self.details)
+        return as_error(complaint, doing, self.details, self.known)
 
     def pause(self, complaint: Complaint, pause_s: float) -> None:
         """Wait, unless the call is stopped; say so to whoever waits."""

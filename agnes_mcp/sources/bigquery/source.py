@@ -62,14 +62,14 @@ class BigQuerySource(Source):
 
         if schema.entity_type not in STORED:
             return None
-        with self._asking(table, call) as (parts, path, attempts):
+        with self._asking(table, call, schema) as (parts, path, attempts):
             return preview_rows(parts.clients.rest, path, schema, columns, n, attempts)
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """A dry run of exactly this statement; see `price_of` for what its figures mean."""
         from agnes_mcp.sources.bigquery.price import price_of
 
-        with self._asking(table, call) as (parts, _, attempts):
+        with self._asking(table, call, schema, statement) as (parts, _, attempts):
             return price_of(parts.clients.rest, statement, schema, self._settings.location, attempts)
 
     @contextmanager
@@ -81,7 +81,7 @@ class BigQuerySource(Source):
         A query job bills at most `price.reserved_bytes`: BigQuery itself holds that cap. The receipt is exact after the
         `with` block, however it ended; an error that a job ended with holds `job_id` and `bytes_billed` in `details`.
         """
-        with self._asking(table, call) as (parts, path, attempts):
+        with self._asking(table, call, schema, statement) as (parts, path, attempts):
             reading = self._reading(parts, path, attempts, schema, statement, price)
             try:
                 yield reading
@@ -145,15 +145,22 @@ class BigQuerySource(Source):
             parts.clients.close()
 
     @contextmanager
-    def _asking(self, table: Table | None, call: Call) -> Iterator[tuple[_Parts, TablePath, Attempts]]:
-        """What a question needs; notes the kind of the error it ends with."""
+    def _asking(
+        self, table: Table | None, call: Call, schema: TableSchema | None = None, statement: Statement | None = None
+    ) -> Iterator[tuple[_Parts, TablePath, Attempts]]:
+        """What a question needs; notes the kind of the error it ends with. An error names what the question names."""
         from agnes_mcp.sources.bigquery.names import TablePath, table_path
+        from agnes_mcp.sources.bigquery.refusals import Known
         from agnes_mcp.sources.bigquery.requests import Attempts
 
         try:
             parts = self._open()
             path = table_path(table, self._settings.project) if table is not None else TablePath("", "", "")
-            yield parts, path, Attempts(call, parts.clients.tokens, {"table_id": table.id} if table else {})
+            known = None
+            if table is not None:
+                places = {path.dotted, *(statement.places.values() if statement else ())}
+                known = Known(frozenset(places), frozenset(c.name for c in schema.columns) if schema else frozenset())
+            yield parts, path, Attempts(call, parts.clients.tokens, {"table_id": table.id} if table else {}, known)
         except AgnesError as error:
             if error.kind not in _NOT_ITS_FAULT:
                 self._last_error = error.kind
