@@ -163,6 +163,10 @@ class Price(Model):
         """What limits and persons are asked about: its bytes, or where these are not known the cap for that."""
         return (self.reserved_bytes or 0) if self.scan_bytes is None else self.scan_bytes
 
+    def unknown(self) -> Price:
+        """The same statement, of which it cannot be told what it would bill."""
+        return self.model_copy(update={"scan_bytes": None, "reserved_bytes": None, "path": "query_job"})
+
 
 class JobReference(Model):
     """What BigQuery must be told to be asked about one job."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: How one answer's characters are shared: schema, sample, and with a profile the rest.
 _SCHEMA_SHARE, _SAMPLE_SHARE = 0.4, 0.3
-_BILLED_NOTE = "This is not a base table, so its sample was a billed scan."
-_NOT_FREE_NOTE = "There are no free rows of a view. The sample tool reads some: billed, capped, and asked about."
+_BILLED_NOTE = "BigQuery gives no free rows of it, so this sample was a billed scan."
+_NOT_FREE_NOTE = "There are no free rows of it. The sample tool reads some: billed, capped, and asked about."
 
 
 class Descriptions:

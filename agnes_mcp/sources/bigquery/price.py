@@ -115,6 +115,15 @@ def _accuracy(job: bigquery.QueryJob) -> str:
 
 
 def _must_read(statement: Statement, schema: TableSchema) -> bool:
-    """Whether no bytes cannot be true: columns of a table with rows, and no condition that could leave out all of
-    them. A row access policy hides the figure so."""
-    return bool(schema.size_bytes and statement.source_columns and not statement.predicate_sql and not statement.places)
+    """Whether no bytes cannot be true: columns of a table with rows, and no condition by which BigQuery could leave
+    out all of its partitions. A row access policy hides the figure so."""
+    reads = statement.source_columns or statement.predicate_sql
+    return bool(schema.size_bytes and reads and not statement.places) and not _may_prune(statement, schema)
+
+
+def _may_prune(statement: Statement, schema: TableSchema) -> bool:
+    """Whether its condition names what the table is cut by; every name in it is quoted, as the schema spells it."""
+    cut_by = {column.name for column in schema.pseudo_columns}
+    if schema.partition is not None and schema.partition.column is not None:
+        cut_by.add(schema.partition.column)
+    return any(f"`{name}`" in statement.predicate_sql for name in cut_by)

@@ -84,7 +84,7 @@ def _is_known(dotted: str, places: set[str]) -> bool:
 
 def explain(message: str, reason: str, found: dict[str, Any], known: Known) -> tuple[str, str]:
     """The kind of a refusal and the next step; what it is about goes into `found`: permission, project, table,
-    columns."""
+    columns, row_access_policies."""
     for name, pattern in (("permission", _PERMISSION), ("project", _PROJECT), ("table", _TABLE)):
         if (match := pattern.search(message)) and match[1] != "another":
             found[name] = match[1]
@@ -178,6 +178,7 @@ def _outside_perimeter(message: str, found: dict[str, Any], known: Known) -> tup
 
 
 def _some_rows(message: str, found: dict[str, Any], known: Known) -> tuple[str, str]:
+    found["row_access_policies"] = True
     return "bq_forbidden", (
         "Row access policies let this server's identity see some rows only, and those only by a query: `scan` reads "
         "them."

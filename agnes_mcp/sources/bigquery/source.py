@@ -48,6 +48,7 @@ class BigQuerySource(Source):
         self._parts: _Parts | None = None
         self._last_error = ""
         self._dataset_problems: dict[str, AgnesError] = {}
+        self._policied: set[TablePath] = set()  # tables that turned out to have row access policies
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         """One free `tables.get`. Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job."""
@@ -57,20 +58,31 @@ class BigQuerySource(Source):
             return schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
 
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
-        """Up to `n` rows by `tabledata.list`, free; None for what holds no rows of its own (views, external tables)."""
+        """Up to `n` rows by `tabledata.list`, free; None for what holds no rows of its own (views, external tables),
+        and where BigQuery gives rows to a query only, as under row access policies."""
         from agnes_mcp.sources.bigquery.metadata import STORED, preview_rows
 
         if schema.entity_type not in STORED:
             return None
         with self._asking(table, call, schema) as (parts, path, attempts):
-            return preview_rows(parts.clients.rest, path, schema, columns, n, attempts)
+            try:
+                return preview_rows(parts.clients.rest, path, schema, columns, n, attempts)
+            except AgnesError as error:
+                if error.kind != "bq_forbidden" or "columns" in error.details:
+                    raise
+                if "row_access_policies" in error.details:
+                    self._policied.add(path)
+        call.check()
+        return None
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """A dry run of exactly this statement; see `price_of` for what its figures mean."""
         from agnes_mcp.sources.bigquery.price import price_of
 
-        with self._asking(table, call, schema, statement) as (parts, _, attempts):
-            return price_of(parts.clients.rest, statement, schema, self._settings.location, attempts)
+        with self._asking(table, call, schema, statement) as (parts, path, attempts):
+            price = price_of(parts.clients.rest, statement, schema, self._settings.location, attempts)
+        # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
+        return price.unknown() if price.scan_bytes == 0 and path in self._policied else price
 
     @contextmanager
     def read(

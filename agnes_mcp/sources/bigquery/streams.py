@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from google.api_core import exceptions as api
 
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Column
 from agnes_mcp.sources.bigquery.errors import FOREIGN, Complaint, read_complaint
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts, pause_before_next
@@ -90,6 +92,7 @@ class ReadSession:
     def __init__(self, clients: Clients, attempts: Attempts, path: TablePath, columns: list[str], tries: int) -> None:
         self._clients = clients
         self._attempts = attempts
+        self._path, self._first = path, [Column(name=name, type="STRING") for name in columns[:1]]
         self._session = attempts.run(
             "opening a read session", lambda timeout_s: self._create(path, columns, timeout_s), tries
         )
@@ -128,10 +131,22 @@ class ReadSession:
         with Watchdog(self.cancel) as watchdog, self._attempts.call.interruptible(self.cancel):
             for stream in self._session.streams:
                 yield from _Stream(self, stream.name, watchdog).batches()
-        if self.estimated_rows and not self.rows_received:
+        if self.estimated_rows and not self.rows_received and not self._may_have_none():
             raise self._attempts.error(
                 Complaint(0, "connectionCut", "the rows ended before the first one"), "reading rows"
             )
+
+    def _may_have_none(self) -> bool:
+        """Whether REST, which is free, has no row either, or has none to give: the estimate counts the table's rows,
+        and row access policies may permit none of them."""
+        from agnes_mcp.sources.bigquery.metadata import row_pages
+
+        try:
+            page = next(row_pages(self._clients.rest, self._path, self._first, self._attempts, max_rows=1))
+        except AgnesError as error:
+            self._attempts.call.check()
+            return error.kind == "bq_forbidden"
+        return not page
 
     def cancel(self) -> None:
         """End the running request; from any thread."""

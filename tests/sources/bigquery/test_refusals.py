@@ -154,7 +154,9 @@ def test_a_tagged_column_is_named_on_each_way(source: BigQuerySource, bq: StandI
             way()
         assert (caught.value.kind, caught.value.details["columns"]) == ("bq_forbidden", ["amount"])
         assert "'amount': leave it out" in caught.value.hint
-    assert source.preview(ORDERS, schema, ["id"], 3, call()).num_rows == 3
+    free = source.preview(ORDERS, schema, ["id"], 3, call())
+    assert free is not None
+    assert free.num_rows == 3
 
 
 def test_a_view_tells_nothing_of_what_it_reads(source: BigQuerySource, bq: StandIn) -> None:

@@ -205,6 +205,16 @@ def test_a_stream_cut_before_its_first_row_is_an_error_too(source: BigQuerySourc
     assert caught.value.kind == "bq_upstream_error"
 
 
+def test_a_table_of_which_no_row_is_permitted_is_empty(source: BigQuerySource, big: StandIn) -> None:
+    """The session estimates the table's rows; that none of them came is true where REST may not give any either."""
+    schema = source.schema(BIG, call())
+    price = source.price(BIG, schema, ALL, call())
+    assert price.path == "direct_read"
+    big.catalog.table("my-project", "my_dataset", "big").row_filter = "FALSE"
+    rows, receipt = read_all(source, BIG, ALL, price=price)
+    assert (rows.num_rows, rows.column_names, receipt.bytes_billed) == (0, ["id", "word"], 0)
+
+
 def test_a_stalled_stream_is_taken_up_again_once(
     source: BigQuerySource, big: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
