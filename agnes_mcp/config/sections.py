@@ -125,6 +125,9 @@ class ScanSettings(Section):
     max_concurrent_per_user: Count = Field(
         default=5, description="Scans of one caller at once; 0 allows no scan, free or not."
     )
+    queue_seconds: Seconds = Field(
+        default=15, description="How long a call beyond that waits, in order of arrival; 0 refuses it at once."
+    )
     max_daily_bytes_per_user: Bytes = Field(
         default=50 * GIB,
         description="Bytes that one caller may be billed from 00:00 UTC on; 0 leaves only what is free.",
@@ -145,8 +148,7 @@ class ScanSettings(Section):
     )
     confirm_window_seconds: Seconds = Field(
         default=3600,
-        description="What one caller bills unasked within so long counts together for `confirm_above_bytes`; 0: each "
-        "call alone.",
+        description="What a caller bills unasked in so long is one sum for `confirm_above_bytes`; 0: each call alone.",
     )
     request_timeout_seconds: Seconds = Field(
         default=300, description="How long a call that reads rows may take; 0 stops each of them at once."
@@ -240,8 +242,7 @@ class EngineSettings(Section):
     )
     query_workers: PositiveCount = Field(
         default=2,
-        description="Processes for `query` and for conditions whose cost has no bound, shared fairly between callers. "
-        "Who has none while another has more than a share gets one more: at most twice as many, less one.",
+        description="Processes for `query` and for conditions without a bound; one more for whom others keep waiting.",
     )
     query_memory_bytes: WorkerBytes = Field(
         default=GIB, description="Memory that one query may use in its process; nothing spills. At least 128 MiB."

@@ -80,7 +80,7 @@ class Scans:
         """The same as part of another call."""
         priced = await self._purchases.prepare(call, request, one_more=True)
         left = await self._accounts.left(call.principal)
-        verdict = self._purchases.verdict(call.principal, priced, left)
+        verdict = await self._purchases.verdict(call.principal, priced, left)
         covered = await self._calls.run(call, lambda: find_covering(self._snapshots, call.principal, priced))
         rows, size = guess_result(request, priced.statement, priced.schema, priced.price)
         return EstimateAnswer(

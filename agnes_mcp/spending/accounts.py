@@ -9,9 +9,10 @@ from agnes_mcp.access.grants import Access
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.config.settings import Settings
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Principal, QuotaLeft, QuotaStore
-from agnes_mcp.spending.books import Books, Budget, Limits, Reservation
+from agnes_mcp.spending.books import Agreed, Books, Budget, Limits, Reservation, nobody_asked
+from agnes_mcp.spending.line import Line, wants_slot
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ class Accounts:
         self._quota = settings.quota
         bigquery = settings.data_source.bigquery
         self._project = bigquery.billed_project if bigquery else None
+        self._lines: dict[str, Line] = {}  # of principals whose calls wait for a slot
         self._warned: set[tuple[str, str]] = set()  # principal and day
 
     @property
@@ -42,14 +44,44 @@ class Accounts:
             max_daily_bytes=scan.max_daily_bytes_per_user if grants.max_daily_bytes is None else grants.max_daily_bytes,
             shared=(*(Budget("group", name, limit) for name, limit in grants.groups), *project),
             warn_at_percent=self._quota.warn_at_percent,
+            unasked_window_s=scan.confirm_window_seconds,
         )
 
-    async def reserve(self, call: Call, reserved_bytes: int) -> Reservation:
-        """Raises `quota_exceeded`, and where the books cannot be asked `quota_unavailable` and the like."""
-        limits = self.limits(call.principal)
-        return await self._calls.aside(
-            lambda: self._books.reserve(call.principal.name, reserved_bytes, limits, call.request_id)
-        )
+    async def reserve(self, call: Call, reserved_bytes: int, agreed: Agreed = nobody_asked) -> Reservation:
+        """Waits for a slot, reserving nothing meanwhile, for up to `api.scan.queue_seconds`. Raises `quota_exceeded`,
+        what `agreed` raises, and where the books cannot be asked `quota_unavailable` and the like."""
+        name = call.principal.name
+
+        async def attempt() -> Reservation:
+            limits = self.limits(call.principal)
+            return await self._calls.aside(
+                lambda: self._books.reserve(name, reserved_bytes, limits, call.request_id, agreed)
+            )
+
+        if name not in self._lines:
+            try:
+                return await attempt()
+            except QuotaError as error:
+                if not self._scan.queue_seconds or not error.details["limit"] or not wants_slot(error):
+                    raise
+        line = self._lines.setdefault(name, Line())
+        try:
+            return await line.wait(call, attempt, self._scan.queue_seconds)
+        finally:
+            if not line.length:
+                self._lines.pop(name, None)
+
+    def tell_of_slot(self, principal: Principal) -> None:
+        """A slot of the principal's is free: whoever waits for one looks at once."""
+        if principal.name in self._lines:
+            self._lines[principal.name].wake()
+
+    async def unasked_bytes(self, principal: Principal) -> int:
+        """What was reserved or billed lately without a person's word. Raises as `reserve` does."""
+        limits = self.limits(principal)
+        if not limits.unasked_window_s:
+            return 0
+        return await self._calls.aside(lambda: self._books.unasked(principal.name, limits))
 
     async def settle(self, reservation: Reservation, bytes_billed: int | None) -> None:
         """Charge what was billed; None: not known. Never raises."""

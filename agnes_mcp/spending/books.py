@@ -56,6 +56,7 @@ class Limits:
     max_daily_bytes: int
     shared: tuple[Budget, ...] = ()
     warn_at_percent: float = WARN_AT_PERCENT
+    unasked_window_s: float = 0.0  # how long what was spent without a person's word is remembered
 
     def budgets(self, principal: str) -> list[Budget]:
         """Every budget that a call of the principal is charged to, its own first; no scope twice."""
@@ -88,6 +89,16 @@ class Unsettled:
     job: JobReference | None = None
 
 
+#: Told what the principal has reserved or been billed lately without a person's word, in bytes: whether a person has
+#: agreed to this reservation, knowing of them. Raises where one has to be asked first.
+Agreed = Callable[[int], bool]
+
+
+def nobody_asked(unasked_bytes: int) -> bool:
+    """Of clients that cannot ask anybody: the hard caps alone decide."""
+    return False
+
+
 class Books(ABC):
     """One store of reservations and bills. Every method may raise `quota_unavailable`, `disk_full`, `storage_failed`:
     a store that cannot be asked allows nothing."""
@@ -95,8 +106,23 @@ class Books(ABC):
     store: ClassVar[QuotaStore]
 
     @abstractmethod
-    def reserve(self, principal: str, reserved_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
-        """Take a slot and the bytes, or raise `QuotaError` naming what is left. Free work needs only a slot."""
+    def reserve(
+        self,
+        principal: str,
+        reserved_bytes: int,
+        limits: Limits,
+        request_id: str = "",
+        agreed: Agreed = nobody_asked,
+    ) -> Reservation:
+        """Take a slot and the bytes, or raise `QuotaError` naming what is left. Free work needs only a slot.
+
+        In the same step what a person has agreed to sets what was spent unasked to zero, and anything else adds to it.
+        Raises what `agreed` raises, before anything else is looked at.
+        """
+
+    @abstractmethod
+    def unasked(self, principal: str, limits: Limits) -> int:
+        """Bytes reserved or billed without a person's word, in the window that ends now; of all who share the books."""
 
     @abstractmethod
     def left(self, principal: str, limits: Limits) -> QuotaLeft:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agnes_mcp.calls.audit import hash_predicate
@@ -33,7 +34,6 @@ from agnes_mcp.spending.caps import explain_cap
 from agnes_mcp.spending.consent import Quote, quote_of, require_consent
 from agnes_mcp.spending.prices import cost_usd, judge, rate_usd, refuse_over_cap
 from agnes_mcp.spending.statements import Statements, check_way
-from agnes_mcp.spending.unasked import Unasked, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +118,6 @@ class Purchases:
         self._accounts = accounts
         self._scan = scan
         self._statements = statements
-        self._unasked = Window(scan.confirm_window_seconds)
 
     async def prepare(self, call: Call, request: ScanRequest, *, one_more: bool = False) -> Priced:
         """Check the request against its table and price exactly the statement that would run; reads nothing.
@@ -174,14 +173,10 @@ class Purchases:
         refuses it before anything is spent: `estimate_failed`, `over_scan_cap`, `approval_outdated`, `quota_exceeded`.
         """
         refuse_over_cap(priced, self._scan)
-        unasked = self._note_unasked(call, priced)
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
-        try:
-            reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0)
-        except BaseException:
-            unasked.spent_bytes = 0
-            raise
+        agreed = partial(self._agreed, call, priced)
+        reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0, agreed)
         purchase, unknown_before = Purchase(priced.price), call.line.reserved_bytes or 0
 
         def intend(job: JobReference | None) -> None:
@@ -198,25 +193,19 @@ class Purchases:
             return await run(call, spend), purchase
         finally:
             if not purchase.ended:  # its thread never began, or was given up and may still be billed
-                unasked.spent_bytes *= reservation.intended
                 await self._accounts.settle(reservation, None if reservation.intended else 0)
             elif not purchase.receipt.assumed:
-                unasked.spent_bytes = purchase.receipt.bytes_billed
                 call.line.bytes_billed = (call.line.bytes_billed or 0) + purchase.receipt.bytes_billed
                 call.line.reserved_bytes = unknown_before or None
+            self._accounts.tell_of_slot(call.principal)
             call.line.job_id = purchase.receipt.job_id or call.line.job_id
 
-    def _note_unasked(self, call: Call, priced: Priced) -> Unasked:
-        """What a person knows of sets the window to zero; anything else is counted in it before somebody else looks."""
-        name, reserved_bytes = call.principal.name, priced.price.reserved_bytes or 0
-        if call.consent is not None:  # without anybody to ask, the hard caps decide
-            require_consent(call.consent, priced, self._scan, self._unasked.spent_bytes(name))
-            if call.consent.covers(priced):
-                self._unasked.clear(name)
-                return Unasked(0.0, 0)
-        if not reserved_bytes:
-            return Unasked(0.0, 0)
-        return self._unasked.add(name, reserved_bytes)
+    def _agreed(self, call: Call, priced: Priced, unasked_bytes: int) -> bool:
+        """Whether a person has said yes to this. Raises `approval_outdated` where one has to be asked."""
+        if call.consent is None:  # without anybody to ask, the hard caps decide
+            return False
+        require_consent(call.consent, priced, self._scan, unasked_bytes)
+        return call.consent.covers(priced)
 
     def _spend(
         self, call: Call, priced: Priced, reservation: Reservation, purchase: Purchase, work: Callable[[Purchase], T]
@@ -247,11 +236,12 @@ class Purchases:
     async def quote(self, principal: Principal, statements: list[Priced]) -> Quote | None:
         """What a person must be asked about them; None: nothing."""
         left = await self._accounts.left(principal)
-        return quote_of(statements, self._scan, left, self._unasked.spent_bytes(principal.name))
+        return quote_of(statements, self._scan, left, await self._accounts.unasked_bytes(principal))
 
-    def verdict(self, principal: Principal, priced: Priced, left: QuotaLeft) -> Verdict:
+    async def verdict(self, principal: Principal, priced: Priced, left: QuotaLeft) -> Verdict:
         """Whether it would run now, and if not, what stands in its way."""
-        return judge(priced.price, self._scan, left, self._unasked.spent_bytes(principal.name))
+        unasked = await self._accounts.unasked_bytes(principal) if priced.price.reserved_bytes else 0
+        return judge(priced.price, self._scan, left, unasked)
 
     async def bytes_by_table(self, call: Call, priced: Priced) -> dict[str, int | None]:
         """What a text over several tables reads of each, on its own; free."""
@@ -268,8 +258,8 @@ class Purchases:
         schema = await self._tables.schema_of(call, table)
         if schema.size_bytes is None:
             return True
-        unasked = self._unasked.spent_bytes(call.principal.name)
         most = max(schema.size_bytes, self._scan.unknown_price_cap_bytes)
+        unasked = await self._accounts.unasked_bytes(call.principal)
         return most + (unasked and unasked + _ROUNDING) > self._scan.confirm_above_bytes
 
     def usd(self, purchase: Purchase) -> float:

@@ -1,52 +1,114 @@
-"""What was spent unasked counts together within a window; the sum decides whether a person is asked."""
+"""What was spent unasked counts together within a window, of all who share the books; the sum decides who is asked."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
+from support.books import Clock, OpenBooks, abandon
 
 from agnes_mcp.config.settings import ScanSettings
+from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Price
+from agnes_mcp.spending.books import Books, Limits
 from agnes_mcp.spending.prices import asks
-from agnes_mcp.spending.unasked import Window
+from agnes_mcp.spending.stores.sqlite import FileBooks
 
 MIB = 2**20
+LIMITS = Limits(max_concurrent=5, max_daily_bytes=1_000, unasked_window_s=60)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+class RefusedError(AgnesError):
+    pass
 
 
-def test_the_window_moves_on_and_each_caller_has_its_own() -> None:
-    clock = Clock()
-    window = Window(60, clock)
-    window.add("anna", 10)
-    clock.now = 30
-    second = window.add("anna", 5)
-    window.add("ben", 1)
-    assert (window.spent_bytes("anna"), window.spent_bytes("ben"), window.spent_bytes("eva")) == (15, 1, 0)
-    second.spent_bytes = 7  # the bill is known
-    assert window.spent_bytes("anna") == 17
-    clock.now = 60
-    assert window.spent_bytes("anna") == 7
-    clock.now = 90
-    assert window.spent_bytes("anna") == 0
+def yes(unasked_bytes: int) -> bool:
+    return True
 
 
-def test_a_yes_sets_it_to_zero_also_for_what_still_runs() -> None:
-    window = Window(60)
-    running = window.add("anna", 10)
-    window.clear("anna")
-    running.spent_bytes = 99
-    assert window.spent_bytes("anna") == 0
+def refuse(unasked_bytes: int) -> bool:
+    raise RefusedError("approval_outdated", f"{unasked_bytes} bytes", "Ask.")
 
 
-def test_a_window_of_nothing_remembers_nothing() -> None:
-    window = Window(0)
-    window.add("anna", 10)
-    assert window.spent_bytes("anna") == 0
+def test_a_bill_takes_the_place_of_its_reservation(books: Books) -> None:
+    seen: list[int] = []
+
+    def agreed(unasked_bytes: int) -> bool:
+        seen.append(unasked_bytes)
+        return False
+
+    for reserved, billed in ((100, 30), (200, 0), (50, None), (0, 0)):
+        reservation = books.reserve("ana", reserved, LIMITS, agreed=agreed)
+        reservation.intend()
+        seen.append(books.unasked("ana", LIMITS))
+        reservation.settle(billed)
+    assert seen == [0, 100, 30, 230, 30, 80, 0, 80]  # who reserves nothing is asked nothing
+    assert (books.unasked("ana", LIMITS), books.unasked("ben", LIMITS)) == (80, 0)
+    [unsettled] = books.unsettled()
+    books.correct(unsettled, 7)
+    assert books.unasked("ana", LIMITS) == 37
+
+
+def test_a_yes_sets_it_to_zero_also_for_what_still_runs(books: Books) -> None:
+    running = books.reserve("ana", 10, LIMITS)
+    other = books.reserve("ben", 10, LIMITS)
+    books.reserve("ana", 500, LIMITS, agreed=yes).settle(500)
+    running.settle(9)
+    other.settle(10)
+    assert (books.unasked("ana", LIMITS), books.unasked("ben", LIMITS)) == (0, 10)
+
+
+def test_a_no_leaves_it_as_it_is_and_takes_nothing(books: Books) -> None:
+    books.reserve("ana", 10, LIMITS).settle(10)
+    with pytest.raises(RefusedError, match="10 bytes"):
+        books.reserve("ana", 500, LIMITS, agreed=refuse)
+    left = books.left("ana", LIMITS)
+    assert (books.unasked("ana", LIMITS), left.running_scans, left.daily_bytes_reserved) == (10, 0, 0)
+
+
+def test_a_yes_to_what_does_not_fit_sets_nothing_to_zero(books: Books) -> None:
+    books.reserve("ana", 10, LIMITS).settle(10)
+    with pytest.raises(QuotaError):
+        books.reserve("ana", 5_000, LIMITS, agreed=yes)
+    assert books.unasked("ana", LIMITS) == 10
+
+
+def test_all_who_share_the_books_share_the_window(open_books: OpenBooks) -> None:
+    server, shell = open_books(), open_books()
+    if server.store == "process":
+        return
+    server.reserve("ana", 10, LIMITS).settle(10)
+    shell.reserve("ana", 20, LIMITS).settle(15)
+    assert server.unasked("ana", LIMITS) == shell.unasked("ana", LIMITS) == 25
+    shell.reserve("ana", 1, LIMITS, agreed=yes).settle(1)
+    assert server.unasked("ana", LIMITS) == 0
+
+
+def test_the_window_moves_on(clocked: Books, clock: Clock) -> None:
+    clocked.reserve("ana", 10, LIMITS).settle(10)
+    clock.now += timedelta(seconds=30)
+    clocked.reserve("ana", 5, LIMITS).settle(5)
+    clock.now += timedelta(seconds=30)
+    assert clocked.unasked("ana", LIMITS) == 5
+    clock.now += timedelta(seconds=30)
+    assert clocked.unasked("ana", LIMITS) == 0
+
+
+def test_a_window_of_nothing_remembers_nothing(books: Books) -> None:
+    alone = Limits(max_concurrent=5, max_daily_bytes=1_000)
+    books.reserve("ana", 10, alone).settle(10)
+    assert (books.unasked("ana", alone), books.unasked("ana", LIMITS)) == (0, 0)
+
+
+def test_of_a_process_that_died_only_what_it_may_have_sent_counts(tmp_path: Path) -> None:
+    dying, left = FileBooks(tmp_path), FileBooks(tmp_path)
+    dying.reserve("ana", 100, LIMITS)
+    dying.reserve("ana", 7, LIMITS).intend()
+    abandon(dying)
+    assert [one.reserved_bytes for one in left.unsettled()] == [7]
+    assert left.unasked("ana", LIMITS) == 7
+    left.close()
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from typing import Any
 
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import JobReference, QuotaLeft
 from agnes_mcp.spending import books
-from agnes_mcp.spending.books import KEEP_DAYS, Books, Limits, Reservation, Spent, Unsettled
+from agnes_mcp.spending.books import KEEP_DAYS, Agreed, Books, Limits, Reservation, Spent, Unsettled, nobody_asked
 from agnes_mcp.spending.stores import statements as sql
 from agnes_mcp.spending.stores.statements import Session
 
 logger = logging.getLogger(__name__)
+#: How long a bill that nobody was asked about is kept at least: who shares the books may have a longer window.
+_KEEP_UNASKED_S = 86_400.0
 
 
 class Ledger(Books):
@@ -49,15 +52,28 @@ class Ledger(Books):
     def _take_part(self, session: Session) -> None:
         """Make sure that others see this process alive before a lease is in its name."""
 
-    def reserve(self, principal: str, reserved_bytes: int, limits: Limits, request_id: str = "") -> Reservation:
+    def reserve(
+        self,
+        principal: str,
+        reserved_bytes: int,
+        limits: Limits,
+        request_id: str = "",
+        agreed: Agreed = nobody_asked,
+    ) -> Reservation:
         self._write_the_unwritten()
         lease = secrets.token_hex(12)
         try:
-            return self._reserve(lease, principal, reserved_bytes, limits, request_id)
+            return self._reserve(lease, principal, reserved_bytes, limits, request_id, agreed)
         except QuotaError:
             if not self._adopt():  # what stands in the way may have died
                 raise
-        return self._reserve(lease, principal, reserved_bytes, limits, request_id)
+        return self._reserve(lease, principal, reserved_bytes, limits, request_id, agreed)
+
+    def unasked(self, principal: str, limits: Limits) -> int:
+        if not limits.unasked_window_s:
+            return 0
+        with self._session() as session:
+            return _unasked(session, principal, limits, self._now(session))
 
     def left(self, principal: str, limits: Limits) -> QuotaLeft:
         self._write_the_unwritten()
@@ -110,16 +126,20 @@ class Ledger(Books):
     def correct(self, unsettled: Unsettled, bytes_billed: int) -> bool:
         return self._end(unsettled.lease, bytes_billed)
 
-    def _reserve(self, lease: str, principal: str, reserved_bytes: int, limits: Limits, request_id: str) -> Reservation:
+    def _reserve(
+        self, lease: str, principal: str, reserved_bytes: int, limits: Limits, request_id: str, agreed: Agreed
+    ) -> Reservation:
         budgets = limits.budgets(principal)
-        scopes = [budget.scope for budget in budgets]
+        scopes, writing = [budget.scope for budget in budgets], False
         try:
             with self._session(scopes=scopes) as session:
                 now = self._now(session)
+                knows = agreed(_unasked(session, principal, limits, now) if reserved_bytes else 0)
                 running = _running(session, principal)
                 if running >= limits.max_concurrent:
                     raise books.refuse_slot(running, limits.max_concurrent)
                 books.check(budgets, _spent(session, scopes, now), reserved_bytes, now)
+                writing = True
                 self._take_part(session)
                 self._forget(session, now)
                 lease_row = {
@@ -129,11 +149,12 @@ class Ledger(Books):
                 session.execute(sql.ADD_LEASE, lease_row)
                 for scope in sorted(scopes):
                     session.execute(sql.ADD_CHARGE, {"lease": lease, "scope": _storable(scope)})
-        except QuotaError:
-            raise
-        except AgnesError:  # it may have been written all the same: only the answer was lost
-            with self._unwritten_lock:
-                self._unwritten[lease] = 0
+                if reserved_bytes:
+                    _note_unasked(session, lease_row, knows, limits)
+        except AgnesError:
+            if writing:  # it may have been written all the same: only the answer was lost
+                with self._unwritten_lock:
+                    self._unwritten[lease] = 0
             raise
         return Reservation(self, lease, principal, _day(now), reserved_bytes)
 
@@ -147,6 +168,7 @@ class Ledger(Books):
                 return False
             scopes = [str(charge[0]) for charge in session.execute(sql.READ_CHARGES, {"lease": lease}).fetchall()]
             session.execute(sql.DROP_CHARGES, {"lease": lease})
+            session.execute(sql.BILL_UNASKED, {"lease": lease, "bytes": bytes_billed})
             if bytes_billed > 0:
                 _spend(session, str(row[0]), dict.fromkeys(scopes, bytes_billed))
         return True
@@ -163,6 +185,7 @@ class Ledger(Books):
     def _take_over(self, session: Session, owner: str) -> bool:
         """What this process, which is gone, had not sent is given up; what it may have sent counts as billed."""
         session.execute(sql.ADOPT_CHARGES, {"owner": owner})
+        session.execute(sql.ADOPT_UNASKED, {"owner": owner})
         freed = session.execute(sql.ADOPT_HELD, {"owner": owner}).rowcount
         return freed + session.execute(sql.ADOPT_INTENDED, {"owner": owner}).rowcount > 0
 
@@ -186,6 +209,24 @@ def _day(now: datetime) -> str:
 
 def _running(session: Session, principal: str) -> int:
     return int(session.execute(sql.RUNNING, {"principal": _storable(principal)}).fetchall()[0][0])
+
+
+def _unasked(session: Session, principal: str, limits: Limits, now: datetime) -> int:
+    if not limits.unasked_window_s:
+        return 0
+    after = now.timestamp() - limits.unasked_window_s
+    rows = session.execute(sql.UNASKED, {"principal": _storable(principal), "after": after}).fetchall()
+    return int(rows[0][0])
+
+
+def _note_unasked(session: Session, lease: Mapping[str, Any], agreed: bool, limits: Limits) -> None:
+    """A person who said yes knew the sum, which begins anew; anything else is counted before somebody else looks."""
+    if agreed:
+        session.execute(sql.CLEAR_UNASKED, {"principal": lease["principal"]})
+    elif limits.unasked_window_s:
+        before = lease["since"] - max(limits.unasked_window_s, _KEEP_UNASKED_S)
+        session.execute(sql.FORGET_UNASKED, {"principal": lease["principal"], "before": before})
+        session.execute(sql.ADD_UNASKED, {name: lease[name] for name in ("lease", "principal", "bytes", "since")})
 
 
 def _spent(session: Session, scopes: Sequence[str], now: datetime) -> dict[str, Spent]:

@@ -185,7 +185,7 @@ class _Statements:
 
 def _make_tables(session: Session) -> None:
     """Made by whoever comes first. Afterwards a role that may only read and write them is enough."""
-    there = "SELECT to_regclass('agnes_meta') IS NOT NULL"
+    there = "SELECT to_regclass('agnes_unasked') IS NOT NULL"  # the newest of them
     if not session.execute(there, {}).fetchall()[0][0]:
         session.execute("BEGIN", {})
         _lock(session, [_OPENING])  # IF NOT EXISTS alone fails where two create at once

@@ -26,6 +26,10 @@ TABLES = (
     "project TEXT, location TEXT, job_id TEXT, since DOUBLE PRECISION NOT NULL)",
     "CREATE TABLE IF NOT EXISTS agnes_charges (lease TEXT NOT NULL, scope TEXT NOT NULL, PRIMARY KEY (lease, scope))",
     "CREATE TABLE IF NOT EXISTS agnes_owners (owner TEXT PRIMARY KEY, beat DOUBLE PRECISION NOT NULL)",
+    # what was reserved, and then billed, without a person's word
+    "CREATE TABLE IF NOT EXISTS agnes_unasked ("
+    "lease TEXT PRIMARY KEY, principal TEXT NOT NULL, bytes BIGINT NOT NULL, since DOUBLE PRECISION NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS agnes_unasked_of ON agnes_unasked (principal, since)",
 )
 
 READ_META = "SELECT value FROM agnes_meta WHERE name = :name"
@@ -57,6 +61,14 @@ UNSETTLED = (
 )
 ADOPT_CHARGES = (
     "DELETE FROM agnes_charges WHERE lease IN (SELECT id FROM agnes_leases WHERE owner = :owner AND state = 'held')"
+)
+UNASKED = "SELECT COALESCE(SUM(bytes), 0) FROM agnes_unasked WHERE principal = :principal AND since > :after"
+ADD_UNASKED = "INSERT INTO agnes_unasked (lease, principal, bytes, since) VALUES (:lease, :principal, :bytes, :since)"
+BILL_UNASKED = "UPDATE agnes_unasked SET bytes = :bytes WHERE lease = :lease"
+CLEAR_UNASKED = "DELETE FROM agnes_unasked WHERE principal = :principal"
+FORGET_UNASKED = "DELETE FROM agnes_unasked WHERE principal = :principal AND since < :before"
+ADOPT_UNASKED = (
+    "DELETE FROM agnes_unasked WHERE lease IN (SELECT id FROM agnes_leases WHERE owner = :owner AND state = 'held')"
 )
 ADOPT_HELD = "DELETE FROM agnes_leases WHERE owner = :owner AND state = 'held'"
 ADOPT_INTENDED = "UPDATE agnes_leases SET state = 'assumed' WHERE owner = :owner AND state = 'intended'"
