@@ -120,6 +120,7 @@ class ProfileAnswer(Model):
     columns_cut: int = 0
     bytes_billed: int = 0
     cost_usd: float = 0.0
+    note: str | None = None
 
 
 class DescribeAnswer(Model):

@@ -110,7 +110,7 @@ class Descriptions:
             if await self._free_sample(call, table_id, n, select, self._api.max_result_chars) is None:
                 statements.append(await self._prepare_sample(call, table_id, n, select))
             if profile:
-                statements.append(await self._purchases.prepare_own(call, table_id, _figures))
+                statements.append(await self._prepare_figures(call, table_id))
             return await self._purchases.quote(principal, statements)
 
     async def _sample(self, call: Call, table_id: str, n: int, select: list[str] | None, chars: int) -> SampleAnswer:
@@ -142,7 +142,24 @@ class Descriptions:
         return answer
 
     async def _prepare_sample(self, call: Call, table_id: str, n: int, select: list[str] | None) -> Priced:
-        return await self._purchases.prepare(call, ScanRequest(table_id=table_id, select=select, limit=n))
+        where = await self._newest(call, table_id)
+        return await self._purchases.prepare(call, ScanRequest(table_id=table_id, select=select, where=where, limit=n))
+
+    async def _prepare_figures(self, call: Call, table_id: str) -> Priced:
+        request = ScanRequest(table_id=table_id, where=await self._newest(call, table_id))
+
+        def build(table: Table, schema: TableSchema, relation: Relation) -> Statement:
+            return figures_statement(schema, relation, table.dialect, request.where)
+
+        return await self._purchases.prepare_own(call, table_id, build, request)
+
+    async def _newest(self, call: Call, table_id: str) -> str:
+        """A condition on the newest partition, where the table is read with a filter only."""
+        table = await self._tables.find(call, table_id)
+        schema = await self._tables.schema_of(call, table)
+        if schema.partition is None or not schema.partition.filter_required:
+            return ""
+        return await self._calls.run(call, lambda: self._sources.of(table).newest(table, schema, call))
 
     async def _read_sample(self, call: Call, priced: Priced, chars: int) -> SampleAnswer:
         empty = SampleAnswer(**NO_ROWS, table_id=priced.table.id)
@@ -164,13 +181,14 @@ class Descriptions:
             truncated=fitting.full,
             bytes_billed=purchase.receipt.bytes_billed,
             cost_usd=self._purchases.usd(purchase),
-            note=_BILLED_NOTE,
+            note=_BILLED_NOTE + _of_newest(priced.request.where),
         )
 
     async def _profile(self, call: Call, table_id: str) -> ProfileAnswer:
-        priced = await self._purchases.prepare_own(call, table_id, _figures)
+        priced = await self._prepare_figures(call, table_id)
         answer, purchase = await self._collect(call, priced)
         profile = read_figures(priced.schema, answer)
+        profile.note = _of_newest(priced.request.where).strip() or None
         if priced.table.query_mode == "local":
             await self._add_top_values(call, priced, profile)
         profile.bytes_billed, profile.cost_usd = purchase.receipt.bytes_billed, self._purchases.usd(purchase)
@@ -203,8 +221,8 @@ class Descriptions:
         return await self._purchases.buy(call, priced, work)
 
 
-def _figures(table: Table, schema: TableSchema, relation: Relation) -> Statement:
-    return figures_statement(schema, relation, table.dialect)
+def _of_newest(where: str) -> str:
+    return f" A filter is required on it, so this is of the newest partition: {where}." if where else ""
 
 
 class _TopValues:

@@ -54,6 +54,10 @@ class Source(ABC):
         """Whether a worker process reads it, so that a thread only waits; known once the schema is."""
         return False
 
+    def newest(self, table: Table, schema: TableSchema, call: Call) -> str:
+        """A predicate that keeps the table's newest partition, where it is read with a filter only; else ""."""
+        return ""
+
     @abstractmethod
     def relation(self, table: Table) -> Relation:
         """How a statement names the table."""

@@ -25,8 +25,9 @@ def is_ordered(column: Column) -> bool:
     return column.mode != "REPEATED" and not column.fields and not column.type.upper().startswith(_UNORDERED)
 
 
-def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect) -> Statement:
-    """One row: rows, then per column nulls and, where the column has an order, distinct, min and max."""
+def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect, where: str = "") -> Statement:
+    """One row: rows, then per column nulls and, where the column has an order, distinct, min and max; of the rows that
+    the predicate `where` keeps."""
     from sqlglot import exp
 
     from agnes_mcp.sql.statement import identifier_path, select_from
@@ -44,7 +45,12 @@ def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect)
                 "max": exp.Max(this=value.copy()),
             }
         outputs += [exp.alias_(e, f"{name}_{index}", quoted=True) for name, e in figures.items()]
-    sql = select_from(outputs, relation.apart_from(schema)).sql(dialect=dialect, comments=False)
+    select = select_from(outputs, relation.apart_from(schema))
+    if where:
+        from agnes_mcp.sql.predicate import validate_predicate
+
+        select = select.where(validate_predicate(where, schema, dialect))
+    sql = select.sql(dialect=dialect, comments=False)
     names = [column.name for column in profiled_columns(schema)]
     return Statement(sql=sql, dialect=dialect, columns=[o.alias for o in outputs], source_columns=names)
 

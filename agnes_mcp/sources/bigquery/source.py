@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import JobReference, Price, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import JobReference, Partition, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Reading, Source
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _NOT_ITS_FAULT = (
     "result_too_large", "bytes_billed_cap_reached", "cancelled", "disk_full", "storage_failed", "snapshot_busy",
     "schema_drift", "invalid_argument",
 )  # fmt: skip
+#: For how long the newest partition of a table is taken for its newest.
+_NEWEST_KEPT_S = 600.0
 #: What one dataset may have while others are fine; anything else is wrong with all of them.
 _OF_ONE_DATASET = ("bq_not_found", "bq_forbidden", "bq_bad_request", "cross_project_forbidden")
 
@@ -48,14 +51,57 @@ class BigQuerySource(Source):
         self._parts: _Parts | None = None
         self._last_error = ""
         self._dataset_problems: dict[str, AgnesError] = {}
+        self._newest: dict[str, tuple[float, str]] = {}
         self._policied: set[TablePath] = set()  # tables that turned out to have row access policies
 
     def schema(self, table: Table, call: Call) -> TableSchema:
-        """One free `tables.get`. Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job."""
+        """One free `tables.get`, and of a view free dry runs, which tell whether it has to be filtered, and by what.
+
+        Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job.
+        """
         from agnes_mcp.sources.bigquery.metadata import fetch_resource, schema_of
 
         with self._asking(table, call) as (parts, path, attempts):
-            return schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
+            schema = schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
+        if schema.entity_type == "VIEW":
+            schema.partition = self._required_partition(table, schema, call)
+        return schema
+
+    def _required_partition(self, table: Table, schema: TableSchema, call: Call) -> Partition | None:
+        from agnes_mcp.sources.bigquery.newest import required_partition, wanted_column
+
+        def complaint(condition: str) -> str:
+            try:
+                self._dry_bytes(table, schema, condition, call)
+            except AgnesError as error:
+                call.check()
+                return f"{error.kind} {error.message}"
+            return ""
+
+        named = wanted_column(complaint(""))
+        return required_partition(named, schema, lambda condition: not complaint(condition)) if named else None
+
+    def _dry_bytes(self, table: Table, schema: TableSchema, condition: str, call: Call) -> int | None:
+        """What reading all of the table under that condition would take; free."""
+        where = f" WHERE {condition}" if condition else ""
+        place = ".".join(self.relation(table)[:3])
+        sql = f"SELECT * FROM `{place}`{where}"  # noqa: S608 - checked names, a condition of ours
+        asked = Statement(sql=sql, dialect="bigquery", columns=[], source_columns=[], predicate_sql=condition)
+        return self.price(table, schema, asked, call).scan_bytes
+
+    def newest(self, table: Table, schema: TableSchema, call: Call) -> str:
+        """Found by dry runs, free; kept for a while, so that what a person is asked about is what runs."""
+        from agnes_mcp.sources.bigquery.newest import newest_condition, today_utc
+
+        if schema.partition is None or not schema.partition.filter_required:
+            return ""
+        key = ".".join(self.relation(table)[:3])
+        kept = self._newest.get(key)
+        if kept is not None and time.monotonic() - kept[0] < _NEWEST_KEPT_S:
+            return kept[1]
+        found = newest_condition(schema, lambda where: self._dry_bytes(table, schema, where, call), today_utc())
+        self._newest[key] = (time.monotonic(), found)
+        return found
 
     def preview(self, table: Table, schema: TableSchema, columns: list[str], n: int, call: Call) -> pa.Table | None:
         """Up to `n` rows by `tabledata.list`, free; None for what holds no rows of its own (views, external tables),
