@@ -3,8 +3,16 @@
 redact           credentials, by their shape and by their very text
 without_paths    where files are
 without_values   what a row holds, in a message of DuckDB
-clean            text that somebody else wrote, for an agent to read
+revealed         what a cell holds: every hidden character is shown as `<U+202E>`, and counted
+tidy             all else of an answer: names, descriptions, echoes, errors, without hidden characters
+clean            text that somebody else wrote, in one line of bounded length
 visible          a piece of the agent's own text, repeated to it
+
+Hidden is what a reader does not see and a model reads: controls, bidirectional marks and overrides, what has no width,
+tags, fillers, variation selectors, private use, annotations. Scripts and emoji need some of them; those stay where they
+do their work, and only there: one joiner after a letter of a script that joins or stacks, or between two emoji; one
+variation selector after what has variants; the three flags that are written with tags; a break between words of scripts
+without spaces.
 """
 
 from __future__ import annotations
@@ -12,9 +20,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-import unicodedata
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 MASK = "[redacted]"
 #: Stands for a path, and for a value, that is not told.
@@ -46,9 +54,43 @@ _QUOTE = re.compile(r"""(?<![A-Za-z])['"]""")
 _AFTER_VALUE = re.compile(r"['\"]( to [\w(), \[\]]+?)(?: when casting from source column \w+)?$")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d.,:eE+-]*(?!\w)")
 
-_LAYOUT = "\t\r\n"
-#: Control, format (bidi overrides, zero-width), surrogate, private use, unassigned, line and paragraph separators.
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_LAYOUT = str.maketrans("\t\r\n", "   ")
+# Unicode 16: categories Cc but layout, Cf but the marks of numbers and verses that are seen, Cs, Co, Zl, Zp; what
+# Default_Ignorable_Code_Point names beside them; noncharacters. Unassigned ones may be letters of a later Unicode.
+_HIDDEN_RANGES = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\ufffe\uffff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U000f0000-\U0010ffff"
+    + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0xF0000, 0x10000))
+)
+#: Hebrew, Arabic and its likes, the scripts of India, Tibet, Myanmar, Khmer, Mongolian, Adlam: their letters join.
+_JOINING = (
+    "\u05d0-\u05f2\u0620-\u06d3\u06d5-\u06dc\u06df-\u06ff\u0710-\u088e\u08a0-\u08e1\u08e3-\u0dff\u0f00-\u109f"
+    "\u1780-\u17b3\u17b6-\u180a\u1810-\u18aa\u1a00-\u1cff\ua800-\ua8ff\ua980-\uaaff\ufb50-\ufdcf\ufe70-\ufefc"
+    "\U00010a00-\U00010a48\U00010d00-\U00010d3f\U00011000-\U00011fff\U0001e900-\U0001e95f"
+)
+#: What may be drawn in colour, and the shades of skin.
+_PICTURES = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u25a0-\u27bf\u2900-\u297f"
+    "\u2b00-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+)
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17b3\u17b6-\u17ff\u19e0-\u19ff\uaa60-\uaa7f"
+_FLAGS = "|".join(
+    "".join(chr(0xE0000 + ord(letter)) for letter in region) + "\U000e007f" for region in ("gbeng", "gbsct", "gbwls")
+)
+#: What does its work where it stands, and then what is hidden.
+_AT_WORK_OR_HIDDEN = re.compile(
+    rf"(?P<works>(?<=[{_JOINING}])[\u200c\u200d]"
+    rf"|(?<=[{_PICTURES}\ufe0f])\u200d(?=[{_PICTURES}])"
+    rf"|(?<=[{_PICTURES}])[\ufe0e\ufe0f]|(?<=[0-9#*])\ufe0f(?=\u20e3)"
+    rf"|(?<=[{_IDEOGRAPHS}])[\ufe00-\ufe02\U000e0100-\U000e011f]|(?<=[\u2229-\u2aff])\ufe00"
+    rf"|(?<=[\u1820-\u18aa])[\u180b-\u180f]|(?<=[\u0590-\u05f2])\u034f"
+    rf"|(?<=[{_WITHOUT_SPACES}])\u200b(?=[{_WITHOUT_SPACES}])"
+    rf"|(?<=\U0001f3f4)(?:{_FLAGS}))"
+    rf"|(?P<hidden>[{_HIDDEN_RANGES}])(?P=hidden)*"
+)
 
 
 def remember(secret: str) -> None:
@@ -106,17 +148,62 @@ def _quoted_in(own: str, rest: str) -> bool:
     return end > 0 and rest[: end + 1] in own and not set(rest[end + 1 :]) & set("'\"\n")
 
 
+def is_plain(text: str) -> bool:
+    """Whether there is surely nothing hidden in it; costs next to nothing. Of other text `revealed` tells."""
+    return text.isascii() and text.isprintable()
+
+
+def find_hidden(text: str) -> int:
+    """The place of the first hidden character; -1 where there is none."""
+    if not is_plain(text):
+        for found in _AT_WORK_OR_HIDDEN.finditer(text):
+            if found["hidden"]:
+                return found.start()
+    return -1
+
+
 def is_unseen(character: str) -> bool:
-    """Whether a reader would not see it, so that what is read and what is run could differ. Layout is seen."""
-    return character not in _LAYOUT and unicodedata.category(character) in _UNSEEN
+    """Whether a reader would not see it where it stands alone, so that what is read and what is run could differ."""
+    return find_hidden(character) == 0
+
+
+def revealed(value: Any) -> tuple[Any, int]:
+    """A JSON-ready value with every hidden character in its texts shown as its number, and how many there are.
+
+    One that repeats is shown once, with how often: `<U+200B×12>`.
+    """
+    count = 0
+
+    def show(run: str) -> str:
+        nonlocal count
+        count += len(run)
+        return f"<U+{ord(run[0]):04X}{f'×{len(run)}' if len(run) > 1 else ''}>"
+
+    return _in_texts(value, show), count
+
+
+def tidy(value: Any) -> Any:
+    """A JSON-ready value without the hidden characters of its texts, names of fields too."""
+    return _in_texts(value, lambda run: "")
 
 
 def visible(text: str, max_chars: int) -> str:
-    """At most that many characters, with every one that a terminal or a log could obey shown as U+FFFD."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:max_chars])
+    """At most that many characters, with layout and every hidden one shown as U+FFFD."""
+    return re.sub("[\t\r\n]", "\ufffd", _in_texts(text[:max_chars], lambda run: "\ufffd" * len(run)))
 
 
 def clean(text: str, max_chars: int) -> str:
-    """Text that somebody else wrote, for an agent to read: no control, bidirectional or invisible characters."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " if c in _LAYOUT else "" for c in text).strip()
+    """Text that somebody else wrote, for an agent to read: one line, no hidden characters."""
+    kept = (text if is_plain(text) else tidy(text.translate(_LAYOUT))).strip()
     return kept if len(kept) <= max_chars else kept[: max_chars - 1] + "…"
+
+
+def _in_texts(value: Any, shown: Callable[[str], str]) -> Any:
+    """`value` with what is hidden in its texts, a run of one character at a time, replaced."""
+    if isinstance(value, str):
+        if is_plain(value):
+            return value
+        return _AT_WORK_OR_HIDDEN.sub(lambda run: run[0] if run["works"] else shown(run[0]), value)
+    if isinstance(value, dict):
+        return {_in_texts(key, shown): _in_texts(item, shown) for key, item in value.items()}
+    return [_in_texts(item, shown) for item in value] if isinstance(value, list) else value

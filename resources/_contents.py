@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import as_sent
 
 JSON = "application/json"
 MARKDOWN = "text/markdown"
 
 
 def content(model: BaseModel) -> str:
-    return compact(model.model_dump(mode="json"))
+    return as_sent(model)[1]

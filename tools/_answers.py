@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import as_sent
 
 #: Reads what it is allowed to see and changes nothing.
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -18,5 +18,5 @@ DROPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 
 
 def answer(model: BaseModel) -> CallToolResult:
-    body = model.model_dump(mode="json")
-    return CallToolResult(content=[TextContent(type="text", text=compact(body))], structured_content=body)
+    body, text = as_sent(model)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from agnes_mcp.answers.values import column_to_json
+from agnes_mcp.untrusted import revealed, tidy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +43,17 @@ _SLICE_BYTES = 2**18
 
 #: JSON as short as it gets; the one form in which an answer is measured and sent.
 compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def as_sent(model: BaseModel) -> tuple[dict[str, Any], str]:
+    """A model as an agent gets it, structured and as text. Whatever it repeats of others is without hidden characters;
+    those of cells are shown as numbers before they are measured."""
+    body = model.model_dump(mode="json")
+    text = compact(body)
+    if text.isascii():
+        return body, text
+    body = tidy(body)
+    return body, compact(body)
 
 
 def chars_of(item: Any) -> int:
@@ -112,6 +124,7 @@ class RowShaper:
         self._max_rows = max_rows
         self.rows: list[list[Any]] = []
         self.cut_cells = 0
+        self.hidden_characters = 0
         self.truncated_by: str | None = None
         self.as_text: dict[str, None] = {}  # the columns with cells that are no values of their type, in order
 
@@ -150,14 +163,15 @@ class RowShaper:
         if self._max_rows is not None and len(self.rows) >= self._max_rows:
             self.truncated_by = "limit"
             return False
-        fitted, size, cut = _fit_cells(row, lengths, MAX_CELL_CHARS)
+        fitted, size, cut, hidden = _fit_cells(row, lengths, MAX_CELL_CHARS)
         if size >= self._room.left and not self.rows:
             # the first row alone is too long: better every cell's beginning than nothing
-            fitted, size, cut = _fit_cells(row, lengths, max(3, (self._room.left - 3) // len(row) - 1))
+            fitted, size, cut, hidden = _fit_cells(row, lengths, max(3, (self._room.left - 3) // len(row) - 1))
         if not self._room.take(size):
             self.truncated_by = "answer_size"
             return False
         self.cut_cells += cut
+        self.hidden_characters += hidden
         self.rows.append(fitted)
         return True
 
@@ -180,12 +194,17 @@ def _shown(columns: list[pa.Array]) -> tuple[list[list[Any]], dict[tuple[int, in
     return shown, lengths
 
 
-def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int]:
-    """The row with no cell longer than `room` characters of JSON; its own length, and how many cells were cut."""
+def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int, int]:
+    """The row with no cell longer than `room` characters of JSON and nothing hidden; its own length, how many cells
+    were cut, and how many characters are shown as numbers."""
     fitted: list[Any] = []
-    size, cut = 1, 0  # brackets, less the comma that the last cell has none of
+    size, cut, hidden = 1, 0, 0  # brackets, less the comma that the last cell has none of
     for index, value in enumerate(row):
         text = compact(value)
+        if not text.isascii() or "\\" in text or "\x7f" in text:
+            value, found = revealed(value)
+            hidden += found
+            text = compact(value) if found else text
         if len(text) > room:
             whole = value if isinstance(value, str) else text
             value = _cut_cell(whole, room, lengths.get(index, len(whole)))
@@ -193,7 +212,7 @@ def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: in
             cut += 1
         fitted.append(value)
         size += len(text) + 1
-    return fitted, size, cut
+    return fitted, size, cut, hidden
 
 
 def _cut_cell(whole: str, room: int, chars: int | None) -> str:

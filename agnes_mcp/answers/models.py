@@ -94,6 +94,7 @@ class RowsAnswer(Model):
     row_count: int
     truncated: bool = Field(description="True when there are more rows than these")
     cut_cells: int = Field(default=0, description="Cells whose text was cut to fit")
+    hidden_characters: int = Field(default=0, description="Invisible ones in cells, each shown as <U+202E>")
     columns_cut: int = Field(default=0, description="Columns left out because the answer would be too long")
     bytes_billed: int = 0
     cost_usd: float = 0.0
@@ -118,6 +119,7 @@ class ProfileAnswer(Model):
     rows: int | None
     columns: list[ColumnProfile]
     columns_cut: int = 0
+    hidden_characters: int = 0
     bytes_billed: int = 0
     cost_usd: float = 0.0
     note: str | None = None

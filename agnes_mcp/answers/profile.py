@@ -9,6 +9,7 @@ from agnes_mcp.answers.models import ColumnProfile, ProfileAnswer
 from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.models import Column, TableSchema
 from agnes_mcp.sql.profile import is_ordered, profiled_columns
+from agnes_mcp.untrusted import revealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +65,14 @@ def shorten(value: Any) -> Any:
 
 
 def fit_profile(profile: ProfileAnswer, budget_chars: int) -> None:
-    """Make a profile fit: of a wide table the most frequent values go first, then columns from the end."""
+    """Make a profile fit: of a wide table the most frequent values go first, then columns from the end.
+
+    What is hidden in a value is shown and counted before it is measured.
+    """
+    for column in profile.columns:
+        shown, hidden = revealed([column.min, column.max, column.top_values])
+        column.min, column.max, column.top_values = shown
+        profile.hidden_characters += hidden
     if chars_of(profile) > budget_chars:
         for column in profile.columns:
             column.top_values = []

@@ -66,6 +66,7 @@ class RowsFitting(Generic[A]):
             "row_count": len(self._shaper.rows),
             "truncated": self.truncated_by is not None,
             "cut_cells": self._shaper.cut_cells,
+            "hidden_characters": self._shaper.hidden_characters,
             "columns_cut": self.columns_cut,
         }
         said = [facts.get("note"), _note_texts(list(self._shaper.as_text))]

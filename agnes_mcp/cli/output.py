@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
+from agnes_mcp.answers.fitting import as_sent
+from agnes_mcp.untrusted import revealed
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 #: A column is not made narrower than this, or than its own widest cell; between two there is a gap.
 _LEAST_WIDTH, _GAP = 10, 2
+_LAYOUT = str.maketrans("\t\r\n", "   ")
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -34,7 +38,7 @@ def say(text: str) -> None:
 
 def print_json(answer: BaseModel | Any) -> None:
     """The structured answer, whole and on one line: what a program reads."""
-    content = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+    content = as_sent(answer)[0] if isinstance(answer, BaseModel) else answer
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
 
 
@@ -109,4 +113,4 @@ def _one_line(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return "".join(character if character.isprintable() else " " for character in text)
+    return str(revealed(text)[0]).translate(_LAYOUT)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.calls.call import new_request_id
 from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.untrusted import tidy
 
 #: How long a client of 2026-07-28 may keep what it was given. Lists of tools change only with the server; what a
 #: principal may see is its own.
@@ -58,13 +59,9 @@ def internal_error() -> AgnesError:
 def error_result(error: AgnesError) -> CallToolResult:
     """The error as a client sees it: the same facts as text and as structured content."""
     details = dict(error.details)
-    body = {
-        "error": error.kind,
-        "message": error.message,
-        "hint": error.hint,
-        "request_id": details.pop("request_id", None) or new_request_id(),
-        "details": details,
-    }
+    request_id = details.pop("request_id", None) or new_request_id()
+    said = {"error": error.kind, "message": error.message, "hint": error.hint}
+    body = tidy({**said, "request_id": request_id, "details": details})
     return CallToolResult(
         content=[TextContent(type="text", text=compact(body))], structured_content=body, is_error=True
     )
@@ -108,5 +105,5 @@ def find_cause(error: BaseException | None, *kinds: type[BaseException]) -> Base
 def protocol_error(error: AgnesError, **named: Any) -> MCPError:
     """The error where the protocol has no result to put it in; hosts show only the message, so the hint is in it."""
     code = INTERNAL_ERROR if error.kind in _OURS else INVALID_PARAMS
-    details = {"error": error.kind, "hint": error.hint, **error.details, **named}
-    return MCPError(code=code, message=f"{error.message} {error.hint}", data=details)
+    details = tidy({"error": error.kind, "hint": error.hint, **error.details, **named})
+    return MCPError(code=code, message=tidy(f"{error.message} {error.hint}"), data=details)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.sql import names
 from agnes_mcp.sql.names import identifier, literal
+from agnes_mcp.untrusted import is_plain, tidy
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -62,21 +63,42 @@ def attach_statement(path: str, database: str) -> str:
 def make_view(connection: DuckDBPyConnection, view: View, database: str = "") -> None:
     """Create the view, or replace it; `database` is the name under which its DuckDB file is attached.
 
-    Raises what DuckDB raises.
+    Columns have names that can be read and written: without hidden characters, none empty, each its own. Raises what
+    DuckDB raises, and UnicodeDecodeError where a name is not UTF-8.
     """
-    connection.execute(_statement(view, database))
-    blobs = _blobs(connection, view) if view.kind == "parquet" else []
-    if blobs:
-        connection.execute(_statement(view, database, blobs))
-
-
-def _statement(view: View, database: str, blobs: Sequence[str] = ()) -> str:
-    columns = "*" if view.columns is None else ", ".join(identifier(column) for column in view.columns)
     relation = relation_of(view, database)
+    connection.execute(_statement(view.name, relation))
+    found = _columns(connection, view.name)
+    names_now = readable_names([name for name, _ in found])
+    if names_now != [name for name, _ in found]:
+        relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
+    blobs = _miscompared(zip(names_now, (kind for _, kind in found), strict=True)) if view.kind == "parquet" else []
     if blobs:
         copied = ", ".join(f"{identifier(blob)} || ''::BLOB AS {identifier(blob)}" for blob in blobs)
         relation = f"(SELECT * REPLACE ({copied}) FROM {relation})"  # noqa: S608 - quoted parts only
-    return f"CREATE OR REPLACE VIEW {identifier(view.name)} AS SELECT {columns} FROM {relation}"  # noqa: S608 - quoted parts only
+    if view.columns is not None or relation != relation_of(view, database):
+        connection.execute(_statement(view.name, relation, view.columns))
+
+
+def _statement(name: str, relation: str, columns: Sequence[str] | None = None) -> str:
+    seen = "*" if columns is None else ", ".join(identifier(column) for column in columns)
+    return f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {seen} FROM {relation}"  # noqa: S608 - quoted parts only
+
+
+def readable_names(given: Sequence[str]) -> list[str]:
+    """The names without what nobody sees; one that is empty is called by its place, one that is taken is numbered."""
+    if all(name and is_plain(name) for name in given):
+        return list(given)
+    taken = {name.casefold() for name in given if name and tidy(name) == name}
+    names_now = list[str]()
+    for place, name in enumerate(given, start=1):
+        free = seen = tidy(name) or f"column_{place}"
+        number = 2
+        while free != name and free.casefold() in taken:
+            free, number = f"{seen}_{number}", number + 1
+        taken.add(free.casefold())
+        names_now.append(free)
+    return names_now
 
 
 def relation_of(view: View, database: str = "") -> str:
@@ -87,7 +109,7 @@ def relation_of(view: View, database: str = "") -> str:
     return f"read_{view.kind}({literal(view.files())}{options})"
 
 
-def _blobs(connection: DuckDBPyConnection, view: View) -> list[str]:
+def _miscompared(columns: Iterable[tuple[str, str]]) -> list[str]:
     """The BLOB columns of a view over Parquet, where this DuckDB compares them wrongly.
 
     DuckDB 1.5 up to 1.5.6 takes a comparison with a constant that is not plain ASCII down into the dictionary of a
@@ -97,7 +119,7 @@ def _blobs(connection: DuckDBPyConnection, view: View) -> list[str]:
 
     if not duckdb.__version__.startswith("1.5."):
         return []
-    return [name for name, kind in _columns(connection, view.name) if kind == "BLOB"]
+    return [name for name, kind in columns if kind == "BLOB"]
 
 
 def _columns(connection: DuckDBPyConnection, name: str) -> list[tuple[str, str]]:

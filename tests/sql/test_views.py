@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from agnes_mcp.sql.views import View, make_view
+from agnes_mcp.sql.views import View, make_view, readable_names
 
 #: Not plain ASCII, which is what it takes.
 CONSTANT = r"'\xFF\xFE'::BLOB"
@@ -70,3 +72,27 @@ def test_other_lines_compare_rightly_without_help(path: Path) -> None:
     with duckdb.connect() as connection:
         for condition in CONDITIONS:
             assert count(connection, f"'{path}'", condition) == count(connection, f"({ROWS})", condition)
+
+
+@pytest.mark.parametrize(
+    ("given", "readable"),
+    [
+        (["a", "B c"], ["a", "B c"]),
+        (["a\u200b", "a"], ["a_2", "a"]),
+        (["A\u202e", "a\u200b", "a_2"], ["A", "a_3", "a_2"]),
+        (["", "\u2060"], ["column_1", "column_2"]),
+        (["می‌خواهم", "č"], ["می‌خواهم", "č"]),
+    ],
+)
+def test_names_become_readable_and_stay_apart(given: list[str], readable: list[str]) -> None:
+    assert readable_names(given) == readable
+
+
+def test_columns_with_names_that_nobody_can_write_are_read(tmp_path: Path) -> None:
+    """In every place of them, BLOB columns as well, which are computed anew."""
+    rows = pa.table([[b"\xff", b"b"], [1, 2], [3, 4]], names=["b\u202e", "", "a\u200b"])
+    pq.write_table(rows, tmp_path / "t.parquet")
+    with duckdb.connect() as connection:
+        make_view(connection, View("v", "parquet", [str(tmp_path / "t.parquet")]))
+        assert [row[0] for row in connection.execute("DESCRIBE v").fetchall()] == ["b", "C1", "a"]
+        assert connection.execute("SELECT C1, a FROM v WHERE b = '\\xFF'::BLOB").fetchall() == [(1, 3)]

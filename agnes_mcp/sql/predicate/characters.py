@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agnes_mcp.sql.predicate.limits import MAX_CHARS
 from agnes_mcp.sql.predicate.refusals import refuse
-from agnes_mcp.untrusted import is_unseen
+from agnes_mcp.untrusted import find_hidden
 
 _LAYOUT = "\t\r\n"
 
@@ -25,14 +25,14 @@ def check_characters(text: object) -> str:
         )
     if not text.strip(" " + _LAYOUT):
         raise refuse("parse_error", "The predicate is empty.", "Leave `where` out to read without a condition.", text)
-    for position, character in enumerate(text):
-        if is_unseen(character):
-            raise refuse(
-                "parse_error",
-                f"U+{ord(character):04X} at {position} is not a printable character.",
-                "Remove control characters and invisible ones, in strings too.",
-                text,
-                position,
-                position + 1,
-            )
+    position = find_hidden(text)
+    if position >= 0:
+        raise refuse(
+            "parse_error",
+            f"U+{ord(text[position]):04X} at {position} is not a printable character.",
+            "Remove control characters and invisible ones, in strings too.",
+            text,
+            position,
+            position + 1,
+        )
     return text

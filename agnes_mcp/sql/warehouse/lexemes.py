@@ -16,7 +16,7 @@ from agnes_mcp.sql.predicate.hints import SYMBOL_HINTS, Refusal, symbol_hint
 from agnes_mcp.sql.predicate.limits import MAX_NUMBER_CHARS
 from agnes_mcp.sql.warehouse.limits import MAX_CHARS, MAX_TOKENS
 from agnes_mcp.sql.warehouse.refusals import refuse
-from agnes_mcp.untrusted import is_unseen
+from agnes_mcp.untrusted import find_hidden
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.])"
 _LEXEME = re.compile(
@@ -102,18 +102,16 @@ def _check_characters(text: object) -> None:
         )
     if not text.strip(" \t\r\n"):
         raise refuse("parse_error", "The statement is empty.", "Write one SELECT in GoogleSQL.", text)
-    if text.isascii() and text.isprintable():
-        return
-    for position, character in enumerate(text):
-        if is_unseen(character):
-            raise refuse(
-                "parse_error",
-                f"U+{ord(character):04X} at {position} is not a printable character.",
-                "Remove control characters and invisible ones, in strings too.",
-                text,
-                position,
-                position + 1,
-            )
+    position = find_hidden(text)
+    if position >= 0:
+        raise refuse(
+            "parse_error",
+            f"U+{ord(text[position]):04X} at {position} is not a printable character.",
+            "Remove control characters and invisible ones, in strings too.",
+            text,
+            position,
+            position + 1,
+        )
 
 
 def _word(text: str, start: int, end: int, lexemes: list[Lexeme]) -> int:
