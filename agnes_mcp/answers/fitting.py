@@ -205,7 +205,7 @@ def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: in
             value, found = revealed(value)
             hidden += found
             text = compact(value) if found else text
-        if len(text) > room:
+        if len(text) > room or index in lengths:  # a run that is shown once may make what was cut short
             whole = value if isinstance(value, str) else text
             value = _cut_cell(whole, room, lengths.get(index, len(whole)))
             text = compact(value)
