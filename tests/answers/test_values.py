@@ -81,8 +81,8 @@ CASES: dict[str, Any] = {
     "union_value(num := 2)": "2",
     "[union_value(num := 2)]": ["2"],
     "'quote \" and '' and \\n' || chr(10) || chr(9)": "quote \" and ' and \\n\n\t",
-    "'emoji 🎉' || chr(8238)": "emoji 🎉\u202e",
-    "'nul ' || chr(0) || ' inside'": "nul \0 inside",
+    "'emoji 🎉' || chr(8238)": "emoji 🎉<U+202E>",
+    "'nul ' || chr(0) || ' inside'": "nul <U+0000> inside",
     "''": "",
     "{'UNION(': 1, 'a \"b\"': [true], 'BIT': 2::UHUGEINT}": {"UNION(": 1, 'a "b"': [True], "BIT": "2"},
 }
