@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import as_sent
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.untrusted import tidy
 
 JSON = "application/json"
 MARKDOWN = "text/markdown"
 
 
 def content(model: BaseModel) -> str:
-    return as_sent(model)[1]
+    return compact(tidy(model.model_dump(mode="json")))

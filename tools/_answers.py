@@ -5,7 +5,8 @@ from __future__ import annotations
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import as_sent
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.untrusted import tidy
 
 #: Reads what it is allowed to see and changes nothing.
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -18,5 +19,10 @@ DROPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 
 
 def answer(model: BaseModel) -> CallToolResult:
-    body, text = as_sent(model)
+    """The model, structured and as text. Whatever it repeats of others is without hidden characters; those of cells
+    have been shown as numbers before they were measured."""
+    body = model.model_dump(mode="json")
+    text = compact(body)
+    if not text.isascii():
+        text = compact(body := tidy(body))
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 
 from agnes_mcp.answers.values import column_to_json
-from agnes_mcp.untrusted import revealed, tidy
+from agnes_mcp.untrusted import revealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,17 +43,6 @@ _SLICE_BYTES = 2**18
 
 #: JSON as short as it gets; the one form in which an answer is measured and sent.
 compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-
-
-def as_sent(model: BaseModel) -> tuple[dict[str, Any], str]:
-    """A model as an agent gets it, structured and as text. Whatever it repeats of others is without hidden characters;
-    those of cells are shown as numbers before they are measured."""
-    body = model.model_dump(mode="json")
-    text = compact(body)
-    if text.isascii():
-        return body, text
-    body = tidy(body)
-    return body, compact(body)
 
 
 def chars_of(item: Any) -> int:

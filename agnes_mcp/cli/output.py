@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import as_sent
-from agnes_mcp.untrusted import revealed
+from agnes_mcp.untrusted import revealed, tidy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +37,7 @@ def say(text: str) -> None:
 
 def print_json(answer: BaseModel | Any) -> None:
     """The structured answer, whole and on one line: what a program reads."""
-    content = as_sent(answer)[0] if isinstance(answer, BaseModel) else answer
+    content = tidy(answer.model_dump(mode="json")) if isinstance(answer, BaseModel) else answer
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
 
 
