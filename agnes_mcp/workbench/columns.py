@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_types import safe_type
 
 # A field may be called like a type; then a type follows it, not a bracket, comma or the end.
 #: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone.
@@ -16,15 +16,29 @@ _OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT|G
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
-def check_types(types: Sequence[str]) -> None:
-    """Raise `query_failed` for a column that Arrow would carry as meaningless bytes, changed, or not at all."""
-    for name in types:
-        if _OPAQUE_TYPE.search(_QUOTED.sub("", name)):
-            raise AgnesError(
-                "query_failed",
-                f"A column of the result has the type {name}, which cannot leave the engine.",
-                "Cast it: CAST(my_column AS VARCHAR).",
-            )
+def carried_whole(sql: str, types: Sequence[str]) -> str:
+    """The statement, whose columns have these types, with each part that Arrow would change as text."""
+    changed = [_OPAQUE_TYPE.search(_QUOTED.sub("", kind)) is not None for kind in types]
+    if not any(changed):
+        return sql
+    names = [f"c{number}" for number in range(len(types))]
+    cells = [
+        f"CAST({name} AS {safe_type(kind)}) AS {name}" if lost else name
+        for name, kind, lost in zip(names, types, changed, strict=True)
+    ]
+    # On lines of its own: it may end in a comment.
+    return f"SELECT {', '.join(cells)} FROM (\n{_without_semicolon(sql)}\n) AS result({', '.join(names)})"  # noqa: S608 - admitted SQL
+
+
+def _without_semicolon(sql: str) -> str:
+    """One statement up to the semicolon that ends it."""
+    import duckdb
+
+    text = sql.encode()
+    for offset, kind in duckdb.tokenize(sql):
+        if kind == duckdb.token_type.operator and text[offset] == 0x3B:
+            return text[:offset].decode()
+    return sql
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

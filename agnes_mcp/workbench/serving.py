@@ -68,7 +68,9 @@ class Queries:
         self._instance.execute(sql)
         description = self._instance.description or []
         types = [str(column[1]) for column in description]
-        columns.check_types(types)
+        whole = columns.carried_whole(sql, types)
+        if whole != sql:
+            self._instance.execute(whole)
         batch_rows = SMALL_BATCH_ROWS if limit_rows < SMALL_BATCH_ROWS else LARGE_BATCH_ROWS
         reader = self._instance.to_arrow_reader(batch_rows)
         schema = columns.readable_schema(reader.schema, [str(column[0]) for column in description])

@@ -15,7 +15,7 @@ from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest
-from agnes_mcp.sources.local.types import loses_in_arrow, safe_type
+from agnes_mcp.sql.duckdb_types import loses_in_arrow, safe_type
 
 CASES: dict[str, Any] = {
     "NULL::INT": None,

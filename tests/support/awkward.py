@@ -126,6 +126,7 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
     rows = "SELECT 1::BIGINT, 'x' UNION ALL SELECT 2, NULL"
     return {
         "json": Awkward(_bytes(folder / "list.json", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
+        "upper_json": Awkward(_bytes(folder / "UPPER.JSON", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
         "ndjson": Awkward(_bytes(folder / "lines.ndjson", b'{"a":1,"b":"x"}\n{"a":2}\n'), rows),
         "jsonl_packed": Awkward(_bytes(folder / "lines.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2}\n')), rows),
         "json_nested": Awkward(_bytes(folder / "nested.json", b'[{"a":{"b":[1,2]}}]'), "SELECT {'b': [1::BIGINT, 2]}"),
@@ -156,19 +157,25 @@ def parquets(folder: Path) -> dict[str, Awkward]:
     _copy(folder / "a=b" / "more" / "u.parquet", "SELECT 2 AS x")
     _copy(folder / "y" / "year=2025" / "t.parquet", "SELECT 1 AS x")
     _copy(folder / "y" / "year=2026" / "t.parquet", "SELECT 2 AS x")
+    foreign = folder / "foreign.parquet"  # a column's name, and nothing else, in Latin-1
+    pq.write_table(pa.table({"caf__": [1]}), foreign, store_schema=False)
+    foreign.write_bytes(foreign.read_bytes().replace(b"caf__", b"caf\xe9_"))
     plain = "SELECT * FROM read_parquet('{path}')"
     return {
         "count_column": Awkward(_copy(folder / "count.parquet", "SELECT 7 AS count, 'x' AS rows"), plain),
         "geometry": Awkward(
             _copy(folder / "g.parquet", "SELECT 1 AS id, 'POINT (1 2)'::GEOMETRY AS g"),
             "SELECT 1, 'POINT (1 2)'",
-            query_kind="query_failed",
         ),
         "timetz": Awkward(
             _copy(folder / "tz.parquet", "SELECT '12:00:00+02'::TIMETZ AS t"),
             "SELECT t::VARCHAR FROM '{path}'",
-            query_kind="query_failed",
         ),
+        "variant": Awkward(
+            _copy(folder / "v.parquet", "SELECT i::VARIANT AS v, i FROM range(2) r(i)"),
+            "SELECT i::VARCHAR, i FROM range(2) r(i)",
+        ),
+        "foreign_name": Awkward(foreign, kind="table_unavailable", says="name that is not UTF-8"),
         "union_type": Awkward(
             _copy(folder / "u.parquet", "SELECT 1::UNION(num INT, s VARCHAR) AS u"),
             "SELECT {'f1': 0, 'num': 1, 's': NULL}",

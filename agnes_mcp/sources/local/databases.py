@@ -104,7 +104,9 @@ class Databases:
             try:
                 cursor.execute(statement)
                 return
-            except (duckdb.IOException, duckdb.BinderException) as error:
+            except duckdb.Error as error:
+                if call.stopped:
+                    raise
                 if not _is_locked(error):
                     raise unavailable(_reason(error), table.id) from None
                 if time.monotonic() >= give_up:

@@ -13,8 +13,8 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.readers import refuse_text
-from agnes_mcp.sources.local.types import BATCH_ROWS, lossless
 from agnes_mcp.sql import duckdb_errors
+from agnes_mcp.sql.duckdb_types import BATCH_ROWS, lossless
 from agnes_mcp.sql.instance import lock_instance, open_instance
 from agnes_mcp.sql.views import View
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sql import names
+from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.names import literal
 from agnes_mcp.sql.views import View, relation_of
 
@@ -130,7 +133,7 @@ def _compression(paths: list[str]) -> dict[str, str]:
     """DuckDB knows a packed file by an ending in small letters only; others it is told, where all are packed alike."""
     packed = {_PACKED.get(path.lower().rpartition(".")[2], "none") for path in paths}
     spelt = all(path == path.lower() for path in paths)
-    return {} if spelt or len(packed) > 1 else {"compression": packed.pop()}
+    return {} if spelt or packed == {"none"} or len(packed) > 1 else {"compression": packed.pop()}
 
 
 def csv_options(given: Mapping[str, Any]) -> Options:
@@ -206,3 +209,43 @@ def refuse_text(table: Table, said: str) -> None:
                 else "Whoever keeps this instance can look at the file. Other tables are not affected.",
                 {"options": list(options), **({"column": words["column"]} if "column" in words else {})},
             )
+
+
+@contextmanager
+def of_text(table: Table, files: Files, call: Call) -> Iterator[None]:
+    """What DuckDB says of a text file names the option that serves."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if files.kind in ("csv", "json") and not call.stopped:
+            refuse_text(table, str(error))
+        raise
+
+
+@contextmanager
+def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
+    """What DuckDB complains of before any statement is run is a fault of the files: `table_unavailable`."""
+    import duckdb
+
+    try:
+        with of_text(table, files, call):
+            yield
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        complaint = Complaint.DAMAGE if isinstance(error, UnicodeDecodeError) else complaint_of(error)
+        if call.stopped or complaint in (Complaint.MEMORY, Complaint.INTERRUPT, Complaint.INTERNAL):
+            raise
+        said = str(error)
+        reason = next((ours for pattern, ours in _OF_FILES if re.search(pattern, said)), _DAMAGED)
+        raise unavailable(reason, table.id) from None
+
+
+#: What DuckDB says of a file that it cannot open, and what it means.
+_OF_FILES = (
+    (r"[Uu]nicode|utf-?8", "a column has a name that is not UTF-8"),
+    (r"[Ee]ncrypt", "it is encrypted, and there is no key for it"),
+    (r"[Uu]nsupported|[Nn]ot implemented|[Nn]ot supported", "it holds a type or an encoding that DuckDB does not read"),
+    (r"[Ss]chema mismatch|mismatch.*types|union_by_name", "its files have columns that do not fit together"),
+)
+_DAMAGED = "its file is damaged, or not what its name says"

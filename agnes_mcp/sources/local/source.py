@@ -20,10 +20,10 @@ from agnes_mcp.sources import Source
 from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
-from agnes_mcp.sources.local.readers import Readers, refuse_text
-from agnes_mcp.sources.local.types import BATCH_ROWS, columns_of, lossless
+from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
 from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
+from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View, make_view
 
@@ -126,7 +126,7 @@ class LocalSource(Source):
         files = find_files(table)
         if files.kind == "duckdb":
             return _stored(table, files)
-        with self._cursor(table, call) as cursor, _text_complaints(table, files, call):
+        with self._cursor(table, call) as cursor, of_files(table, files, call):
             return self._view(cursor, table, files, call)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call) -> View:
@@ -139,17 +139,18 @@ class LocalSource(Source):
     def _opened(self, table: Table, call: Call) -> Iterator[tuple[duckdb.DuckDBPyConnection, Files, Held | View]]:
         """A cursor on which the table's id is a view over its files as they are now."""
         files = find_files(table)
-        with self._cursor(table, call) as cursor, ExitStack() as held, _text_complaints(table, files, call):
-            if files.kind == "duckdb":
-                database = self._databases.held(cursor, self._warehouse.generation, table, files, call)
-                stored = held.enter_context(database)
-                self._ensure_view(cursor, _stored(table, files), files, stored.database)
-                (self._stored_views.add if stored.is_view else self._stored_views.discard)(table.id)
-                yield cursor, files, stored
-            else:
-                view = self._view(cursor, table, files, call)
-                self._ensure_view(cursor, view, files)
-                yield cursor, files, view
+        with self._cursor(table, call) as cursor, ExitStack() as held, of_text(table, files, call):
+            source: Held | View
+            with of_files(table, files, call):
+                if files.kind == "duckdb":
+                    database = self._databases.held(cursor, self._warehouse.generation, table, files, call)
+                    source = held.enter_context(database)
+                    self._ensure_view(cursor, _stored(table, files), files, source.database)
+                    (self._stored_views.add if source.is_view else self._stored_views.discard)(table.id)
+                else:
+                    source = self._view(cursor, table, files, call)
+                    self._ensure_view(cursor, source, files)
+            yield cursor, files, source
 
     @contextmanager
     def _cursor(self, table: Table, call: Call) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -217,19 +218,6 @@ def _stored(table: Table, files: Files) -> View:
     """A table inside a DuckDB file."""
     name = table.source_table or table.id
     return View(table.id, "duckdb_table", files.paths, source_table=name, source_schema=table.source_schema)
-
-
-@contextmanager
-def _text_complaints(table: Table, files: Files, call: Call) -> Iterator[None]:
-    """What DuckDB says of a text file names the option that serves."""
-    import duckdb
-
-    try:
-        yield
-    except duckdb.Error as error:
-        if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table, str(error))
-        raise
 
 
 class LocalReading:
