@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +30,7 @@ Status = Literal["ok", "rejected", "quota_exceeded", "truncated", "cancelled", "
 ROTATE_AT_BYTES = 16 * 2**20
 KEEP_FILES = 8
 LOCK_WAIT_S = 2.0
+APPEND_WAIT_S = 0.2
 #: The `tool` of a line that says what an earlier call was billed, whose own line could not say it.
 RECOVERY = "recovery"
 
@@ -128,11 +131,14 @@ class Audit:
     def _append(self, line: AuditLine) -> None:
         line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         record = (json.dumps(line.model_dump(), ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, record)
+            if not _is_alone(descriptor) or _is_torn(descriptor):
+                record = b"\n" + record  # an empty line is no loss, a line that is glued to a torn one would be
+            while record:
+                record = record[os.write(descriptor, record) :]
         finally:
-            os.close(descriptor)
+            os.close(descriptor)  # and with it the lock
 
     def _rotate(self) -> None:
         with suppress(FileNotFoundError):
@@ -162,3 +168,31 @@ def _parse(path: Path) -> Iterator[dict[str, Any]]:
                 line = json.loads(text)
                 if isinstance(line, dict):
                     yield line
+
+
+def _is_alone(descriptor: int) -> bool:
+    """Whether no other process writes until this descriptor is closed. One that was stopped while it wrote is waited
+    for no longer than a line takes."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    give_up = time.monotonic() + APPEND_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+        except OSError:  # a file system without locks
+            return False
+        time.sleep(0.001)
+
+
+def _is_torn(descriptor: int) -> bool:
+    """Whether the last line has no end: its process was killed, or the disk was full."""
+    if os.lseek(descriptor, 0, os.SEEK_END) == 0:
+        return False
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1) != b"\n"

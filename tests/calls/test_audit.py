@@ -186,3 +186,56 @@ async def test_a_cancelled_call_has_its_line(settings: Settings) -> None:
 async def test_the_line_is_written_before_the_answer(gateway: Gateway, settings: Settings) -> None:
     await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
     assert len(lines_of(settings.data_dir / "audit")) == 1
+
+
+def test_a_line_is_not_glued_to_a_torn_one(tmp_path: Path) -> None:
+    """By any number of processes that find it torn at once: every line of theirs is read back."""
+    (tmp_path / "audit.jsonl").write_text('{"time": "2026-01-01T00:00:00Z", "princ')
+    code = (
+        "import sys, pathlib\nfrom agnes_mcp.calls.audit import Audit, AuditLine\n"
+        f"audit = Audit(pathlib.Path({str(tmp_path)!r}))\nprint(flush=True); sys.stdin.readline()\n"
+        "for n in range(50):\n    audit.write(AuditLine(request_id=f'{sys.argv[1]}-{n}', tool='scan', principal='a'))\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for n in range(3)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "\n"
+    for writer in writers:
+        writer.communicate("go\n")
+    whole = [line["request_id"] for line in Audit(tmp_path).recent(1_000)]
+    assert sorted(whole) == sorted(f"{n}-{k}" for n in range(3) for k in range(50))
+    assert (tmp_path / "audit.jsonl").read_text().count("\n\n") == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_line_for_which_the_disk_had_no_room_swallows_none(tmp_path: Path) -> None:
+    """The limit of a file's size stands for a full disk: a part is written, and the next process begins anew."""
+    Audit(tmp_path).write(line(1))
+    room = (tmp_path / "audit.jsonl").stat().st_size + 50
+    code = (
+        "import pathlib, resource, signal\nfrom agnes_mcp.calls.audit import Audit, AuditLine\n"
+        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        f"audit = Audit(pathlib.Path({str(tmp_path)!r}))\n"
+        "audit.write(AuditLine(request_id='r2', tool='scan', principal='a')); print(audit.failures)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout == "1\n"
+    assert (tmp_path / "audit.jsonl").stat().st_size == room
+    Audit(tmp_path).write(line(3))
+    assert [x["request_id"] for x in Audit(tmp_path).recent(10)] == ["r3", "r1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_a_process_that_was_stopped_while_it_wrote_holds_nobody_up(tmp_path: Path) -> None:
+    import fcntl
+
+    Audit(tmp_path).write(line(1))
+    with (tmp_path / "audit.jsonl").open("ab") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        stopped.write(b'{"half": ')
+        stopped.flush()
+        Audit(tmp_path).write(line(2), urgent=True)
+    assert [x["request_id"] for x in Audit(tmp_path).recent(10)] == ["r2", "r1"]
