@@ -141,7 +141,7 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
             return AgnesError("schema_changed", f"The table is not as it was: {text}", hint)
         case Complaint.VALUES:
             return AgnesError("query_failed", without_values(text, own), _CAST_HINT)
-        case Complaint.ARGUMENTS if not _DAMAGE.search(text):
+        case Complaint.ARGUMENTS if own and not _DAMAGE.search(text):
             hint = "Check the patterns and literals, and what the functions take."
             return AgnesError("query_failed", without_values(text, own), hint)
     return unavailable("its files are damaged or not what they were")
@@ -151,7 +151,10 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     """What a complaint about SQL that an agent wrote means, foreseen or in DuckDB's words; `paths` are not repeated."""
     if isinstance(error, AgnesError):
         return error
+    damage = _DAMAGE.search(said_by(error))
     match complaint_of(error):
+        case Complaint.ARGUMENTS if damage and damage[0] not in sql:
+            return _files_unreadable()
         case Complaint.MEMORY:
             return query_out_of_memory()
         case Complaint.INTERRUPT:
@@ -159,11 +162,7 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
         case Complaint.DENIED:
             return AgnesError("query_refused", "DuckDB refused the query.", "Read only the tables of the catalog.")
         case Complaint.FILES | Complaint.DAMAGE:
-            return AgnesError(
-                "table_unavailable",
-                "A file behind the query cannot be read: it is missing or damaged.",
-                "Refresh or drop the snapshot; for a configured table tell its owner.",
-            )
+            return _files_unreadable()
         case Complaint.INTERNAL:
             message = "DuckDB met an internal error in this query."
             return AgnesError("query_failed", message, "Write the query another way.")
@@ -195,6 +194,14 @@ def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:
     if failure.kind in ("query_out_of_memory", "internal_error"):
         return False
     return isinstance(error, AgnesError) or complaint_of(error) not in (Complaint.INTERNAL, Complaint.INTERRUPT)
+
+
+def _files_unreadable() -> AgnesError:
+    return AgnesError(
+        "table_unavailable",
+        "A file behind the query cannot be read: it is missing or damaged.",
+        "Refresh or drop the snapshot; for a configured table tell its owner.",
+    )
 
 
 def out_of_memory() -> AgnesError:

@@ -126,6 +126,14 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
     rows = "SELECT 1::BIGINT, 'x' UNION ALL SELECT 2, NULL"
     return {
         "json": Awkward(_bytes(folder / "list.json", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
+        "json_moments": Awkward(
+            _bytes(folder / "moments.json", b'{"t":"30-04-2024 10:06:21"}\n{"t":"01-05-2024 11:00:00"}\n'),
+            "SELECT strftime(t, '%Y-%m-%dT%H:%M:%S') FROM read_json('{path}')",
+        ),
+        "json_nameless": Awkward(_bytes(folder / "nameless.json", b'[{"a":{"":1}}]'), "SELECT {'f1': 1::BIGINT}"),
+        "geojsonl": Awkward(_bytes(folder / "shapes.geojsonl", b'{"type":"Feature"}\n'), "SELECT 'Feature'"),
+        "text": Awkward(_bytes(folder / "export.txt", b"a\tb\n1\tx\n2\t\n"), rows),
+        "json_unnamed": Awkward(_bytes(folder / "export.dat", b'\n [ {"a":1,"b":"x"},{"a":2}]'), rows),
         "upper_json": Awkward(_bytes(folder / "UPPER.JSON", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
         "ndjson": Awkward(_bytes(folder / "lines.ndjson", b'{"a":1,"b":"x"}\n{"a":2}\n'), rows),
         "jsonl_packed": Awkward(_bytes(folder / "lines.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2}\n')), rows),

@@ -13,7 +13,11 @@ _SUFFIXES: dict[str, Kind] = {
     ".pq": "parquet",
     ".parq": "parquet",
     **{f"{suffix}{packed}": "csv" for suffix in (".csv", ".tsv", ".psv") for packed in _PACKED},
-    **{f"{suffix}{packed}": "json" for suffix in (".json", ".ndjson", ".jsonl") for packed in _PACKED},
+    **{
+        f"{suffix}{packed}": "json"
+        for suffix in (".json", ".ndjson", ".jsonl", ".geojson", ".geojsonl")
+        for packed in _PACKED
+    },
     ".duckdb": "duckdb",
     ".ddb": "duckdb",
     ".db": "duckdb",
@@ -88,7 +92,16 @@ def kind_of(path: str) -> Kind:
     if named is not None:
         return named
     inside = look_inside(path)
+    if inside == "text":
+        return "json" if _is_json(path) else "csv"
     return next((kind for kind, words in _EXPECTED.items() if inside in words and kind != "xlsx"), "parquet")
+
+
+def _is_json(path: str) -> bool:
+    """Whether a text begins as JSON does: with an object, or a list of them."""
+    with open(path, "rb") as file:
+        head = file.read(_SNIFFED_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head[:1] == b"{" or (head[:1] == b"[" and head[1:].lstrip()[:1] in (b"{", b"]"))
 
 
 def problem_of(path: str, kind: Kind) -> str:

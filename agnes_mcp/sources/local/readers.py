@@ -46,6 +46,7 @@ _OF_MANY_FILES = frozenset({"union_by_name", "hive_partitioning"})
 #: Ends of lines as DuckDB takes them for an option; a file that mixes them is left to it.
 _ENDS = frozenset({"\\n", "\\r\\n", "\\r"})
 _PACKED = {"gz": "gzip", "zst": "zstd"}
+_MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
 #: A line that DuckDB could not split gives one column whose name still holds these.
 _DELIMITERS = (",", ";", "\t", "|")
 
@@ -98,7 +99,24 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
     types = {name: kind for name, kind in types.items() if name.casefold() not in keys}
     if view.kind == "csv":
         return {**view.options, "types": {**types, **table.csv.get("types", {})}}
-    return {**view.options, "columns": types} if types else dict(view.options)
+    named = {**view.options, "columns": types} if types else dict(view.options)
+    if _is_read_by(replace(view, options=named), cursor):
+        return named
+    return {**view.options, "sample_size": _WHOLE_FILE}
+
+
+def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
+    """Whether JSON is read with the types that were inferred. Not where a field has no name, or a moment is written as
+    only inference understands it: then DuckDB has to infer each time."""
+    import duckdb
+
+    has_moments = _MOMENT.search(repr(view.options)) is not None
+    reading = "SELECT count(COLUMNS(*))" if has_moments else "SELECT * LIMIT 0"  # of the former every value is read
+    try:
+        cursor.execute(f"FROM {relation_of(view)} {reading}")
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException):
+        return False
+    return True
 
 
 def _sniff(path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
