@@ -60,6 +60,7 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("spending.stores",),
     "typer": ("cli", "demo.session"),
     "rich": ("cli", "demo.session"),
+    "opentelemetry": ("serving.telemetry",),
     "altair": ("charts",),
     "vl_convert": ("charts",),
 }

@@ -9,9 +9,11 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
@@ -19,6 +21,33 @@ from agnes_mcp.models import Consent, JobReference, Principal, Progress
 
 #: What waiting for a worker process is counted as.
 PROCESS = "process"
+
+
+#: The parts of a call that are traced: is it granted, what does it cost, was it agreed to, is it within the budget, the
+#: rows, the answer made of them.
+Step = Literal["authorise", "price", "approve", "reserve", "read", "shape"]
+#: What is traced where nobody traces.
+UNTRACED: AbstractContextManager[Any] = nullcontext()
+
+
+class Tracer(ABC):
+    """Whoever is told when requests, calls and their steps begin and end. Blocks nobody, raises nothing of its own."""
+
+    @abstractmethod
+    def request(self, tool: str) -> AbstractContextManager[Any]:
+        """Around all that one request of a client makes: the question to a person, the call."""
+
+    @abstractmethod
+    def call(self, call: Call) -> AbstractContextManager[Any]:
+        """Around a call, with its audit line; what is in that line at the end is what became of it."""
+
+    @abstractmethod
+    def step(self, step: Step) -> AbstractContextManager[Any]:
+        """Around a step of a call, in whichever thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Send what has not been sent yet, for a bounded time. Blocking."""
 
 
 def new_request_id() -> str:
@@ -38,6 +67,7 @@ class Call:
     request_id: str = field(default_factory=new_request_id)
     on_progress: Callable[[Progress], None] | None = None
     consent: Consent | None = None
+    tracer: Tracer | None = None
 
     def __post_init__(self) -> None:
         self.started_at = time.monotonic()
@@ -75,6 +105,10 @@ class Call:
             yield
         finally:
             self.waits[what] = self.waits.get(what, 0.0) + time.monotonic() - since
+
+    def step(self, step: Step) -> AbstractContextManager[Any]:
+        """The work inside is that step, for whoever traces; costs nothing where nobody does."""
+        return UNTRACED if self.tracer is None else self.tracer.step(step)
 
     @property
     def stopped(self) -> bool:

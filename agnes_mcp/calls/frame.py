@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
 
 from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
-from agnes_mcp.calls.call import PROCESS, Call, cancelled, timed_out
+from agnes_mcp.calls.call import PROCESS, UNTRACED, Call, Tracer, cancelled, timed_out
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Consent, Principal, Progress
@@ -45,7 +45,8 @@ class Calls:
         self, audit: Audit, workers: int, processes: int = 1, restore: Callable[[], None] = lambda: None
     ) -> None:
         self.audit = audit
-        self.observers: list[Callable[[AuditLine], None]] = []  # told of every call once it has ended
+        self.tracer: Tracer | None = None
+        self.observers: list[Callable[[Call], None]] = []  # told of every call once it has ended
         self.failure_observers: list[Callable[[AuditLine], None]] = []  # and of those that failed, told first
         self._workers = Workers(workers)
         self._apart = Workers(processes, PROCESS)
@@ -76,9 +77,12 @@ class Calls:
         """
         if not self._restored:
             await self._restore_once()
-        call = Call(tool, principal, timeout_s, on_progress=on_progress, consent=consent)
+        call = Call(tool, principal, timeout_s, on_progress=on_progress, consent=consent, tracer=self.tracer)
         call.line.table_id = None if table_id is None else table_id[:_MAX_NAME_CHARS]
         ended = self._running[call] = anyio.Event()
+        traced = ExitStack()
+        if self.tracer is not None:
+            traced.enter_context(self.tracer.call(call))
         try:
             with anyio.move_on_after(timeout_s + OVERDUE_AFTER_S) as overdue:
                 yield call
@@ -98,8 +102,13 @@ class Calls:
         finally:
             if noted or call.line.error_kind is not None:
                 await self._note(call)
+            traced.close()
             del self._running[call]
             ended.set()
+
+    def request(self, tool: str) -> AbstractContextManager[Any]:
+        """Around what one request of a client makes of calls, for whoever traces."""
+        return UNTRACED if self.tracer is None else self.tracer.request(tool)
 
     def background(self, tool: str, timeout_s: float | None = None) -> Call:
         """A call without a caller: work of the process's own, ended by its deadline or by `close`; not audited."""
@@ -188,9 +197,11 @@ class Calls:
         return not self._running
 
     def close(self) -> None:
-        """End what runs for nobody."""
+        """End what runs for nobody, and the tracing. Blocking, for a bounded time."""
         for call in list(self._of_nobody):
             call.stop(cancelled())
+        if self.tracer is not None:
+            self.tracer.close()
 
     async def _note(self, call: Call) -> None:
         if call in self._noted:
@@ -204,8 +215,10 @@ class Calls:
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s", in_words(call.line))
         failed = call.line.error_kind is not None
-        for observe in [*(self.failure_observers if failed else ()), *self.observers]:
-            observe(call.line)
+        for note in self.failure_observers if failed else ():
+            note(call.line)
+        for observe in self.observers:
+            observe(call)
 
     async def _restore_once(self) -> None:
         async with self._restoring:

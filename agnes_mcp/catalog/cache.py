@@ -21,17 +21,20 @@ class TtlCache(Generic[V]):
         self._clock = clock
         self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
         self._making: dict[str, anyio.Lock] = {}
+        self.hits = self.misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: str) -> V | None:
         entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if self._clock() >= entry[0]:
+        if entry is not None and self._clock() >= entry[0]:
             del self._entries[key]
+            entry = None
+        if entry is None:
+            self.misses += 1
             return None
+        self.hits += 1
         self._entries.move_to_end(key)
         return entry[1]
 
@@ -51,7 +54,7 @@ class TtlCache(Generic[V]):
         lock = self._making.setdefault(key, anyio.Lock())
         try:
             async with lock:
-                cached = self.get(key)
+                cached = self._made_meanwhile(key)
                 if cached is None:
                     cached = await make()
                     self.put(key, cached)
@@ -59,6 +62,11 @@ class TtlCache(Generic[V]):
         finally:
             if not lock.locked() and self._making.get(key) is lock:  # otherwise who has it now clears it away
                 del self._making[key]
+
+    def _made_meanwhile(self, key: str) -> V | None:
+        """The value if somebody else's making was waited for; no lookup of its own."""
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and self._clock() < entry[0] else None
 
     def invalidate(self, key: str) -> None:
         """Forget that key and every key below it (`orders`, `orders|5`)."""

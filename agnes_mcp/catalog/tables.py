@@ -58,6 +58,10 @@ class Tables:
         suggestions only of what the principal may see. An id that is not known may be in a dataset that has not been
         listed yet: then that is awaited.
         """
+        with call.step("authorise"):
+            return await self._find(call, table_id)
+
+    async def _find(self, call: Call, table_id: str) -> Table:
         grants = self._access.grants(call.principal)
         if grants.datasets or grants.covers(table_id):
             await self.look(call)

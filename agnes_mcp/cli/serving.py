@@ -52,9 +52,11 @@ def serve(
 
     from agnes_mcp.cli.logs import log_to_stderr
     from agnes_mcp.serving.server import build_server
+    from agnes_mcp.serving.telemetry import trace_calls
 
     log_to_stderr(log_level)
     gateway = open_gateway(config, demo, at_once=True)
+    trace_calls(gateway.calls)
     if sys.stderr.isatty():
         _introduce(gateway, transport)
 

@@ -76,7 +76,9 @@ class Queries:
         return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0], self._workbench.timeout_s)
 
     def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
-        return self._answer(call, *self._read(call, sql, limit))
+        found = self._read(call, sql, limit)
+        with call.step("shape"):
+            return self._answer(call, *found)
 
     def _read(self, call: Call, sql: str, limit: int) -> tuple[Result, int, list[Snapshot]]:
         """With the rows what an answer about them needs."""
@@ -87,7 +89,8 @@ class Queries:
             views = [late(s.name, self._snapshot_view(call, s, held)) for s in snapshots]
             views += [late(t.id, self._table_view(call, t)) for t in tables if t.query_mode == "local"]
             try:
-                result = self._workbench.run(sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=call)
+                with call.step("read"):
+                    result = self._workbench.run(sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=call)
             except AgnesError as error:
                 raise _point_at_fetch(error, tables) from None
         call.line.tables = list(result.tables)

@@ -138,11 +138,12 @@ class Scans:
         limit = priced.request.limit
         fitting = RowsFitting(empty, *columns_of(purchase.schema), self._api.max_result_chars, limit)
         batches, seen = self._within_cap(purchase), []
-        for batch in batches:
-            seen.append(batch)
-            fitting.add(batch)
-            if fitting.full:
-                break
+        with call.step("shape"):  # as the rows come: reading and shaping take turns
+            for batch in batches:
+                seen.append(batch)
+                fitting.add(batch)
+                if fitting.full:
+                    break
         if not fitting.lacking:
             return fitting, None
         every = first_rows(itertools.chain(seen, batches), limit)

@@ -139,6 +139,12 @@ class AgnesServer(MCPServer[Serving]):
             self.tools.load()
         if self._tool_manager.get_tool(name) is None:
             return await self._refuse(name, self.tools.unknown(name))
+        with self.serving.gateway.calls.request(name):
+            return await self._call_known(name, arguments, context)
+
+    async def _call_known(
+        self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None
+    ) -> CallToolResult | InputRequiredResult:
         try:
             self._count()
         except AgnesError as error:

@@ -36,9 +36,10 @@ def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     `invalid_argument` for a cell that is no value of its column's type."""
     import pyarrow as pa
 
-    from agnes_mcp.sql.cells import refuse_texts
+    if batch.schema.metadata:
+        from agnes_mcp.sql.cells import refuse_texts
 
-    refuse_texts(batch.schema)
+        refuse_texts(batch.schema)
     try:
         if batch.schema.names != schema.names:
             raise pa.ArrowInvalid("other columns")

@@ -158,7 +158,8 @@ class Purchases:
             price: Price = source.price(table, schema, statement, call)
             return Priced(table, schema, request or ScanRequest(table_id=table.id), statement, price)
 
-        return self._capped(await self._calls.run(call, work))
+        with call.step("price"):
+            return self._capped(await self._calls.run(call, work))
 
     def _capped(self, priced: Priced) -> Priced:
         """Where the price is not known, the cap that is set for that is what may be billed, and what is set aside."""
@@ -176,7 +177,8 @@ class Purchases:
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
         agreed = partial(self._agreed, call, priced)
-        reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0, agreed)
+        with call.step("reserve"):
+            reservation = await self._accounts.reserve(call, priced.price.reserved_bytes or 0, agreed)
         purchase, unknown_before = Purchase(priced.price), call.line.reserved_bytes or 0
 
         def intend(job: JobReference | None) -> None:
@@ -186,7 +188,8 @@ class Purchases:
             reservation.intend(job)
 
         def spend() -> T:
-            with call.charging(intend):  # for as long as the thread lives, whatever became of its call
+            # charging for as long as the thread lives, whatever became of its call
+            with call.charging(intend), call.step("read"):
                 return self._spend(call, priced, reservation, purchase, work)
 
         try:
@@ -202,10 +205,11 @@ class Purchases:
 
     def _agreed(self, call: Call, priced: Priced, unasked_bytes: int) -> bool:
         """Whether a person has said yes to this. Raises `approval_outdated` where one has to be asked."""
-        if call.consent is None:  # without anybody to ask, the hard caps decide
-            return False
-        require_consent(call.consent, priced, self._scan, unasked_bytes)
-        return call.consent.covers(priced)
+        with call.step("approve"):
+            if call.consent is None:  # without anybody to ask, the hard caps decide
+                return False
+            require_consent(call.consent, priced, self._scan, unasked_bytes)
+            return call.consent.covers(priced)
 
     def _spend(
         self, call: Call, priced: Priced, reservation: Reservation, purchase: Purchase, work: Callable[[Purchase], T]

@@ -57,14 +57,18 @@ class Statements:
 
         check_limit(request.limit, self._scan.max_limit)
         await self._tables.look(call)
-        admitted = await self._admit(call, request.googlesql)
+        with call.step("authorise"):
+            admitted = await self._admit(call, request.googlesql)
         reads = [(self._table(place.table_id), place.schema) for place in admitted.tables]
         pairs = [(table, schema) for table, schema in reads if table is not None and schema is not None]
         call.line.places = [place.path for place in admitted.tables]
         if not pairs or len(pairs) != len(reads):
             raise _no_table()
         statement = _statement_of(admitted)
-        price = await self._calls.run(call, lambda: self._price(call, pairs, statement, admitted, request.googlesql))
+        with call.step("price"):
+            price = await self._calls.run(
+                call, lambda: self._price(call, pairs, statement, admitted, request.googlesql)
+            )
         (table, schema), *beside = pairs
         return Priced(table, schema, request, statement, price, beside)
 

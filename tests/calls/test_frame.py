@@ -71,7 +71,7 @@ async def test_a_part_of_another_call_is_only_written_down_when_it_fails(tmp_pat
 async def test_who_watches_failures_is_told_of_them_alone_and_before_the_others(tmp_path: Path) -> None:
     calls = calls_in(tmp_path)
     told: list[tuple[str, str | None]] = []
-    calls.observers.append(lambda line: told.append(("all", line.error_kind)))
+    calls.observers.append(lambda call: told.append(("all", call.line.error_kind)))
     calls.failure_observers.append(lambda line: told.append(("failures", line.error_kind)))
     async with calls.open("schema", ANA):
         pass

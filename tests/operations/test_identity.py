@@ -102,7 +102,7 @@ async def test_the_audit_holds_the_place(bq: StandIn, open_gateway: OPEN, tmp_pa
     create(bq, "my_table", 1)
     async with discovering(open_gateway) as gateway:
         lines: list[str | None] = []
-        gateway.calls.observers.append(lambda line: lines.append(line.place))
+        gateway.calls.observers.append(lambda call: lines.append(call.line.place))
         await rows(gateway, "my_table")
         assert lines == ["my-project.my_dataset.my_table"]
 

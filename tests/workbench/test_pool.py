@@ -266,6 +266,7 @@ def test_a_process_is_replaced_after_its_last_query() -> None:
         answers = [rows(run(bench, f"SELECT {number}", [])) for number in range(child.MAX_QUESTIONS + 5)]
         assert answers == [[[number]] for number in range(child.MAX_QUESTIONS + 5)]
         assert bench.processes.state()["processes_started"] == 2
+        assert bench.processes.pool.replaced == 1
         assert len(bench.processes.state()["processes"]) == 1
 
 

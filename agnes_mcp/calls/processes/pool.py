@@ -26,6 +26,7 @@ class Pool:
     def __init__(self, size: int, start: Callable[[], Worker]) -> None:
         self.size = size
         self.started = 0
+        self.replaced = 0  # that died, or were killed with what they ran
         self._start = start
         self._changed = threading.Condition()
         self._idle: deque[Worker] = deque()
@@ -65,6 +66,7 @@ class Pool:
         if not reusable:
             worker.reap()
         with self._changed:
+            self.replaced += not (reusable or self._closed)
             self._turns.leave(self._busy.pop(worker))
             if reusable and not self._closed and self._missing > 0:
                 self._idle.append(worker)
@@ -127,6 +129,7 @@ class Pool:
             if worker.alive:
                 self._busy[worker] = ticket
                 return worker
+            self.replaced += 1
             worker.reap()
         return None
 
@@ -168,6 +171,7 @@ class Pool:
         """A process that ended while idle, as one does after many queries, is replaced before somebody needs it."""
         with self._changed:
             ended = [worker for worker in self._idle if not worker.alive]
+            self.replaced += len(ended)
             for worker in ended:
                 self._idle.remove(worker)
                 worker.reap()

@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import anyio
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from agnes_mcp.access.grants import os_user
-from agnes_mcp.calls.audit import AuditLine
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
@@ -43,6 +43,13 @@ class Metrics:
         self._latency = Histogram(
             "agnes_request_seconds", "How long calls took.", ["tool"], registry=self._registry, buckets=_LATENCY_BUCKETS
         )
+        self._waits = Histogram(
+            "agnes_wait_seconds",
+            "How long calls stood in line for a thread, a process or a slot.",
+            ["queue"],
+            registry=self._registry,
+            buckets=_LATENCY_BUCKETS,
+        )
         self.loop_lag = Histogram(
             "agnes_event_loop_lag_seconds",
             "How late the event loop ran.",
@@ -52,12 +59,15 @@ class Metrics:
         self._registry.register(_Standing(gateway))
         gateway.calls.observers.append(self.record)
 
-    def record(self, line: AuditLine) -> None:
+    def record(self, call: Call) -> None:
+        line = call.line
         tool = line.tool if line.tool in self._tools else "other"
         self._requests.labels(tool, line.status, line.principal).inc()
         self._latency.labels(tool).observe((line.latency_ms or 0) / 1000)
         if line.bytes_billed:
             self._bytes.labels(line.principal).inc(line.bytes_billed)
+        for what, waited_s in call.waits.items():
+            self._waits.labels(what).observe(waited_s)
 
     def render(self) -> bytes:
         """The figures in Prometheus' text format."""
@@ -88,6 +98,29 @@ class _Standing(Collector):
         yield GaugeMetricFamily(
             "agnes_stuck_threads", "Threads that outlast their calls.", value=self._gateway.calls.stuck
         )
+        yield GaugeMetricFamily(
+            "agnes_waiting_calls",
+            "Calls that stand in line for a thread or a process.",
+            value=self._gateway.calls.waiting,
+        )
+        yield self._lookups()
+        pool = self._gateway.processes.pool
+        yield CounterMetricFamily(
+            "agnes_processes_started", "Worker processes, the first of each place included.", value=pool.started
+        )
+        yield CounterMetricFamily(
+            "agnes_processes_replaced", "Worker processes that took the place of one that ended.", value=pool.replaced
+        )
+
+    def _lookups(self) -> Metric:
+        lookups = CounterMetricFamily(
+            "agnes_cache_lookups", "Times that something kept was asked for.", labels=["cache", "result"]
+        )
+        tables = self._gateway.tables
+        for name, cache in (("schemas", tables.schemas), ("samples", tables.samples)):
+            lookups.add_metric([name, "hit"], cache.hits)
+            lookups.add_metric([name, "miss"], cache.misses)
+        return lookups
 
     def _principals(self) -> list[Principal]:
         names = self._gateway.access.names

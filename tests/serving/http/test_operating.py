@@ -91,8 +91,23 @@ async def test_metrics_count_what_was_called_and_billed(config: Path, bq: StandI
             assert figure(served, "agnes_request_seconds_count", tool="scan") == 1
             assert figure(served, "agnes_running_scans", principal="ana") == 0
             assert (figure(served, "agnes_token_age_seconds") or 0) >= 0
+            await _see_waits_lookups_and_processes(served, client)
             await _see_a_scan_running(served, client, bq)
         assert "made_up_by_the_caller" not in served.get("/metrics", SCRAPER).text
+
+
+async def _see_waits_lookups_and_processes(served: Served, client: Any) -> None:
+    """Who asks twice finds what was kept; calls stand in line for threads and processes."""
+    hits = figure(served, "agnes_cache_lookups_total", cache="schemas", result="hit") or 0
+    assert (figure(served, "agnes_cache_lookups_total", cache="schemas", result="miss") or 0) >= 1
+    await client.call_tool("schema", {"table_id": "remote"})
+    assert (figure(served, "agnes_cache_lookups_total", cache="schemas", result="hit") or 0) > hits
+    assert figure(served, "agnes_processes_replaced_total") == 0
+    assert not (await client.call_tool("query", {"sql": "SELECT 1"})).is_error
+    assert (figure(served, "agnes_processes_started_total") or 0) >= 1
+    assert figure(served, "agnes_wait_seconds_count", queue="process") == 1
+    assert (figure(served, "agnes_wait_seconds_count", queue="thread") or 0) >= 2
+    assert figure(served, "agnes_waiting_calls") == 0
 
 
 async def _see_a_scan_running(served: Served, client: Any, bq: StandIn) -> None:
