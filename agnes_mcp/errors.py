@@ -50,6 +50,7 @@ KINDS: dict[str, int] = {
     "table_function": EXIT_VALIDATION,
     "remote_sql_local_table": EXIT_VALIDATION,
     "mixed_sources": EXIT_VALIDATION,
+    "mixed_locations": EXIT_VALIDATION,
     "referenced_outside": EXIT_VALIDATION,
     # the SQL of `query` was refused, or failed in DuckDB
     "query_refused": EXIT_VALIDATION,

@@ -45,6 +45,7 @@ class Table(Model):
     bucket: str = ""  # BigQuery: the dataset
     source_table: str = ""  # BigQuery: the table's name; local: a table inside a DuckDB file
     project: str = ""  # BigQuery: the project that holds the table; "" is the configured one
+    location: str = ""  # BigQuery: where its jobs run; "" is where BigQuery says that the table is
     source_schema: str = "main"  # local: the schema of that table
     place: str = ""  # BigQuery: `project.dataset.table`, which the table is by, whatever its id; the registry sets it
     path: str = ""  # local: a file, a glob or a folder, absolute
@@ -91,6 +92,7 @@ class TableSchema(Model):
     size_bytes: int | None = None
     modified: datetime | None = None
     labels: dict[str, str] = Field(default_factory=dict)
+    location: str = ""  # BigQuery: where jobs over it run
 
     def column(self, name: str) -> Column | None:
         """The top-level column of that name, without regard to case."""

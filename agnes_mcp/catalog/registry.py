@@ -101,6 +101,7 @@ def _configured(entry: TableSettings) -> Table:
         bucket=entry.bucket,
         source_table=entry.source_table or (entry.id if remote else ""),
         project=entry.project or "",
+        location=entry.location,
         source_schema=entry.source_schema,
         path=entry.path,
         csv=entry.csv.model_dump(exclude_none=True) if entry.csv else {},

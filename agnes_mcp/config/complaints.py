@@ -19,6 +19,7 @@ FORMS = {
     r"\A([a-z0-9.\-]+:)?[a-z][a-z0-9\-]{4,28}[a-z0-9]\z": "a project's id, as in `my-project`: 6 to 30 lower-case "
     "letters, digits and `-`, a letter first",
     r"\A[A-Za-z0-9_]+\z": "a dataset's id, as in `my_dataset`: letters, digits and `_`",
+    r"\A[A-Za-z0-9-]+\z": "a location of BigQuery, as in `EU` or `europe-west3`",
     r"\A[0-9a-f]{64}\z": "a SHA-256 in 64 hexadecimal digits, as `agnes-mcp token new` prints it",
     r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\z": "a table's name as BigQuery allows it: letters, digits, `_`, `-` and "
     "spaces",

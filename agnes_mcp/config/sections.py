@@ -46,7 +46,7 @@ class BigQuerySettings(Section):
     billing_project: ProjectId | None = Field(
         default=None, description="Project in which jobs run and which pays; not given: `project`."
     )
-    location: str = Field(default="US", description="Location of the datasets, as in `EU`; jobs run there.")
+    location: str = Field(default="US", description="Where jobs run over tables that do not say where they are.")
     auth: Literal["auto", "metadata", "adc"] = Field(
         default="auto",
         description="Where access tokens come from: the GCE metadata server (`metadata`), Application Default "

@@ -36,6 +36,7 @@ from agnes_mcp.config.types import (
     DatasetGrant,
     DatasetId,
     HttpsUrl,
+    LocationId,
     LongText,
     Names,
     ProjectId,
@@ -82,6 +83,9 @@ class TableSettings(Section):
     )
     project: ProjectId | None = Field(
         default=None, description="BigQuery: the table's project, where it is not `data_source.bigquery.project`."
+    )
+    location: LocationId | Literal[""] = Field(
+        default="", description="BigQuery: where its jobs run, as in `EU`; not given: where BigQuery says that it is."
     )
     bucket: DatasetId | Literal[""] = Field(default="", description="BigQuery: the dataset. Needed.")
     source_table: BigQueryTableId | Literal[""] = Field(

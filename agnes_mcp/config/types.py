@@ -44,6 +44,7 @@ LongText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 TableId = Annotated[str, StringConstraints(pattern=rf"\A{TABLE_ID_PATTERN}\z")]
 # What BigQuery allows in a project, dataset and table id; checked whole before any of them is put into a path or SQL.
 ProjectId = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.\-]+:)?[a-z][a-z0-9\-]{4,28}[a-z0-9]\z")]
+LocationId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9-]+\z", max_length=64)]
 DatasetId = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z0-9_]+\z", max_length=1024)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 

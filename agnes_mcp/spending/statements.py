@@ -64,6 +64,7 @@ class Statements:
         call.line.places = [place.path for place in admitted.tables]
         if not pairs or len(pairs) != len(reads):
             raise _no_table()
+        _check_locations(pairs)
         statement = _statement_of(admitted)
         with call.step("price"):
             price = await self._calls.run(
@@ -163,4 +164,21 @@ def _no_table() -> AgnesError:
         "remote_sql_local_table",
         "The statement reads no table of BigQuery.",
         "Call `query` with it, in DuckDB's dialect; it is free.",
+    )
+
+
+def _check_locations(pairs: list[tuple[Table, TableSchema]]) -> None:
+    """One job reads tables of one location: BigQuery would say of the others that they are not found there."""
+    by_location: dict[str, list[str]] = {}
+    for table, schema in pairs:
+        if schema.location:
+            by_location.setdefault(schema.location.upper(), []).append(table.id)
+    if len(by_location) < 2:
+        return
+    where = "; ".join(f"{', '.join(sorted(ids))} in {location}" for location, ids in sorted(by_location.items()))
+    raise AgnesError(
+        "mixed_locations",
+        f"One statement reads tables of one location, and these are in several: {where}.",
+        "fetch what you need of each location into a snapshot, then join the snapshots with `query`.",
+        {"locations": {location: sorted(ids) for location, ids in by_location.items()}},
     )

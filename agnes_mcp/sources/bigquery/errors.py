@@ -188,7 +188,8 @@ HINTS = {
     "bq_rate_limited": "Wait a minute, then call again; run fewer scans at once.",
     "bq_not_found": (
         "The table is registered here, but BigQuery does not have it where it was sought. Whoever keeps this instance "
-        "checks project, dataset, table name and `data_source.bigquery.location`."
+        "checks project, dataset and table name, and `location` where it is set: under the table, or at "
+        "`data_source.bigquery.location`."
     ),
     "auth_failed": (
         "BigQuery refused the token even after a new one was fetched. Whoever keeps this instance checks the service "

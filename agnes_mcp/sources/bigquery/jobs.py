@@ -47,14 +47,15 @@ class QueryJob:
     """A job for one statement that bills at most `reserved_bytes`. `receipt` is exact after `settle`.
 
     A job that BigQuery ends by a fault of its own is repeated as another job, with an id of its own, so that there is
-    one bill, that of the last.
+    one bill, that of the last. `location` is where its tables are; "" leaves it to BigQuery.
     """
 
-    def __init__(self, clients: Clients, attempts: Attempts, sql: str, reserved_bytes: int) -> None:
+    def __init__(self, clients: Clients, attempts: Attempts, sql: str, reserved_bytes: int, location: str) -> None:
         self._clients = clients
         self._attempts = attempts
         self._sql = sql
         self._reserved_bytes = reserved_bytes
+        self._location = location or None
         self.receipt = Receipt()
         self._begin()
 
@@ -133,7 +134,7 @@ class QueryJob:
                 timeout=timeout_s,
                 job_retry=NO_RETRY,
                 project=self._clients.settings.billed_project,
-                location=self._location(),
+                location=self._location,
             )
         except api.Conflict:  # an earlier try arrived, only its answer did not
             return self._find(timeout_s)
@@ -151,7 +152,7 @@ class QueryJob:
         job: Any = self._clients.rest.get_job(
             self.job_id,
             project=self._clients.settings.billed_project,
-            location=self._location(),
+            location=self._location,
             retry=NO_RETRY,
             timeout=min(timeout_s, LOOK_TIMEOUT_S),
         )
@@ -163,7 +164,7 @@ class QueryJob:
             job: Any = self._clients.rest.cancel_job(
                 self.job_id,
                 project=self._clients.settings.billed_project,
-                location=self._location(),
+                location=self._location,
                 retry=NO_RETRY,
                 timeout=timeout_s,
             )
@@ -182,14 +183,11 @@ class QueryJob:
         if job is not None:
             self._read_bill(job)
 
-    def _location(self) -> str | None:
-        return self._clients.settings.location or None
-
     @property
     def reference(self) -> JobReference:
         """What can be asked about the job later, by anybody."""
         return JobReference(
-            project=self._clients.settings.billed_project, location=self._location() or "", job_id=self.job_id
+            project=self._clients.settings.billed_project, location=self._location or "", job_id=self.job_id
         )
 
     def _read_bill(self, job: bigquery.QueryJob) -> None:

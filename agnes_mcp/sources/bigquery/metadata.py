@@ -71,6 +71,7 @@ def schema_of(table: Table, resource: Mapping[str, Any]) -> TableSchema:
         size_bytes=_number(resource.get("numBytes")) if stored else None,
         modified=_moment(resource.get("lastModifiedTime")),
         labels=dict(resource.get("labels") or {}),
+        location=table.location or str(resource.get("location") or ""),
     )
 
 

@@ -72,13 +72,11 @@ class QueryReading:
     `receipt` is exact after the `with` block: after an error and a cancel, too.
     """
 
-    def __init__(
-        self, clients: Clients, attempts: Attempts, storage: StorageReads, sql: str, reserved_bytes: int
-    ) -> None:
+    def __init__(self, clients: Clients, attempts: Attempts, storage: StorageReads, job: QueryJob) -> None:
         self._clients = clients
         self._attempts = attempts
         self._storage = storage
-        self._job = QueryJob(clients, attempts, sql, reserved_bytes)
+        self._job = job
         self._rows: TableRows | None = None
 
     @property

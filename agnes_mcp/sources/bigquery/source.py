@@ -126,7 +126,7 @@ class BigQuerySource(Source):
         from agnes_mcp.sources.bigquery.price import price_of
 
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
-            price = price_of(parts.clients.rest, statement, schema, self._settings.location, attempts)
+            price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
         # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
         return price.unknown() if price.scan_bytes == 0 and path in self._policied else price
 
@@ -166,6 +166,10 @@ class BigQuerySource(Source):
                 problems[dataset] = error
         self._dataset_problems = problems
         return found
+
+    def _location_of(self, schema: TableSchema) -> str:
+        """Where a job over the table runs: nowhere else is it found."""
+        return schema.location or self._settings.location
 
     def _list(self, dataset: str, call: Call) -> list[Table]:
         from agnes_mcp.sources.bigquery.metadata import list_dataset
@@ -239,6 +243,7 @@ class BigQuerySource(Source):
         statement: Statement,
         price: Price,
     ) -> DirectReading | QueryReading | Registered:
+        from agnes_mcp.sources.bigquery.jobs import QueryJob
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
         from agnes_mcp.sources.bigquery.rows import TableRows
 
@@ -249,7 +254,8 @@ class BigQuerySource(Source):
                 "Ask for something whose cost BigQuery can tell: a table instead of a federated source.",
             )
         if price.path != "direct_read":
-            return QueryReading(parts.clients, attempts, parts.storage, statement.sql, price.reserved_bytes)
+            job = QueryJob(parts.clients, attempts, statement.sql, price.reserved_bytes, self._location_of(schema))
+            return QueryReading(parts.clients, attempts, parts.storage, job)
         columns = direct_columns(statement, schema.columns)
         rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
         reading = DirectReading(rows, columns, price.reserved_bytes, attempts.call)

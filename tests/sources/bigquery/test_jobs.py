@@ -401,9 +401,9 @@ def test_jobs_run_in_the_project_that_pays_and_at_the_location_of_the_data(
 def test_a_wrong_location_is_not_found_with_the_location_in_the_message(
     open_source: Callable[..., BigQuerySource],
 ) -> None:
-    source = open_source(location="EU")
+    source, elsewhere = open_source(), ORDERS.model_copy(update={"location": "EU"})
     with pytest.raises(AgnesError) as caught:
-        source.price(ORDERS, source.schema(ORDERS, call()), CZ, call())
+        source.price(elsewhere, source.schema(elsewhere, call()), CZ, call())
     assert caught.value.kind == "bq_not_found"
     assert "location EU" in caught.value.message
     assert "data_source.bigquery.location" in caught.value.hint
