@@ -12,6 +12,8 @@ from typing import Any
 import duckdb
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from support import services
 from support.counts import TOLD, Told, soaking, summary
 from support.instances import settings_of, table, tables_of, write, write_files
@@ -57,6 +59,12 @@ SLOW = (
 )
 #: The time limit of one test in `make soak`, whatever its own in the suite.
 SOAK_TIMEOUT_S = 1800
+
+# The same examples each time, and no bound on how long one takes: another process can stretch it.
+hypothesis_settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("suite")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
@@ -152,9 +151,6 @@ class TwoProcesses(RuleBasedStateMachine):
 @pytest.mark.soak
 def test_two_processes_agree_with_the_ledger() -> None:
     lives = count(30, 2_000)
-    steady = hypothesis_settings(
-        max_examples=lives, stateful_step_count=25, deadline=None, derandomize=True, database=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )  # fmt: skip
+    steady = hypothesis_settings(max_examples=lives, stateful_step_count=25)
     run_state_machine_as_test(TwoProcesses, settings=steady)
     tell("random lives of two processes that share their books", tried=lives, through=lives)

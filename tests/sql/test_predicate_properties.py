@@ -19,12 +19,7 @@ from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.sql.predicate import render_predicate, validate_predicate
 
-_STEADY = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+_STEADY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 # Functions of BigQuery that the open-source analyzer does not have.
 _NOT_IN_ZETASQL = ("CONTAINS_SUBSTR",)
 
