@@ -14,22 +14,28 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / folder}/" for folder in ("agnes_mcp", "tools", "resources"))
-#: A store of the books is a database, as DuckDB is: what goes on in it is not on the way of a call.
+#: A store of the books is a database, as DuckDB is: what goes on in it is not on the way of a plain call.
 STORES = str(ROOT / "agnes_mcp/spending/stores/")
-#: Over a local table, without a predicate: reading one is a room of its own, entered by each of them alike.
-MOST = {"scan": 35, "fetch": 45, "usage": 10}
-ARGUMENTS: dict[str, dict[str, Any]] = {
+TOUCHED: dict[str, dict[str, Any]] = {
     "scan": {"table_id": "orders", "limit": 3},
-    "fetch": {"table_id": "orders"},
+    "fetch": {"table_id": "orders", "force": True},
     "usage": {},
 }
+#: Over a local table, without a predicate.
+MOST = {"scan": 35, "fetch": 45, "usage": 10}
+WHERE = "order_id > 1 AND country IN ('CZ', 'DE') AND day >= DATE '2026-01-02'"
+#: With one, and the store of the books counted. Twenty files more: two of the store, three of what the predicate may
+#: cost, and fifteen of its seven gates. They are not fewer, because each gate is read, and tested, alone; who follows
+#: the call itself passes them as `validate_predicate` and `confirm_skeleton`.
+MOST_IN_ALL = {"scan": 52, "fetch": 65, "usage": 12}
 
 
 class Entered:
     """The files of ours in which a function was entered while `counting`, by any thread that began to be watched."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: str = STORES) -> None:
         self.counting = False
+        self.without = without
         self.files: set[str] = set()
 
     def watch(self, frame: FrameType, event: str, argument: object) -> None:
@@ -38,13 +44,13 @@ class Entered:
             self.counting
             and event == "call"
             and name.startswith(OURS)
-            and not name.startswith(STORES)
+            and not (self.without and name.startswith(self.without))
             and frame.f_code.co_name != "<module>"
         ):
             self.files.add(name.removeprefix(f"{ROOT}/"))
 
 
-async def entered_by(tool: str, folder: Path) -> set[str]:
+async def entered_by(tool: str, folder: Path, in_all: bool) -> set[str]:
     """The files that a call of that tool enters, the second of its kind: libraries are loaded, the day is restored."""
     import mcp
     from support.instances import settings_of, tables_of, write_files
@@ -52,14 +58,14 @@ async def entered_by(tool: str, folder: Path) -> set[str]:
     from agnes_mcp.gateway import Gateway
     from agnes_mcp.serving.server import build_server
 
-    entered = Entered()
+    entered = Entered(without="" if in_all else STORES)
     threading.setprofile(entered.watch)
     sys.setprofile(entered.watch)
     settings = settings_of(folder / "state", tables_of(write_files(folder / "files")))
     async with Gateway(settings) as gateway, mcp.Client(build_server(gateway)) as client:
         for counting in (False, True):
             entered.counting = counting
-            arguments = ARGUMENTS[tool] | ({"force": True} if tool == "fetch" else {})
+            arguments = TOUCHED[tool] | ({"where": WHERE} if in_all and TOUCHED[tool] else {})
             assert not (await client.call_tool(tool, arguments)).is_error
             if not counting:  # what the first fetch has started for queries would go on meanwhile
                 await anyio.to_thread.run_sync(gateway.workbench.processes.close)
@@ -67,24 +73,27 @@ async def entered_by(tool: str, folder: Path) -> set[str]:
     return entered.files
 
 
-def in_a_process_of_its_own(tool: str, folder: Path) -> list[str]:
+def in_a_process_of_its_own(tool: str, folder: Path, in_all: bool) -> list[str]:
     """Profiling slows every thread down and cannot be taken off those that run, so that it gets a process."""
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}]\n"
         "import anyio, pathlib, test_touched\n"
-        f"print(*sorted(anyio.run(test_touched.entered_by, {tool!r}, pathlib.Path({str(folder)!r}))))"
+        f"print(*sorted(anyio.run(test_touched.entered_by, {tool!r}, pathlib.Path({str(folder)!r}), {in_all})))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.split()
 
 
-@pytest.mark.parametrize("tool", MOST)
-def test_a_call_enters_few_files(tool: str, tmp_path: Path) -> None:
-    files = in_a_process_of_its_own(tool, tmp_path)
+@pytest.mark.parametrize("tool", TOUCHED)
+@pytest.mark.parametrize("in_all", [False, True], ids=["plain", "predicate and books"])
+def test_a_call_enters_few_files(tool: str, in_all: bool, tmp_path: Path) -> None:
+    files = in_a_process_of_its_own(tool, tmp_path, in_all)
     assert f"tools/{tool}.py" in files
     assert "agnes_mcp/calls/frame.py" in files
-    assert len(files) <= MOST[tool], "\n".join(files)
+    assert ("agnes_mcp/spending/stores/sqlite.py" in files) is in_all
+    assert ("agnes_mcp/sql/predicate/reader.py" in files) is (in_all and tool != "usage")
+    assert len(files) <= (MOST_IN_ALL if in_all else MOST)[tool], "\n".join(files)
 
 
 def test_what_is_entered_is_counted() -> None:

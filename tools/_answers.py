@@ -1,12 +1,27 @@
-"""Answers as a client receives them: the same facts as structured content and as one block of compact text."""
+"""Answers as a client receives them: the same facts as structured content and as one block of compact text.
+
+And the progress of worker threads until then, told at a pace that the client can use.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
 from agnes_mcp.answers.fitting import compact
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Progress
+from agnes_mcp.serving.server import Serving
 from agnes_mcp.untrusted import tidy
+
+T = TypeVar("T")
+REPORT_EVERY_S = 0.1
 
 #: Reads what it is allowed to see and changes nothing.
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -26,3 +41,51 @@ def answer(model: BaseModel) -> CallToolResult:
     if not text.isascii():
         text = compact(body := tidy(body))
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)
+
+
+async def reported(ctx: Context[Serving], work: Callable[[Callable[[Progress], None]], Awaitable[T]]) -> T:
+    """The result of `work`, which is given a function that any thread may call with its progress.
+
+    The newest progress is sent, never backwards, a few times a second.
+    """
+    loop = asyncio.get_running_loop()
+    pump = _Pump(ctx)
+    outcome: list[T] = []
+    failure: list[AgnesError] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(pump.run)
+        try:
+            outcome.append(await work(lambda progress: _post(loop, pump, progress)))
+        except AgnesError as error:  # raised again outside, where no group wraps it
+            failure.append(error)
+        group.cancel_scope.cancel()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _post(loop: asyncio.AbstractEventLoop, pump: _Pump, progress: Progress) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(pump.offer, progress)
+
+
+class _Pump:
+    def __init__(self, ctx: Context[Serving]) -> None:
+        self._ctx = ctx
+        self._newest: Progress | None = None
+        self._sent = -1.0
+        self._offered = anyio.Event()
+
+    def offer(self, progress: Progress) -> None:
+        self._newest = progress
+        self._offered.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._offered.wait()
+            self._offered = anyio.Event()
+            newest = self._newest
+            if newest is not None and newest.done > self._sent:
+                self._sent = newest.done
+                await self._ctx.report_progress(newest.done, newest.total, newest.message or None)
+            await anyio.sleep(REPORT_EVERY_S)

@@ -18,10 +18,9 @@ from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
-from ._answers import BILLED, answer
+from ._answers import BILLED, answer, reported
 from ._approval import approval
 from ._arguments import MAX_TEXT_CHARS, empty_for_null
-from ._progress import reported
 
 MAX_SHORT_CHARS = 400
 

@@ -14,10 +14,9 @@ from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
-from ._answers import BILLED, answer
+from ._answers import BILLED, answer, reported
 from ._approval import approval
 from ._arguments import SampleRows, TableId
-from ._progress import reported
 
 
 async def price(ctx: Context[Serving], table_id: str, n: int, profile: bool) -> Quote | None:

@@ -15,10 +15,9 @@ from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.spending.consent import Quote
 
-from ._answers import WRITES, answer
+from ._answers import WRITES, answer, reported
 from ._approval import approval
 from ._arguments import Aggregates, GroupBy, Limit, OptionalTableId, OrderBy, Select, SnapshotName, Sql, Where
-from ._progress import reported
 
 
 async def requested(

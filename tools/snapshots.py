@@ -15,10 +15,9 @@ from agnes_mcp.serving.strict_tools import StrictTools
 from agnes_mcp.snapshots.models import DiskUsage, SnapshotPrune
 from agnes_mcp.spending.consent import Quote
 
-from ._answers import DROPS, FREE, WRITES, answer
+from ._answers import DROPS, FREE, WRITES, answer, reported
 from ._approval import approval
 from ._arguments import RequiredSnapshotName, Text, Where
-from ._progress import reported
 
 
 async def snapshot_list(ctx: Context[Serving]) -> Annotated[CallToolResult, SnapshotListAnswer]:

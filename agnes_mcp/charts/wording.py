@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.charts.labels import MAX_TITLE_CHARS, shown
@@ -87,8 +88,8 @@ def _place(shaped: Shaped, row: dict[str, Any]) -> str:
 def _value(shaped: Shaped, name: str, value: Any) -> str:
     if name in shaped.widths:
         return f"{_number(value)}–{_number(value + shaped.widths[name])}"
-    if hasattr(value, "strftime"):
-        return value.strftime(TEXT_FORMATS.get(shaped.units.get(name, ""), SHORTEST))  # type: ignore[no-any-return]
+    if isinstance(value, (date, time)):
+        return value.strftime(TEXT_FORMATS.get(shaped.units.get(name, ""), SHORTEST))
     return value if isinstance(value, str) else _number(value)
 
 

@@ -125,7 +125,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], tuple[int, int]]:
     """The document, and how far its sequences and their dashes are indented."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.util import load_yaml_guess_indent
 
     yaml = YAML()
@@ -134,7 +134,7 @@ def _parse(text: str, name: str) -> tuple[dict[str, Any], tuple[int, int]]:
         document = yaml.load(text)
         _, indent, offset = load_yaml_guess_indent(text)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
+        mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         where = f"line {mark.line + 1}: " if mark else ""
         raise ConfigError(f"{name}: {where}is not YAML.", "Correct the YAML at that place.", name) from None
     if document is None:

@@ -128,9 +128,12 @@ def _strict_loader() -> type[yaml.SafeLoader]:
 
 
 def _describe_yaml(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+    import yaml
+
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "not YAML"
+    problem, mark = error.problem or "not YAML", error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
 
 
 def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -130,6 +130,7 @@ def build_app(
         ],
         lifespan=run_sessions,
     )
+    app.state.stopping = False  # until a signal came: `/readyz` says so
     app.router.redirect_slashes = False
     app.state.end_streams = server.end_streams
     return app

@@ -29,7 +29,7 @@ def readiness(gateway: Gateway, file: AccessFile, verifier: JwtVerifier | None) 
 
     async def readyz(request: Request) -> Response:
         degraded = [name for name, works in parts(gateway, file, verifier).items() if not works]
-        if getattr(request.app.state, "stopping", False):
+        if request.app.state.stopping:
             return JSONResponse({"status": "stopping", "degraded": degraded}, status_code=503)
         return JSONResponse({"status": "degraded" if degraded else "ok", "degraded": degraded})
 
