@@ -36,10 +36,6 @@ class Bound(NamedTuple):
     work: Amount
     held: Amount
 
-    @property
-    def is_constant(self) -> bool:
-        return self.size.per_text == 0
-
 
 class UnboundedError(Exception):
     """There is no bound that the tables below know of."""

@@ -26,7 +26,6 @@ SETTINGS = (
     # 0, its default, waits for ever.
     f"SET GLOBAL bq_query_timeout_ms = {QUERY_TIMEOUT_MS}",
 )
-READ_TIMEOUT_BACK = "SELECT current_setting('bq_query_timeout_ms')"
 
 
 def load(file: str) -> list[str]:

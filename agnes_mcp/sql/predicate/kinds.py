@@ -35,10 +35,6 @@ class Kind:
     element: Kind | None = None
     fields: tuple[Column, ...] = ()
 
-    @property
-    def is_condition(self) -> bool:
-        return self.family == "boolean"
-
 
 BOOLEAN, NUMBER, TEXT, NULL, OTHER = (Kind(f) for f in ("boolean", "number", "text", "null", "other"))
 INTERVAL = Kind("interval")

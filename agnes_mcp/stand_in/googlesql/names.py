@@ -77,7 +77,6 @@ class Scope:
     variables: list[RangeVariable] = field(default_factory=list)
     merged: dict[str, Column] = field(default_factory=dict)
     aliases: Mapping[str, Value] = field(default_factory=dict)
-    correlated: bool = True
 
     def with_aliases(self, aliases: Mapping[str, Value]) -> Scope:
         """The same names behind the SELECT list's."""

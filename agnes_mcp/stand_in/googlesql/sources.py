@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
@@ -286,7 +285,3 @@ def _fields_as_columns(row: Value) -> list[Column]:
         reads = frozenset({path}) if path is not None else row.reads
         columns.append(Column(shown, Value(f"({row.sql}).{quoted(name)}", kind, reads, path)))
     return columns
-
-
-def ctes_with(ctes: Mapping[str, Relation], name: str, relation: Relation) -> dict[str, Relation]:
-    return {**ctes, name.lower(): relation}

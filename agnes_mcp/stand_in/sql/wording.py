@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable
 
 import duckdb
-from sqlglot import exp
 from sqlglot.errors import ParseError
 
-from agnes_mcp.stand_in.tables import Table
 from agnes_mcp.stand_in.wire.replies import ApiError, invalid_query
 
 _GOOGLE_TYPES = {"VARCHAR": "STRING", "BLOB": "BYTES", "DOUBLE": "FLOAT64", "BOOLEAN": "BOOL", "BIGINT": "INT64"}
@@ -34,29 +32,6 @@ def place_of(name: str, sql: str) -> tuple[int, int]:
         return 0, 0
     before = sql[: found.start()]
     return before.count("\n") + 1, found.start() - (before.rfind("\n") + 1) + 1
-
-
-def unresolved_name(message: str, query: exp.Expr, sql: str, tables: list[Table]) -> ApiError:
-    """What sqlglot's qualifying could not resolve."""
-    found = re.match(r"Unknown column: (\S+)|Column '([^']+)' could not be resolved", message)
-    if found is None:
-        return invalid_query(message.splitlines()[0])
-    name = (found[1] or found[2]).split(".")[-1].strip('`"')
-    column = next((c for c in query.find_all(exp.Column) if name.lower() in (c.name.lower(), _first(c))), None)
-    if column is None:
-        return invalid_query(f"Unrecognized name: {name}", *place_of(name, sql))
-    if found[1]:
-        return invalid_query(f"Name {column.name} not found inside {column.table}", *place_of(column.name, sql))
-    holders = [table for table in tables for field in table.fields if field.name.lower() == column.name.lower()]
-    aliases = {source.alias_or_name for source in query.find_all(exp.Table)}
-    if holders and len(aliases) > 1:
-        return invalid_query(f"Column name {column.name} is ambiguous", *place_of(column.name, sql))
-    written = column.parts[0].name
-    return invalid_query(f"Unrecognized name: {written}", *place_of(written, sql))
-
-
-def _first(column: exp.Column) -> str:
-    return column.parts[0].name.lower()
 
 
 def refusal_of(error: duckdb.Error, sql: str = "") -> ApiError:
