@@ -81,7 +81,8 @@ def _not_approved(quote: Quote | None, *, cancelled: bool) -> AgnesError:
         )
     return AgnesError(
         "approval_declined",
-        "The person did not approve the price; nothing was run.",
-        "Do not repeat the call. Offer a cheaper one: fewer columns, a partition filter, aggregates.",
+        "The price was declined, by the person or by the client for them; nothing was run.",
+        "Do not repeat the call. Offer a cheaper one: fewer columns, a partition filter, aggregates. If the person saw "
+        "no question, their client's settings answered it.",
         details,
     )

@@ -95,6 +95,14 @@ def unreadable_answer() -> AgnesError:
     )
 
 
+def unasked() -> AgnesError:
+    return AgnesError(
+        "approval_cancelled",
+        "The client could not ask the person about the price: it answered with an error; nothing was run.",
+        "Make the call cheaper: fewer columns, a partition filter, aggregates. Or use a client that can ask.",
+    )
+
+
 def find_cause(error: BaseException | None, *kinds: type[BaseException]) -> BaseException | None:
     """The first failure of those kinds that was wrapped, however often."""
     while error is not None and not isinstance(error, kinds):

@@ -20,6 +20,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.runner import serve_dual_era_loop, serve_loop
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
     CallToolResult,
     GetPromptResult,
@@ -42,10 +43,12 @@ from agnes_mcp.serving.errors import (
     error_result,
     internal_error,
     protocol_error,
+    unasked,
     unreadable_answer,
 )
 from agnes_mcp.serving.prompts import check_prompt, prompt_failure
 from agnes_mcp.serving.strict_tools import StrictTools, load_feature
+from agnes_mcp.serving.unreadable import Answered
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +132,7 @@ class AgnesServer(MCPServer[Serving]):
 
     async def serve_stdio(self, *, legacy: bool = False) -> None:
         async with stdio_server(stdout=wire.outgoing()) as (incoming, outgoing):
-            await self.serve_streams(incoming, outgoing, legacy=legacy)
+            await self.serve_streams(Answered(incoming, outgoing), outgoing, legacy=legacy)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None = None
@@ -154,6 +157,8 @@ class AgnesServer(MCPServer[Serving]):
             if name in self.tools.changing:
                 await self._announce(name, result, context)
             return result
+        except MCPError:  # of a request of ours: the question about a price is the only one
+            return await self._refuse(name, unasked())
         except ToolError as error:
             cause = error.__cause__
             if isinstance(cause, AgnesError):

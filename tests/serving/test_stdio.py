@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import duckdb
+import psutil
 import pytest
 import yaml
 from mcp import Client, StdioServerParameters
@@ -159,6 +160,30 @@ def test_malformed_lines_are_survived(server: Server) -> None:
         server.send_raw(line)
         server.call(100 + number, "usage", {})
         assert not server.answer(100 + number)["result"]["isError"]
+
+
+def test_lines_that_are_no_message_are_answered_and_logged_without_their_text(server: Server) -> None:
+    server.greet()
+    for line in (*MALFORMED, b'{"jsonrpc": "2.0", "id": true, "method": ["secret-of-the-line"]}'):
+        server.send_raw(line)
+    code, out, errors = server.leave()
+    told = [(answer["id"], answer["error"]["code"]) for answer in map(json.loads, out.splitlines())]
+    assert code == 0
+    assert told.count((None, -32700)) == 4
+    assert [number for number, _ in told if number is not None] == [5, 6, 8]
+    assert len(told) == len(MALFORMED) - 4 + 1  # two are empty, one answers nothing, one with no such id only tells
+    assert "cannot be read" in errors
+    assert "further lines like this one are counted" in errors
+    assert "secret-of-the-line" not in out + errors
+
+
+@pytest.mark.parametrize("tool", ["query", "catalog"])
+def test_input_that_ends_while_a_child_starts_ends_everything_quietly(config: Path, server: Server, tool: str) -> None:
+    server.greet()
+    server.call(1, tool, {"sql": "SELECT count(*) FROM endless"} if tool == "query" else {})
+    code, _, errors = server.leave()
+    assert (code, errors) == (0, "")
+    assert not psutil.pid_exists(server.process.pid)
 
 
 def test_logs_are_json_lines_without_values(config: Path) -> None:

@@ -206,6 +206,29 @@ async def test_an_answer_that_is_none_runs_nothing(gateway: Gateway, era: Era, c
     assert (await gateway.usage.today(_me())).quota.daily_bytes_used == 0
 
 
+async def test_a_client_that_answers_for_its_person_is_not_taken_for_the_person(gateway: Gateway, era: Era) -> None:
+    person = Person(t.ElicitResult(action="decline"))
+    async with Client(build_server(gateway), mode=era, elicitation_callback=person.answer) as client:
+        told = body_of(await client.call_tool("scan", COSTLY))
+    assert told["message"] == "The price was declined, by the person or by the client for them; nothing was run."
+
+
+async def test_a_client_whose_question_fails_gets_a_coded_refusal(gateway: Gateway, era: Era) -> None:
+    if era == "auto":  # there the client asks before it calls again, and its own failure never reaches a server
+        return
+
+    async def fail(context: Any, params: Any) -> t.ErrorData:
+        return t.ErrorData(code=t.METHOD_NOT_FOUND, message="Nobody is here.")
+
+    async with Client(build_server(gateway), mode=era, elicitation_callback=fail) as client:
+        told = body_of(await client.call_tool("scan", COSTLY))
+        assert told["error"] == "approval_cancelled"
+        assert "could not ask" in told["message"]
+    audited = (gateway.settings.data_dir / "audit" / "audit.jsonl").read_text()
+    assert '"error_kind":"approval_cancelled"' in audited
+    assert (await gateway.usage.today(_me())).quota.daily_bytes_used == 0
+
+
 async def test_every_answer_is_one_line_of_the_audit(gateway: Gateway, era: Era) -> None:
     person = Person(t.ElicitResult(action="decline"), t.ElicitResult(action="cancel"), YES)
     async with Client(build_server(gateway), mode=era, elicitation_callback=person.answer) as client:
