@@ -20,9 +20,11 @@ from agnes_mcp.models import Consent, Principal, Progress
 T = TypeVar("T")
 #: Calls that spend nothing answer soon or not at all; a scan has its own limit.
 FREE_CALL_TIMEOUT_S = 60.0
-#: How long after its deadline a call is ended that no worker ended.
+#: How long after its deadline a call is ended that no worker ended. Later than the worker's own end, which gives back
+#: the turn and says what held it up; this one is for waits that no worker knows of.
 OVERDUE_AFTER_S = GIVE_UP_AFTER_S + 1.0
-#: How long calls have to end, once their threads are given up.
+#: How long calls have to end, once their threads are given up: what is left then, settling and a line, takes
+#: milliseconds, and a host kills after 0.35 s.
 _END_WITHIN_S = 0.3
 #: How much of a name that a caller gave is written down.
 _MAX_NAME_CHARS = 64
@@ -75,11 +77,11 @@ class Calls:
 
         `noted` False: part of a call that has its own frame, so that only a failure, which ends both, is written down.
         """
-        if not self._restored:
+        if not self._restored:  # before the call is made: it is not to wait for an earlier process on its own time
             await self._restore_once()
         call = Call(tool, principal, timeout_s, on_progress=on_progress, consent=consent, tracer=self.tracer)
         call.line.table_id = None if table_id is None else table_id[:_MAX_NAME_CHARS]
-        ended = self._running[call] = anyio.Event()
+        ended = self._running[call] = anyio.Event()  # from here on, whoever ends the process finds the call
         traced = ExitStack()
         if self.tracer is not None:
             traced.enter_context(self.tracer.call(call))
@@ -103,7 +105,7 @@ class Calls:
             if noted or call.line.error_kind is not None:
                 await self._note(call)
             traced.close()
-            del self._running[call]
+            del self._running[call]  # after its line: a signal in between finds the call here, or its line on the disk
             ended.set()
 
     def request(self, tool: str) -> AbstractContextManager[Any]:
@@ -181,7 +183,7 @@ class Calls:
 
         Threads that have not returned by then are given up, so that their calls are audited and settled as well.
         """
-        for call in list(self._running):
+        for call in list(self._running):  # all of them first: none begins another job while the others are waited for
             call.stop(cancelled())
         if not await self._ended(within_s):
             self._workers.give_up_after_s = self._apart.give_up_after_s = 0.0
@@ -214,6 +216,8 @@ class Calls:
             await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s", in_words(call.line))
+        # What misled a call is forgotten before its answer leaves, so that the caller's next one is not misled as well;
+        # all of that after the line, which must not depend on who listens.
         failed = call.line.error_kind is not None
         for note in self.failure_observers if failed else ():
             note(call.line)

@@ -23,6 +23,7 @@ from agnes_mcp.calls.turns import Turns
 from agnes_mcp.errors import AgnesError
 
 T = TypeVar("T")
+#: An interrupt is lost where DuckDB has not begun, or is between two statements; one costs a microsecond.
 INTERRUPT_EVERY_S = 0.01
 #: How long a stopped thread may take to return: a job of BigQuery's is cancelled and settled meanwhile.
 GIVE_UP_AFTER_S = 3.0
@@ -37,7 +38,7 @@ class Workers:
     def __init__(self, count: int, waited_as: str = "thread") -> None:
         self._turns = Turns(count)
         self._waited_as = waited_as
-        self._threads = anyio.CapacityLimiter(math.inf)
+        self._threads = anyio.CapacityLimiter(math.inf)  # turns bound them; whose thread was given up needs one more
         self._stuck = _Counted()
         self.give_up_after_s = GIVE_UP_AFTER_S
 
@@ -65,12 +66,12 @@ class Workers:
         try:
             with call.interruptible(lambda: _post(loop, woken.set)), call.waiting_for(self._waited_as):
                 await _until(woken, call.remaining_s, within_s)
-            call.check()
+            call.check()  # first: who was stopped while waiting is told that, not that all were busy
             if not ticket.granted:
                 raise all_busy(self._waited_as)
             return await self._run_in_thread(call, work)
         finally:
-            self._turns.leave(ticket)
+            self._turns.leave(ticket)  # granted or not, and also where the turn came with the cancellation
 
     async def _run_in_thread(self, call: Call, work: Callable[[], T]) -> T:
         piece, loop = _Piece(work, self._stuck), asyncio.get_running_loop()
@@ -147,7 +148,7 @@ class _Piece(Generic[T]):
 
     def give_up(self) -> None:
         """Wait for the thread no longer."""
-        with self._lock:
+        with self._lock:  # a thread that returns just now is not counted, as nobody would count it down
             if self._returned:
                 return
             self._given_up = True

@@ -16,7 +16,8 @@ from agnes_mcp.sources.kinds import Sources
 
 logger = logging.getLogger(__name__)
 
-#: One question may take so long; a table that failed is not asked about again for a while.
+#: One question may take so long: it holds up the others, as one thread asks. A table that failed is not asked about
+#: again for a while: the catalog is opened often, and would ask each time.
 QUESTION_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 30.0
 

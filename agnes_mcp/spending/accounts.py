@@ -58,7 +58,7 @@ class Accounts:
                 lambda: self._books.reserve(name, reserved_bytes, limits, call.request_id, agreed)
             )
 
-        if name not in self._lines:
+        if name not in self._lines:  # where others wait already, it is not for the newest to try before them
             try:
                 return await attempt()
             except QuotaError as error:

@@ -173,7 +173,7 @@ class Purchases:
         A slot and the bytes are held meanwhile; what was billed is charged and audited, however it ends. Raises what
         refuses it before anything is spent: `estimate_failed`, `over_scan_cap`, `approval_outdated`, `quota_exceeded`.
         """
-        refuse_over_cap(priced, self._scan)
+        refuse_over_cap(priced, self._scan)  # what can never run waits for no slot, and keeps nobody from one
         apart = self._sources.of(priced.table).reads_apart(priced.table, priced.statement)
         run = self._calls.run_apart if apart else self._calls.run
         agreed = partial(self._agreed, call, priced)
@@ -200,7 +200,7 @@ class Purchases:
             elif not purchase.receipt.assumed:
                 call.line.bytes_billed = (call.line.bytes_billed or 0) + purchase.receipt.bytes_billed
                 call.line.reserved_bytes = unknown_before or None
-            self._accounts.tell_of_slot(call.principal)
+            self._accounts.tell_of_slot(call.principal)  # once it is free: who looks earlier finds it taken
             call.line.job_id = purchase.receipt.job_id or call.line.job_id
 
     def _agreed(self, call: Call, priced: Priced, unasked_bytes: int) -> bool:

@@ -14,7 +14,7 @@ from agnes_mcp.calls.turns import Ticket, Turns
 from agnes_mcp.calls.workers import all_busy
 from agnes_mcp.errors import AgnesError
 
-#: How often idle processes are looked at.
+#: How often idle processes are looked at: before the next question comes, and without being seen in `top`.
 _LOOK_S = 0.5
 
 
@@ -64,7 +64,7 @@ class Pool:
         """Take a worker back; one that is not reusable, or not done, ends, and another takes its place."""
         reusable = reusable and worker.settled
         if not reusable:
-            worker.reap()
+            worker.reap()  # before the turn is given on, so that its memory is free; and while no lock is held
         with self._changed:
             self.replaced += not (reusable or self._closed)
             self._turns.leave(self._busy.pop(worker))
@@ -96,7 +96,7 @@ class Pool:
         for worker in workers:
             worker.reap()
         if self._starter is not None:
-            self._starter.join()
+            self._starter.join()  # last: a process that it was starting is reaped by `_arrived`, as the pool is closed
 
     def check_open(self) -> None:
         """Raise `cancelled` once the pool is closed."""
@@ -110,6 +110,7 @@ class Pool:
     def _wait_turn(self, ticket: Ticket, call: Call, deadline: float) -> Worker:
         with self._changed:
             while True:
+                # what ended the call is its answer, whatever the pool's state; then what every caller must be told
                 call.check()
                 self.check_open()
                 self._raise_start_error()
