@@ -106,12 +106,12 @@ def _counted(
             hashed.result()
 
 
-def require_space(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
-    """`disk_full` unless `min_free_bytes` stay free once `wanted_bytes` are written."""
+def require_space(folder: Path, expected_bytes: int, min_free_bytes: int) -> None:
+    """`disk_full` unless `min_free_bytes` stay free once `expected_bytes` are written."""
     free = shutil.disk_usage(folder).free
-    if free - wanted_bytes < min_free_bytes:
+    if free - expected_bytes < min_free_bytes:
         raise disk_full(
-            f"The disk has {format_bytes(free)} free; {format_bytes(wanted_bytes)} more are wanted "
+            f"The disk has {format_bytes(free)} free; {format_bytes(expected_bytes)} more are wanted "
             f"and {format_bytes(min_free_bytes)} have to stay free."
         )
 
