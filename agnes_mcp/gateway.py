@@ -20,7 +20,7 @@ from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.catalog.background import Background
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
-from agnes_mcp.config.settings import GIB, EngineSettings, Settings
+from agnes_mcp.config.settings import EngineSettings, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.extracts.published import Publisher
@@ -67,15 +67,14 @@ class Gateway:
         self.access = Access(settings.access.users, settings.access.groups, bigquery.project if bigquery else "")
         self.registry = Registry.from_settings(settings)
         self.books = open_books(settings.quota.store, settings.data_dir / "books")
-        self.store = _open_store(settings)
-        self.warehouse = _open_warehouse(settings.engine)
-        self.processes = _open_processes(settings.engine)
-        self.workbench = Workbench(self.processes, timeout_s=settings.engine.query_timeout_seconds)
+        self.store = SnapshotStore.from_settings(settings)
+        engine = settings.engine
+        self.warehouse = Warehouse(memory_limit_bytes=engine.memory_limit_bytes, threads=engine.threads)
+        self.processes = _open_processes(engine)
+        self.workbench = Workbench(self.processes, timeout_s=engine.query_timeout_seconds)
         self.sources = Sources(makers(settings, self.warehouse, self.processes))
-        self.calls = Calls(
-            Audit(settings.data_dir / "audit"), settings.engine.workers, self.processes.size, self._restore
-        )
-        self.directory = _open_directory(settings)
+        self.calls = Calls(Audit(settings.data_dir / "audit"), engine.workers, self.processes.size, self._restore)
+        self.directory = AgnesDirectory.from_settings(settings)
         self.tables = Tables(
             self.calls,
             self.access,
@@ -99,15 +98,7 @@ class Gateway:
             self.calls, self.tables, self.purchases, self.accounts, self.store, self.scans, self.workbench, api
         )
         self.snapshots = Snapshots(self.calls, self.store, settings.data_dir / "published", api)
-        self.queries = Queries(
-            self.calls,
-            self.tables,
-            self.access,
-            self.sources,
-            self.store,
-            self.workbench,
-            api,
-        )
+        self.queries = Queries(self.calls, self.tables, self.access, self.sources, self.store, self.workbench, api)
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
@@ -185,28 +176,6 @@ def _make_private(folder: Path) -> None:
             folder.chmod(0o700)
     except OSError as error:  # whatever writes there says so for itself
         logger.warning("data_dir could not be made private: %s", error.strerror)
-
-
-def _open_directory(settings: Settings) -> AgnesDirectory | None:
-    """The Agnes directory that is served beside the configured tables; None: there is none."""
-    agnes, bigquery = settings.data_source.agnes, settings.data_source.bigquery
-    return AgnesDirectory(agnes.data_dir, bigquery.project if bigquery else "") if agnes else None
-
-
-def _open_store(settings: Settings) -> SnapshotStore:
-    """Nothing is on the disk before the first snapshot."""
-    kept = settings.snapshots
-    return SnapshotStore(
-        settings.data_dir / "snapshots",
-        quota_bytes=int(kept.quota_gb * GIB),
-        stale_warn_days=kept.stale_warn_days,
-        min_free_bytes=int(kept.min_free_gb * GIB),
-    )
-
-
-def _open_warehouse(engine: EngineSettings) -> Warehouse:
-    """The shared DuckDB connection; opened with the first cursor. No extension is ever loaded into it."""
-    return Warehouse(memory_limit_bytes=engine.memory_limit_bytes, threads=engine.threads)
 
 
 def _open_processes(engine: EngineSettings) -> Processes:

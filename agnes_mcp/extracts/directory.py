@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.extracts.inspection import UnreadableExtract, inspect_extract
 from agnes_mcp.extracts.layout import EXTRACT, IDENTIFIER, is_inside, source_folders, wal_of
 from agnes_mcp.extracts.offers import NotServed, Source, local_table
@@ -54,6 +55,12 @@ class AgnesDirectory:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         self._problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> AgnesDirectory | None:
+        """The directory that is served beside the configured tables; None: there is none."""
+        agnes, bigquery = settings.data_source.agnes, settings.data_source.bigquery
+        return cls(agnes.data_dir, bigquery.project if bigquery else "") if agnes else None
 
     @property
     def problems(self) -> tuple[Problem, ...]:

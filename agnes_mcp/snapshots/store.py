@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
+from agnes_mcp.config.settings import GIB, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt, ScanRequest
 from agnes_mcp.snapshots.models import DiskUsage, KeptChart, Snapshot, SnapshotFacts, SnapshotPrune, SnapshotWrite
@@ -64,6 +65,16 @@ class SnapshotStore:
             now=clock,
             engine=Engine(),
             verifier=Verifier(),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> SnapshotStore:
+        kept = settings.snapshots
+        return cls(
+            settings.data_dir / "snapshots",
+            quota_bytes=int(kept.quota_gb * GIB),
+            stale_warn_days=kept.stale_warn_days,
+            min_free_bytes=int(kept.min_free_gb * GIB),
         )
 
     # reading
