@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
@@ -30,10 +29,11 @@ DryRun = Callable[[str], Price]
 
 
 class References:
-    """Thread-safe. What a view stands for is learned by a dry run of it alone, and kept until the view changes."""
+    """Thread-safe. What a view stands for is learned by a dry run of it alone, and kept as long as the view has
+    the etag that it had then."""
 
     def __init__(self) -> None:
-        self._learned: dict[str, tuple[datetime | None, frozenset[str]]] = {}
+        self._learned: dict[str, tuple[str, frozenset[str]]] = {}  # by place: the view's etag, and what it reads
         self._lock = threading.Lock()
 
     def check(self, price: Price, admitted: Admitted, dry_run: DryRun) -> None:
@@ -56,16 +56,16 @@ class References:
         raise _outside("It would read a table that it does not name.")
 
     def _of(self, view: Place, dry_run: DryRun, *, anew: bool) -> frozenset[str]:
-        modified = view.schema.modified if view.schema else None
+        etag = view.schema.etag if view.schema else ""
         with self._lock:
             kept = self._learned.get(view.path)
-        if kept is not None and kept[0] == modified and not anew:
+        if kept is not None and kept[0] == etag and etag and not anew:
             return kept[1]
         learned = frozenset(_ask(view, dry_run))
         with self._lock:
             if len(self._learned) >= _MAX_KEPT:
                 self._learned.clear()
-            self._learned[view.path] = (modified, learned)
+            self._learned[view.path] = (etag, learned)
         return learned
 
 

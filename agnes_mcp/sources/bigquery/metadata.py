@@ -70,6 +70,7 @@ def schema_of(table: Table, resource: Mapping[str, Any]) -> TableSchema:
         rows=_number(resource.get("numRows")) if stored else None,
         size_bytes=_number(resource.get("numBytes")) if stored else None,
         modified=_moment(resource.get("lastModifiedTime")),
+        etag=str(resource.get("etag") or ""),
         labels=dict(resource.get("labels") or {}),
         location=table.location or str(resource.get("location") or ""),
     )
