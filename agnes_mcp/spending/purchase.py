@@ -13,6 +13,7 @@ from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import (
+    Column,
     JobReference,
     Price,
     Priced,
@@ -61,6 +62,10 @@ class Purchase(Reading):
     @property
     def schema(self) -> pa.Schema:
         return self._under_way.schema
+
+    @property
+    def columns(self) -> list[Column] | None:
+        return self._under_way.columns
 
     @property
     def receipt(self) -> Receipt:
@@ -137,7 +142,12 @@ class Purchases:
 
             return build_statement(request, schema, relation, table.dialect, self._scan.max_limit, one_more=one_more)
 
-        priced = await self.prepare_own(call, request.table_id, build, request)
+        try:
+            priced = await self.prepare_own(call, request.table_id, build, request)
+        except AgnesError as error:
+            from agnes_mcp.spending.turns import Turns
+
+            raise await Turns(self._calls, self._tables, self._statements).point(call, request, error) from None
         call.line.estimated_scan_bytes = priced.price.scan_bytes
         return priced
 

@@ -73,6 +73,15 @@ class Statements:
         (table, schema), *beside = pairs
         return Priced(table, schema, request, statement, price, beside)
 
+    async def admits(self, call: Call, text: str) -> bool:
+        """Whether the gates let a text through; asks nothing of its price."""
+        await self._tables.look(call)
+        try:
+            await self._admit(call, text)
+        except AgnesError:
+            return False
+        return True
+
     async def bytes_by_table(self, call: Call, priced: Priced) -> dict[str, int | None]:
         """What the statement reads of each table: of one its price, of several each as a dry run of its own."""
         if not priced.beside:
