@@ -93,7 +93,7 @@ class Gateway:
         self.questions = Questions()
         self.catalog = Catalog(self.calls, self.tables, self.sources, self._background, api)
         self.descriptions = Descriptions(self.calls, self.tables, self.sources, self.purchases, self.catalog, api)
-        self.scans = Scans(self.calls, self.purchases, self.accounts, self.store, api)
+        self.scans = Scans(self.calls, self.tables, self.purchases, self.accounts, self.store, api)
         self.fetches = Fetches(
             self.calls, self.tables, self.purchases, self.accounts, self.store, self.scans, self.workbench, api
         )

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import not_
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Dialect = Literal["bigquery", "duckdb"]
 Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
 QueryMode = Literal["local", "remote"]
 SourceType = Literal["bigquery", "local"]
-AggregateFunction = Literal["count", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
+AggregateFunction = Literal["count", "count_if", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
 Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota", "price_unknown"]
 
 #: Where the day's bills and reservations are kept: in this process, in `data_dir`, or in a database of replicas.
@@ -91,6 +91,7 @@ class TableSchema(Model):
     rows: int | None = None
     size_bytes: int | None = None
     modified: datetime | None = None
+    etag: str = ""  # the source's own word for this state of it; "" where it has none
     labels: dict[str, str] = Field(default_factory=dict)
     location: str = ""  # BigQuery: where jobs over it run
 
@@ -109,19 +110,28 @@ class TableSchema(Model):
 
 
 class Aggregate(Model):
-    """One aggregate: `count` without a column counts rows; every other function names a column."""
+    """One aggregate: `count` without a column, or of `*`, counts rows; `count_if` names a BOOL, every other function a
+    column. Which functions there are is checked where the table is known, so that a refusal can say what to call."""
 
-    function: AggregateFunction
+    function: Annotated[str, Field(json_schema_extra={"enum": list(get_args(AggregateFunction))})]
     column: str | None = None
     alias: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, given: Any) -> Any:
+        given = {"function": given} if isinstance(given, str) else given
+        if not isinstance(given, dict) or not isinstance(given.get("function"), str):
+            return given
+        folded = given["function"].strip().lower()
+        return {**given, "function": folded} | (
+            {"column": None} if (folded, given.get("column")) == ("count", "*") else {}
+        )
+
 
 class ScanRequest(Model):
-    """What a scan asks for, before anything of it has been checked. `where` is the agent's text; "" is no predicate.
-
-    Either of one table, by `table_id` and the arguments below it, or by `googlesql`, one SELECT over remote tables; of
-    that, `limit` is how many rows of its answer are wanted.
-    """
+    """What a scan asks for, unchecked: of one table, by `table_id` and the arguments below it, where `where` is the
+    agent's text; or by `googlesql`, one SELECT over remote tables, of whose answer `limit` rows are wanted."""
 
     table_id: str = ""
     select: list[str] | None = None
@@ -131,6 +141,10 @@ class ScanRequest(Model):
     order_by: list[str] | None = None
     limit: int | None = None
     googlesql: str = ""
+
+    @property
+    def of_every_column(self) -> bool:
+        return self.select is None or "*" in self.select
 
 
 class Statement(Model):
@@ -191,8 +205,7 @@ class QuotaLeft(Model):
     """A principal's standing today. What is left is the least that its own and the shared budgets leave."""
 
     daily_bytes_used: int
-    # of those used: what was set aside, where the true bill is not known
-    daily_bytes_assumed: int = Field(default=0, exclude_if=not_)
+    daily_bytes_assumed: int = Field(default=0, exclude_if=not_)  # of those: set aside, where the bill is not known
     daily_bytes_reserved: int
     daily_bytes_limit: int
     daily_bytes_left: int
@@ -284,12 +297,3 @@ class Consent:
 def digest_of(statement: Statement) -> str:
     """What stands for a statement in a question and in the consent to it."""
     return hashlib.sha256(statement.sql.encode()).hexdigest()[:16]
-
-
-def iso_duration(months: int, days: int, nanoseconds: int) -> str:
-    """An INTERVAL as an ISO 8601 duration, parts of nothing left out, each with its own sign: `P14M-3DT0.5S`. They
-    stay apart, because a month has no fixed length; nothing at all is `PT0S`."""
-    seconds, rest = divmod(abs(nanoseconds), 10**9)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    time = f"T{'-' if nanoseconds < 0 else ''}{seconds}{fraction}S" if nanoseconds or not (months or days) else ""
-    return "P" + (f"{months}M" if months else "") + (f"{days}D" if days else "") + time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import compact, shown
 from agnes_mcp.untrusted import tidy
 
 JSON = "application/json"
@@ -12,4 +12,4 @@ MARKDOWN = "text/markdown"
 
 
 def content(model: BaseModel) -> str:
-    return compact(tidy(model.model_dump(mode="json")))
+    return compact(tidy(shown(model)))

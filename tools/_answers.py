@@ -36,7 +36,7 @@ DROPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_
 def answer(model: BaseModel) -> CallToolResult:
     """The model, structured and as text. Whatever it repeats of others is without hidden characters; those of cells
     have been shown as numbers before they were measured."""
-    body = model.model_dump(mode="json")
+    body = model.model_dump(mode="json", exclude_defaults=True)  # as it is measured to fit: `fitting.shown`
     text = compact(body)
     if not text.isascii():
         text = compact(body := tidy(body))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context, Resolve
 from mcp.types import Annotations, CallToolResult, ImageContent, ResourceLink
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from agnes_mcp.answers.models import ChartAnswer
 from agnes_mcp.charts.encodings import ChartRequest, Mark
@@ -20,7 +20,7 @@ from agnes_mcp.spending.consent import Quote
 
 from ._answers import BILLED, answer, reported
 from ._approval import approval
-from ._arguments import MAX_TEXT_CHARS, empty_for_null
+from ._arguments import EMPTY_FOR_NULL, MAX_TEXT_CHARS
 
 MAX_SHORT_CHARS = 400
 
@@ -35,7 +35,7 @@ def _text(description: str, most: int = MAX_SHORT_CHARS) -> Any:
     return Field(description=description, max_length=most, json_schema_extra=_terse)
 
 
-Given = BeforeValidator(empty_for_null)
+Given = EMPTY_FOR_NULL
 Shown = Annotated[Mark, Field(description="Kind of picture")]
 X = Annotated[str, Given, _text("Channel; longitude on a map")]
 Y = Annotated[str, Given, _text("Channel; latitude on a map")]

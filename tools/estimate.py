@@ -8,12 +8,13 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
 from agnes_mcp.answers.models import EstimateAnswer
+from agnes_mcp.answers.rows import DEFAULT_ROWS
 from agnes_mcp.models import ScanRequest
 from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 
 from ._answers import FREE, answer
-from ._arguments import Aggregates, GroupBy, Limit, OptionalTableId, OrderBy, Select, Sql, Where
+from ._arguments import Aggregates, AnswerLimit, GroupBy, OptionalTableId, OrderBy, Select, Sql, Where
 
 
 async def estimate(
@@ -24,7 +25,7 @@ async def estimate(
     group_by: GroupBy = None,
     aggregates: Aggregates = None,
     order_by: OrderBy = None,
-    limit: Limit = 1000,
+    limit: AnswerLimit = None,
     sql: Sql = "",
 ) -> Annotated[CallToolResult, EstimateAnswer]:
     """Call before scan or fetch on a remote table, with the same arguments: bytes, USD, a verdict (ok, needs_approval,
@@ -32,7 +33,7 @@ async def estimate(
     serving = ctx.request_context.lifespan_context
     request = ScanRequest(
         table_id=table_id, select=select, where=where, group_by=group_by, aggregates=aggregates, order_by=order_by,
-        limit=limit, googlesql=sql,
+        limit=DEFAULT_ROWS if limit is None else limit, googlesql=sql,
     )  # fmt: skip
     return answer(await serving.gateway.scans.estimate(serving.principal, request))
 

@@ -69,8 +69,8 @@ async def fetch(
     consent: Annotated[Consent | None, Resolve(agreed)],
 ) -> Annotated[CallToolResult, FetchAnswer]:
     """Call when several questions need the same rows: reads them once into a snapshot (a Parquet file of your own), to
-    be queried free with query. Remote tables are billed by bytes scanned: estimate first, select columns, filter. Rows
-    of sql need a name. For one number use scan. Drop the snapshot when done."""
+    be queried free with query, and shows the first of them. Remote tables are billed by bytes scanned: estimate first,
+    select columns, filter. Rows of sql need a name. For one number use scan. Drop the snapshot when done."""
     serving = ctx.request_context.lifespan_context
     principal = serving.principal
     fetched = await reported(

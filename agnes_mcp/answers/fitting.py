@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
+from agnes_mcp.answers.models import QuotaBeside
 from agnes_mcp.answers.values import column_to_json
+from agnes_mcp.models import QuotaLeft
 from agnes_mcp.untrusted import revealed
 
 if TYPE_CHECKING:
@@ -45,9 +47,19 @@ _SLICE_BYTES = 2**18
 compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
+def shown(item: BaseModel) -> dict[str, Any]:
+    """A model as it stands in an answer: what has its default is left out."""
+    return item.model_dump(mode="json", exclude_defaults=True)
+
+
 def chars_of(item: Any) -> int:
     """What a model, or anything that is JSON already, takes in an answer."""
-    return len(compact(item.model_dump(mode="json") if isinstance(item, BaseModel) else item))
+    return len(compact(shown(item) if isinstance(item, BaseModel) else item))
+
+
+def quota_beside(left: QuotaLeft) -> QuotaBeside:
+    """What of a standing an answer says."""
+    return QuotaBeside(daily_bytes_left=left.daily_bytes_left, shared=left.shared, warning=left.warning)
 
 
 def clip(text: str, max_chars: int) -> str:
@@ -126,7 +138,7 @@ class RowShaper:
         taken, rows_at_once = 0, _rows_at_once(batch)
         while taken < batch.num_rows and not self.full:
             piece = batch.slice(taken, rows_at_once)
-            columns, lengths = _shown(piece.columns[: self._columns])
+            columns, lengths = _as_json(piece.columns[: self._columns])
             self._put_texts(columns, batch.schema, taken)
             lengths |= {(row - taken, column): chars for (row, column), chars in cut_cells.items()}
             for place, row in enumerate(zip(*columns, strict=True) if columns else ()):
@@ -165,22 +177,28 @@ class RowShaper:
         return True
 
 
+def first_shaped(schema: pa.Schema, chars: int) -> RowShaper:
+    """For as many first rows of these columns as `chars` hold; of very many columns the first."""
+    columns = max(1, min(len(schema.names), chars // _SHORT_CELL_CHARS))
+    return RowShaper(columns, chars)
+
+
 def _rows_at_once(batch: pa.RecordBatch) -> int:
     row_bytes = batch.nbytes // max(1, batch.num_rows)
     return int(max(1, min(_SLICE_ROWS, _SLICE_BYTES // max(1, row_bytes))))
 
 
-def _shown(columns: list[pa.Array]) -> tuple[list[list[Any]], dict[tuple[int, int], int | None]]:
+def _as_json(columns: list[pa.Array]) -> tuple[list[list[Any]], dict[tuple[int, int], int | None]]:
     """The columns as JSON, no cell much longer than an answer shows; and how long those were that have been cut."""
     from agnes_mcp.sql.cells import cut_cells
 
-    shown: list[list[Any]] = []
+    values: list[list[Any]] = []
     lengths: dict[tuple[int, int], int | None] = {}
     for index, column in enumerate(columns):
         cut, of_column = cut_cells(column)
-        shown.append(column_to_json(cut))
+        values.append(column_to_json(cut))
         lengths.update({(row, index): chars for row, chars in of_column.items()})
-    return shown, lengths
+    return values, lengths
 
 
 def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int, int]:

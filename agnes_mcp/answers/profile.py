@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.answers.fitting import chars_of, compact, fit
 from agnes_mcp.answers.models import ColumnProfile, ProfileAnswer
-from agnes_mcp.answers.values import column_to_json
-from agnes_mcp.models import Column, TableSchema
+from agnes_mcp.answers.values import column_to_json, type_name
+from agnes_mcp.models import Column, Dialect, TableSchema
 from agnes_mcp.sql.profile import is_ordered, profiled_columns
 from agnes_mcp.untrusted import revealed
 
@@ -19,12 +19,12 @@ MAX_DISTINCT_FOR_TOP = 10_000
 MAX_VALUE_CHARS = 120
 
 
-def read_figures(schema: TableSchema, answer: pa.Table) -> ProfileAnswer:
+def read_figures(schema: TableSchema, dialect: Dialect, answer: pa.Table) -> ProfileAnswer:
     figures = {name: _shown(answer[name])[0] for name in answer.column_names}
     columns = [
         ColumnProfile(
             name=column.name,
-            type=column.type if column.mode != "REPEATED" else f"ARRAY<{column.type}>",
+            type=type_name(column, dialect),
             nulls=figures.get(f"nulls_{index}"),
             approx_distinct=figures.get(f"distinct_{index}"),
             min=shorten(figures.get(f"min_{index}")),

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agnes_mcp.answers.fitting import NOTHING_CUT, CutCells, RowShaper, chars_of, frame_columns
 from agnes_mcp.answers.models import RowsAnswer, SampleAnswer
+from agnes_mcp.answers.values import arrow_type_name, type_name
+from agnes_mcp.models import Priced
+from agnes_mcp.sources import Reading
+from agnes_mcp.sql.columns import resolve
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 A = TypeVar("A", bound=RowsAnswer)
+#: The most rows of an answer where the caller gave no limit.
+DEFAULT_ROWS = 1_000
 #: What an answer with rows says before it has any.
 NO_ROWS: dict[str, Any] = {"columns": [], "types": [], "rows": [], "row_count": 0, "truncated": False}
 #: What is only known once the rows are there: the job's id, the snapshot that keeps them, a note of three sentences,
@@ -84,18 +90,34 @@ def _note_texts(columns: list[str]) -> str | None:
     return f"Some cells of {named}{more} are no values of the column's type; they are shown as the text that arrived."
 
 
-def sample_answer(table_id: str, rows: pa.Table, chars: int) -> SampleAnswer:
-    """Free rows of a table, as they fit."""
-    names, kinds = columns_of(rows.schema)
+def sample_answer(table_id: str, rows: pa.Table, types: list[str], chars: int) -> SampleAnswer:
+    """Free rows of a table, as they fit; `types` are those of their columns."""
+    names, kinds = columns_of(rows.schema, types)
     fitting = RowsFitting(SampleAnswer(**NO_ROWS, table_id=table_id), names, kinds, chars)
     for batch in rows.to_batches():
         fitting.add(batch)
     return fitting.finish(truncated=fitting.full, note=note_cut_columns(fitting.columns_cut))
 
 
-def columns_of(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """The names of Arrow's columns, and their types in words."""
-    return list(schema.names), [str(kind) for kind in schema.types]
+def columns_of(schema: pa.Schema, types: list[str]) -> tuple[list[str], list[str]]:
+    """The names of Arrow's columns, and their types."""
+    return list(schema.names), types
+
+
+def types_of(priced: Priced, reading: Reading) -> list[str]:
+    """The types of a statement's columns, each under the name that its table's schema has for it."""
+    dialect, known = priced.statement.dialect, reading.columns
+    if known is not None:
+        return [type_name(column, dialect) for column in known]
+    types, request = [arrow_type_name(kind, dialect) for kind in reading.schema.types], priced.request
+    if request.group_by is not None or request.aggregates is not None:
+        plain = request.group_by or []
+    else:
+        starred = request.of_every_column and (request.select is None or priced.schema.column("*") is None)
+        plain = [c.name for c in priced.schema.columns] if starred else request.select or []
+    for place, name in enumerate(plain):
+        types[place] = type_name(priced.schema.column(name) or resolve(name, priced.schema)[1], dialect)
+    return types
 
 
 def note_cut_columns(cut: int) -> str | None:

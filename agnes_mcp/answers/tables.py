@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agnes_mcp.answers.fitting import chars_of, fit
 from agnes_mcp.answers.models import AnsweredColumn, SchemaAnswer
-from agnes_mcp.models import Column, Table, TableSchema
+from agnes_mcp.answers.values import type_name
+from agnes_mcp.models import Column, Dialect, Table, TableSchema
 from agnes_mcp.sql.dialects import DIALECT_HINTS
 from agnes_mcp.untrusted import clean
 
@@ -22,7 +23,7 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
         entity_type=schema.entity_type,
         description=clean(table.description or schema.description, 2_000),
         columns=[],
-        pseudo_columns=[_answered(column) for column in schema.pseudo_columns],
+        pseudo_columns=[answered_column(column, table.dialect) for column in schema.pseudo_columns],
         columns_total=len(schema.columns),
         partition=schema.partition,
         clustered_by=schema.clustered_by,
@@ -33,7 +34,7 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
         labels=schema.labels,
         where_dialect_hints=DIALECT_HINTS[table.dialect],
     )
-    columns = [_answered(column) for column in schema.columns]
+    columns = [answered_column(column, table.dialect) for column in schema.columns]
     answer.columns = fit(columns, budget_chars - chars_of(answer))
     if len(answer.columns) == len(columns):
         return answer
@@ -47,11 +48,12 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
     return answer
 
 
-def _answered(column: Column) -> AnsweredColumn:
+def answered_column(column: Column, dialect: Dialect) -> AnsweredColumn:
+    """A column as `schema` shows it."""
     return AnsweredColumn(
         name=column.name,
-        type=column.type,
+        type=type_name(column, dialect),
         mode=column.mode,
         description=clean(column.description, MAX_COLUMN_DESCRIPTION_CHARS),
-        fields=[_answered(field) for field in column.fields],
+        fields=[answered_column(field, dialect) for field in column.fields],
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.models import iso_duration
+from agnes_mcp.models import Column, Dialect
+from agnes_mcp.sql.cells import iso_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +27,63 @@ _DAYS_TO_EPOCH = 719_468  # from 0000-03-01 to 1970-01-01 in the proleptic Grego
 # How DuckDB stores the infinite dates and timestamps.
 _INFINITE_DAYS = {2**31 - 1: "infinity", -(2**31 - 1): "-infinity"}
 _INFINITE_TICKS = {2**63 - 1: "infinity", -(2**63 - 1): "-infinity"}
+
+
+#: Arrow's names in each dialect's words; decimals, lists and structs are spelled by `arrow_type_name`.
+_NAMES: dict[Dialect, dict[str, str]] = {
+    "bigquery": {
+        "bool": "BOOL", "int8": "INT64", "int16": "INT64", "int32": "INT64", "int64": "INT64", "float": "FLOAT64",
+        "double": "FLOAT64", "string": "STRING", "large_string": "STRING", "binary": "BYTES", "date32[day]": "DATE",
+        "time64[us]": "TIME", "timestamp[us]": "DATETIME", "timestamp[us, tz=UTC]": "TIMESTAMP",
+        "month_day_nano_interval": "INTERVAL",
+    },
+    "duckdb": {
+        "bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER", "int64": "BIGINT",
+        "uint8": "UTINYINT", "uint16": "USMALLINT", "uint32": "UINTEGER", "uint64": "UBIGINT", "float": "FLOAT",
+        "double": "DOUBLE", "string": "VARCHAR", "large_string": "VARCHAR", "binary": "BLOB", "date32[day]": "DATE",
+        "time64[us]": "TIME", "timestamp[s]": "TIMESTAMP_S", "timestamp[ms]": "TIMESTAMP_MS",
+        "timestamp[us]": "TIMESTAMP", "timestamp[ns]": "TIMESTAMP_NS", "month_day_nano_interval": "INTERVAL",
+    },
+}  # fmt: skip
+_FIELDS = re.compile(r"(STRUCT)\(")
+
+
+def type_name(column: Column, dialect: Dialect) -> str:
+    """The one name of a column's type in answers: `INT64`, `ARRAY<STRUCT>`; of DuckDB `BIGINT`, `STRUCT[]`."""
+    kind = column.type if dialect == "bigquery" else short_type(column.type)
+    if column.mode != "REPEATED":
+        return kind
+    return f"ARRAY<{kind}>" if dialect == "bigquery" else f"{kind}[]"
+
+
+def short_type(kind: str) -> str:
+    """DuckDB's name of a type without the fields of a STRUCT and the lengths of arrays."""
+    found = _FIELDS.match(kind)
+    if found is None:
+        return kind if "'" in kind or '"' in kind else re.sub(r"\[\d+\]", "[]", kind)
+    lists = re.search(r"(?:\[\d*\])*$", kind)
+    return found[1] + re.sub(r"\d", "", lists[0] if lists else "")
+
+
+def arrow_type_name(kind: pa.DataType, dialect: Dialect) -> str:
+    """The same of a column that only its rows tell the type of."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return arrow_type_name(kind.value_type, dialect)
+    if types.is_decimal(kind):
+        numeric = "NUMERIC" if kind.bit_width == 128 else "BIGNUMERIC"
+        return numeric if dialect == "bigquery" else f"DECIMAL({kind.precision},{kind.scale})"
+    if _is_list(kind):
+        item = arrow_type_name(kind.value_type, dialect)
+        return f"ARRAY<{item}>" if dialect == "bigquery" else f"{item}[]"
+    if types.is_map(kind):
+        return f"MAP({arrow_type_name(kind.key_type, dialect)}, {arrow_type_name(kind.item_type, dialect)})"
+    if types.is_struct(kind):
+        return "STRUCT"
+    zoned = "TIMESTAMP" if dialect == "bigquery" else "TIMESTAMP WITH TIME ZONE"
+    name = zoned if types.is_timestamp(kind) and kind.tz else str(kind)
+    return _NAMES[dialect].get(name, name)
 
 
 def column_to_json(array: pa.Array | pa.ChunkedArray) -> list[Any]:

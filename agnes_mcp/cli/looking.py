@@ -199,7 +199,7 @@ def print_answer_rows(answer: RowsAnswer) -> None:
         if answer.bytes_billed
         else ""
     )
-    say(f"{answer.row_count:,} rows{' and more' if answer.truncated else ''}{cost}")
+    say(f"{answer.row_count:,} rows{' and more' if answer.truncated or answer.more_rows else ''}{cost}")
     if answer.note:
         say(answer.note)
 

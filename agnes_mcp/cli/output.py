@@ -37,7 +37,7 @@ def say(text: str) -> None:
 
 def print_json(answer: BaseModel | Any) -> None:
     """The structured answer, whole and on one line: what a program reads."""
-    content = tidy(answer.model_dump(mode="json")) if isinstance(answer, BaseModel) else answer
+    content = tidy(answer.model_dump(mode="json", exclude_defaults=True)) if isinstance(answer, BaseModel) else answer
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
 
 

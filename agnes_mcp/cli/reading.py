@@ -10,7 +10,7 @@ import typer
 from agnes_mcp.cli.completion import complete_snapshot, complete_table
 from agnes_mcp.cli.files import Export, export_snapshot, write_answer
 from agnes_mcp.cli.looking import Yes, print_answer_rows
-from agnes_mcp.cli.options import Config, Json, wrong
+from agnes_mcp.cli.options import Config, Json
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress, text_of
 
@@ -36,7 +36,7 @@ Aggregates = Annotated[
     typer.Option("--aggregate", help="As in count, sum:amount or avg:amount:mean; several times."),
 ]
 OrderBy = Annotated[str, typer.Option("--order-by", help="Columns, each with ASC or DESC if need be.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=0, help="Most rows.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=0, help="Most rows; of an answer 1000 unless given.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write all rows to this CSV file.")]
 Parquet = Annotated[Path | None, typer.Option("--parquet", metavar="FILE", help="Write all rows to this Parquet file.")]
 Force = Annotated[bool, typer.Option("--force", help="Pay again for rows that are here, or replace the snapshot.")]
@@ -55,12 +55,12 @@ def estimate(
     group_by: GroupBy = "",
     aggregates: Aggregates = None,
     order_by: OrderBy = "",
-    limit: Limit = 1000,
+    limit: Limit = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Show what a scan would cost, and whether it would run. Free."""
-    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, limit)
+    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, _answered(limit))
 
     async def work(gateway: Gateway, me: Principal) -> EstimateAnswer:
         return await gateway.scans.estimate(me, request)
@@ -80,7 +80,7 @@ def scan(
     group_by: GroupBy = "",
     aggregates: Aggregates = None,
     order_by: OrderBy = "",
-    limit: Limit = 1000,
+    limit: Limit = None,
     csv: Csv = None,
     parquet: Parquet = None,
     yes: Yes = False,
@@ -88,7 +88,7 @@ def scan(
     as_json: Json = False,
 ) -> None:
     """Read rows or aggregates of one table. A costly scan asks first."""
-    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, limit)
+    request = _request(table_id, sql, select, where, group_by, aggregates, order_by, _answered(limit))
     export = Export.of(csv, parquet)
     if export is not None:
         _fetch_into(config, request, export, yes)
@@ -97,7 +97,7 @@ def scan(
     async def work(gateway: Gateway, me: Principal) -> ScanAnswer:
         consent = await agree(await gateway.scans.price_scan(me, request), yes)
         with shown_progress(table_id or "sql") as report:
-            return await gateway.scans.scan(me, request, report, consent)
+            return await gateway.scans.scan(me, request, report, consent, own_limit=limit is not None)
 
     answer = run(config, work, None if as_json else PERSONS_CHARS)
     if as_json:
@@ -156,7 +156,7 @@ def fetch(
 
 def query(
     sql: Annotated[str, typer.Argument(help="One DuckDB SELECT; - is standard input, @file a file.")],
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Most rows.")] = 1000,
+    limit: Limit = None,
     csv: Csv = None,
     parquet: Parquet = None,
     config: Config = None,
@@ -172,9 +172,8 @@ def query(
     answer = run(config, work, None if as_json else PERSONS_CHARS)
     if export is not None:
         write_answer(answer, export)
-        say(
-            f"{answer.row_count:,} rows in {export.path}{'; there are more, raise --limit' if answer.truncated else ''}"
-        )
+        more = "; there are more, raise --limit" if answer.truncated or answer.more_rows else ""
+        say(f"{answer.row_count:,} rows in {export.path}{more}")
     elif as_json:
         print_json(answer)
     else:
@@ -229,21 +228,19 @@ def _request(
     )
 
 
-def _aggregate(text: str) -> Any:
-    from pydantic import ValidationError
+def _answered(limit: int | None) -> int:
+    """How many rows an answer has at most."""
+    from agnes_mcp.answers.rows import DEFAULT_ROWS
 
+    return DEFAULT_ROWS if limit is None else limit
+
+
+def _aggregate(text: str) -> Any:
     from agnes_mcp.models import Aggregate
 
     function, _, rest = text.partition(":")
     column, _, alias = rest.partition(":")
-    try:
-        return Aggregate.model_validate({"function": function, "column": column or None, "alias": alias or None})
-    except ValidationError:
-        raise wrong(
-            f"--aggregate {text!r} is none.",
-            "Write it as in count, sum:amount or avg:amount:mean. There are count, count_distinct, "
-            "approx_count_distinct, sum, avg, min and max.",
-        ) from None
+    return Aggregate(function=function, column=column or None, alias=alias or None)
 
 
 def _print_estimate(answer: EstimateAnswer, stderr: bool = False) -> None:

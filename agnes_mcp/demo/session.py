@@ -76,7 +76,7 @@ class Session:
 
     def facts(self, answer: Mapping[str, Any], *names: str) -> None:
         for name in names:
-            self._console.print(f"    {name}: {escape(_short(answer[name]))}")
+            self._console.print(f"    {name}: {escape(_short(answer.get(name)))}")
 
     def rows(self, answer: Mapping[str, Any]) -> None:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -115,7 +115,7 @@ async def discover(session: Session) -> None:
     session.rows(described["sample"])
     for column in described["profile"]["columns"][4:6]:
         session.facts(
-            {column["name"]: {k: column[k] for k in ("nulls", "approx_distinct", "min", "max", "top_values")}},
+            {column["name"]: {k: column.get(k) for k in ("nulls", "approx_distinct", "min", "max", "top_values")}},
             column["name"],
         )
 

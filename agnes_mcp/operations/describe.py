@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from agnes_mcp.answers.fitting import chars_of, compact
 from agnes_mcp.answers.models import DescribeAnswer, ProfileAnswer, SampleAnswer
 from agnes_mcp.answers.profile import fit_profile, read_figures, read_top_values, worth_counting
-from agnes_mcp.answers.rows import NO_ROWS, RowsFitting, columns_of, sample_answer
+from agnes_mcp.answers.rows import NO_ROWS, RowsFitting, columns_of, sample_answer, types_of
+from agnes_mcp.answers.values import type_name
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
@@ -134,7 +135,9 @@ class Descriptions:
 
         def work() -> SampleAnswer | None:
             rows = self._sources.of(table).preview(table, schema, columns, n, call)
-            return None if rows is None else sample_answer(table.id, rows, chars)
+            known = [schema.column(name) for name in columns]
+            types = [type_name(column, table.dialect) for column in known if column is not None]
+            return None if rows is None else sample_answer(table.id, rows, types, chars)
 
         answer = await self._calls.run(call, work)
         if answer is not None:
@@ -166,7 +169,7 @@ class Descriptions:
         max_bytes = self._api.scan.max_result_bytes
 
         def work(purchase: Purchase) -> RowsFitting[SampleAnswer]:
-            fitting = RowsFitting(empty, *columns_of(purchase.schema), chars)
+            fitting = RowsFitting(empty, *columns_of(purchase.schema, types_of(priced, purchase)), chars)
             for batch in purchase:
                 fitting.add(batch)
                 if fitting.full or purchase.bytes_read > max_bytes:
@@ -187,7 +190,7 @@ class Descriptions:
     async def _profile(self, call: Call, table_id: str) -> ProfileAnswer:
         priced = await self._prepare_figures(call, table_id)
         answer, purchase = await self._collect(call, priced)
-        profile = read_figures(priced.schema, answer)
+        profile = read_figures(priced.schema, priced.table.dialect, answer)
         profile.note = _of_newest(priced.request.where).strip() or None
         if priced.table.query_mode == "local":
             await self._add_top_values(call, priced, profile)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agnes_mcp.answers.models import FetchAnswer, SnapshotRefreshAnswer
-from agnes_mcp.answers.snapshots import columns_share, snapshot_entry
+from agnes_mcp.answers.fitting import RowShaper, first_shaped, quota_beside
+from agnes_mcp.answers.models import FetchAnswer, QuotaBeside, SnapshotRefreshAnswer
+from agnes_mcp.answers.snapshots import columns_share, fetched_entry, snapshot_entry
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
@@ -14,7 +15,7 @@ from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.scan import Scans
-from agnes_mcp.operations.snapshots import facts_of, find_covering, first_rows
+from agnes_mcp.operations.snapshots import facts_of, first_rows, is_kept, refuse_paying_twice, require_room
 from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
 from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
 from agnes_mcp.spending.accounts import Accounts
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _REPORT_EVERY_ROWS = 50_000
+#: What a fetch shows of its rows, so that nobody scans them again to see them.
+_FIRST_ROWS_CHARS = 2_000
 
 
 class Fetches:
@@ -79,19 +82,24 @@ class Fetches:
             chosen = check_name(name, taken) if name else _default(priced, taken)
             call.line.snapshot = chosen
             await self._calls.run(call, lambda: self._check_room(call, priced, chosen, force))
-            written, purchase = await self._purchases.buy(
+            (written, first), purchase = await self._purchases.buy(
                 call, priced, lambda purchase: self._write(call, priced, chosen, force, purchase)
             )
             if written.snapshot.cut_by:
                 raise _too_large(self._api.scan.max_result_bytes, purchase, written.snapshot)
             return FetchAnswer(
-                snapshot=snapshot_entry(written.snapshot, columns_share(self._api.max_result_chars)),
+                snapshot=fetched_entry(written.snapshot, columns_share(self._api.max_result_chars)),
+                first_rows=first.rows,
                 bytes_billed=purchase.receipt.bytes_billed,
                 cost_usd=self._purchases.usd(purchase),
-                quota=await self._accounts.left_after(principal),
+                quota=await self._left_after(principal, purchase),
                 warnings=[*written.warnings, *([purchase.bill_note] if purchase.bill_note else [])],
                 next_step=f"Query it by its name, {chosen}: free, as often as needed. Drop it when done.",
             )
+
+    async def _left_after(self, principal: Principal, purchase: Purchase) -> QuotaBeside | None:
+        left = await self._accounts.left_after(principal)
+        return quota_beside(left) if left and purchase.receipt.bytes_billed else None
 
     async def price_fetch(self, principal: Principal, request: ScanRequest, name: str, force: bool) -> Quote | None:
         """What a person must be asked before that fetch; nothing where it will be refused for what is kept already."""
@@ -99,7 +107,7 @@ class Fetches:
             if not await self._purchases.may_be_costly(call, request.table_id):
                 return None
             priced = await self._purchases.prepare(call, request)
-            if not force and await self._calls.run(call, lambda: self._is_kept(principal, priced, name)):
+            if not force and await self._calls.run(call, lambda: is_kept(self._snapshots, principal, priced, name)):
                 return None
             return await self._purchases.quote(principal, [priced])
 
@@ -136,23 +144,23 @@ class Fetches:
             return await self._purchases.quote(principal, [await self._prepare_again(call, name, where)])
 
     def _check_room(self, call: Call, priced: Priced, name: str, force: bool) -> None:
-        """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""
         if not force:
-            self._refuse_paying_twice(call.principal, priced)
+            refuse_paying_twice(self._snapshots, call.principal, priced)
         if not self._warmed:  # who fetches, queries next; from then on the processes replace each other
             self._workbench.processes.warm()
             self._warmed = True
-        self._snapshots.check_space(self._expected_bytes(priced))
-        with self._snapshots.claim(call.principal.name, name, call, force=force):
-            pass
+        require_room(self._snapshots, call, name, self._expected_bytes(priced), force=force)
 
-    def _write(self, call: Call, priced: Priced, name: str, force: bool, purchase: Purchase) -> SnapshotWrite:
-        """In a worker thread: the name is held before the first row is asked for."""
+    def _write(
+        self, call: Call, priced: Priced, name: str, force: bool, purchase: Purchase
+    ) -> tuple[SnapshotWrite, RowShaper]:
+        """In a worker thread: the name is held before the first row is asked for. With it, its first rows."""
         with self._snapshots.claim(call.principal.name, name, call, force=force) as claim:
             facts = facts_of(priced)
             there = any(kept.name == name for kept in self._snapshots.list(call.principal.name))  # a part replaces none
             rows = _wanted(self._watched(call, priced, purchase, None if there else facts), priced.request)
-            return claim.write(rows, purchase.schema, facts, lambda: purchase.receipt)
+            first = first_shaped(purchase.schema, min(_FIRST_ROWS_CHARS, self._api.max_result_chars // 4))
+            return claim.write(_shown(rows, first), purchase.schema, facts, lambda: purchase.receipt), first
 
     def _rewrite(self, call: Call, priced: Priced, name: str, purchase: Purchase) -> SnapshotRefresh:
         with self._snapshots.claim(call.principal.name, name, call, force=True) as claim:
@@ -179,22 +187,6 @@ class Fetches:
             if size > max_bytes and facts is not None:
                 facts.cut_by = "result_bytes"
                 return
-
-    def _refuse_paying_twice(self, principal: Principal, priced: Priced) -> None:
-        name = find_covering(self._snapshots, principal, priced) if priced.price.scan_bytes else None
-        if name is not None:
-            raise AgnesError(
-                "snapshot_exists",
-                f"The snapshot {name!r} already holds exactly these rows.",
-                f"Query {name}, free; snapshot_refresh it, or fetch with force=true, to pay for newer rows.",
-                {"snapshot": name},
-            )
-
-    def _is_kept(self, principal: Principal, priced: Priced, name: str) -> bool:
-        """Whether a fetch without `force` will be refused: its rows, or its name, are there already."""
-        if find_covering(self._snapshots, principal, priced) is not None:
-            return True
-        return bool(name) and any(kept.name == name for kept in self._snapshots.list(principal.name))
 
     def _expected_bytes(self, priced: Priced) -> int:
         _, size = guess_result(priced.request, priced.statement, priced.schema, priced.price)
@@ -255,11 +247,21 @@ def _wanted(batches: Iterator[pa.RecordBatch], request: ScanRequest) -> Iterator
     return first_rows(batches, request.limit) if request.googlesql else batches
 
 
+def _shown(batches: Iterator[pa.RecordBatch], first: RowShaper) -> Iterator[pa.RecordBatch]:
+    """The same batches, the first rows of which are an answer."""
+    for batch in batches:
+        if not first.full:
+            first.add(batch)
+        yield batch
+
+
 def _columns_wanted(request: ScanRequest, old: Snapshot) -> list[str]:
     """The columns of the table without which the stored request means nothing any more."""
     if request.aggregates is not None:
         return [*(request.group_by or []), *(entry.column for entry in request.aggregates if entry.column)]
-    return request.select or request.group_by or [column.name for column in old.source_columns]
+    named = request.select or request.group_by or ["*"]
+    every = [column.name for column in old.source_columns] if "*" in named else []
+    return [*every, *(name for name in named if name != "*")]
 
 
 def _too_large(max_bytes: int, purchase: Purchase, kept: Snapshot | None) -> AgnesError:

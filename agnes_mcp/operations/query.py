@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import QueryAnswer
-from agnes_mcp.answers.rows import NO_ROWS, RowsFitting
+from agnes_mcp.answers.rows import DEFAULT_ROWS, NO_ROWS, RowsFitting
+from agnes_mcp.answers.values import short_type
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.tables import Tables
@@ -63,25 +64,27 @@ class Queries:
         self._workbench = workbench
         self._api = api
 
-    async def query(self, principal: Principal, sql: str, limit: int = 1000) -> QueryAnswer:
-        """Run it in a process that holds the caller's files and nothing else."""
-        timeout_s = self._api.scan.request_timeout_seconds
+    async def query(self, principal: Principal, sql: str, limit: int | None = None) -> QueryAnswer:
+        """Run it in a process that holds the caller's files and nothing else. Without a limit it gives 1,000 rows, and
+        an answer that these cut is truncated."""
+        timeout_s, own_limit = self._api.scan.request_timeout_seconds, limit is not None
         async with self._calls.open("query", principal, timeout_s=timeout_s) as call:
-            call.line.limit = limit
+            call.line.limit = limit = DEFAULT_ROWS if limit is None else limit
             await self._tables.look(call)
-            return await self._calls.run_apart(call, lambda: self._run(call, sql, limit), self._workbench.timeout_s)
+            work = lambda: self._run(call, sql, limit, own_limit)  # noqa: E731 - one expression
+            return await self._calls.run_apart(call, work, self._workbench.timeout_s)
 
     async def rows_within(self, call: Call, sql: str, limit: int) -> Result:
         """The rows of such a SELECT as they are, for another operation's call."""
         return await self._calls.run_apart(call, lambda: self._read(call, sql, limit)[0], self._workbench.timeout_s)
 
-    def _run(self, call: Call, sql: str, limit: int) -> QueryAnswer:
-        found = self._read(call, sql, limit)
+    def _run(self, call: Call, sql: str, limit: int, own_limit: bool) -> QueryAnswer:
+        result, snapshots = self._read(call, sql, limit)
         with call.step("shape"):
-            return self._answer(call, *found)
+            return self._answer(call, result, limit, own_limit, snapshots)
 
-    def _read(self, call: Call, sql: str, limit: int) -> tuple[Result, int, list[Snapshot]]:
-        """With the rows what an answer about them needs."""
+    def _read(self, call: Call, sql: str, limit: int) -> tuple[Result, list[Snapshot]]:
+        """With the rows the snapshots that they may be of."""
         principal = call.principal
         tables = self._tables.visible(principal)
         snapshots = [s for s in self._snapshots.list(principal.name) if self._may_use(principal, s)]
@@ -94,7 +97,7 @@ class Queries:
             except AgnesError as error:
                 raise _point_at_fetch(error, tables) from None
         call.line.tables = list(result.tables)
-        return result, limit, snapshots
+        return result, snapshots
 
     def _may_use(self, principal: Principal, snapshot: Snapshot) -> bool:
         """A grant that was taken back takes the rows fetched under it along."""
@@ -115,7 +118,9 @@ class Queries:
     def _table_view(self, call: Call, table: Table) -> Callable[[], View]:
         return lambda: self._sources.of(table).view(table, call)
 
-    def _answer(self, call: Call, result: Result, limit: int, snapshots: list[Snapshot]) -> QueryAnswer:
+    def _answer(
+        self, call: Call, result: Result, limit: int, own_limit: bool, snapshots: list[Snapshot]
+    ) -> QueryAnswer:
         empty = QueryAnswer(
             **NO_ROWS,
             tables=result.tables,
@@ -123,7 +128,9 @@ class Queries:
             warnings=[*_part_warnings(result.tables, snapshots), *_stale_warnings(result.tables, snapshots)],
         )
         names = list(result.schema.names)
-        fitting = RowsFitting(empty, names, result.types, self._api.max_result_chars, limit)
+        fitting = RowsFitting(
+            empty, names, [short_type(kind) for kind in result.types], self._api.max_result_chars, limit
+        )
         done = 0
         for batch in result.batches:
             call.check()
@@ -132,9 +139,12 @@ class Queries:
             done += batch.num_rows
         cut_by = {"rows": "limit", "bytes": "result_bytes"}.get(result.cut_by)
         truncated_by = fitting.rows_cut_by or cut_by or fitting.truncated_by
+        asked_for = truncated_by == "limit" and own_limit
+        truncated_by = None if asked_for else truncated_by
         return fitting.finish(
             truncated=truncated_by is not None,
             truncated_by=truncated_by,
+            more_rows=asked_for,
             note="There are more rows than these. Aggregate, filter, or page with ORDER BY, LIMIT and OFFSET."
             if truncated_by
             else None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotEntry, SnapshotListAnswer
 from agnes_mcp.answers.snapshots import columns_share, snapshot_entry, snapshot_list
@@ -15,7 +15,7 @@ from agnes_mcp.calls.frame import Calls
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Priced, Principal, Receipt
-from agnes_mcp.snapshots import SCAN_KEPT_HOURS, SnapshotStore, scan_name
+from agnes_mcp.snapshots import SCAN_KEPT_HOURS, Claim, SnapshotStore, scan_name
 from agnes_mcp.snapshots.folder import used_bytes
 from agnes_mcp.snapshots.models import DiskUsage, Snapshot, SnapshotFacts, SnapshotPrune
 from agnes_mcp.spending.books import utc_now
@@ -119,31 +119,70 @@ def facts_of(priced: Priced, *, expires_in: timedelta | None = None) -> Snapshot
     )
 
 
-def keep_scan(
+class Kept(NamedTuple):
+    """The snapshot that holds the rows of a scan, or why there is none."""
+
+    snapshot: Snapshot | None = None
+    problem: str | None = None
+
+
+def keep_rows(
     store: SnapshotStore,
     call: Call,
     priced: Priced,
     purchase: Purchase,
     batches: Iterable[pa.RecordBatch],
     max_bytes: int,
-) -> Snapshot | None:
-    """A snapshot, for a day, of rows that did not fit the answer; None where they cannot be kept. Past `max_bytes` the
-    rows have been cut, and it says so."""
-    name = scan_name(priced.table.id)
-    facts = facts_of(priced, expires_in=timedelta(hours=SCAN_KEPT_HOURS))
+    claim: Claim | None,
+) -> Kept:
+    """A snapshot of rows that are paid for: under the name that is held, or for a day under one of ours. Past
+    `max_bytes` the rows have been cut, and it says so. Rows that cannot be kept are an answer still."""
+    facts = facts_of(priced, expires_in=None if claim else timedelta(hours=SCAN_KEPT_HOURS))
 
     def receipt() -> Receipt:  # asked once the rows have ended, before the facts are written
         facts.cut_by = "result_bytes" if purchase.bytes_read > max_bytes else None
         return purchase.receipt
 
+    name = claim.name if claim else scan_name(priced.table.id)
     try:
-        written = store.write(call.principal.name, name, batches, purchase.schema, facts, call=call, receipt=receipt)
+        if claim is not None:
+            written = claim.write(batches, purchase.schema, facts, receipt)
+        else:
+            written = store.write(
+                call.principal.name, name, batches, purchase.schema, facts, call=call, receipt=receipt
+            )
     except AgnesError as error:
-        if error.kind in _NOT_KEPT:
-            return None
-        raise
+        if error.kind not in _NOT_KEPT:
+            raise
+        return Kept(problem=f"The rows could not be kept as {name}: {error.message}" if claim else None)
     call.line.snapshot = name
-    return written.snapshot
+    return Kept(written.snapshot)
+
+
+def require_room(store: SnapshotStore, call: Call, name: str, expected_bytes: int, *, force: bool = False) -> None:
+    """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""
+    store.check_space(expected_bytes)
+    with store.claim(call.principal.name, name, call, force=force):
+        pass
+
+
+def refuse_paying_twice(store: SnapshotStore, principal: Principal, priced: Priced) -> None:
+    """Raises `snapshot_exists` where a snapshot holds what would be billed."""
+    name = find_covering(store, principal, priced) if priced.price.scan_bytes else None
+    if name is not None:
+        raise AgnesError(
+            "snapshot_exists",
+            f"The snapshot {name!r} already holds exactly these rows.",
+            f"Query {name}, free; snapshot_refresh it, or fetch with force=true, to pay for newer rows.",
+            {"snapshot": name},
+        )
+
+
+def is_kept(store: SnapshotStore, principal: Principal, priced: Priced, name: str) -> bool:
+    """Whether keeping its rows, without force, will be refused: they, or their name, are there already."""
+    if find_covering(store, principal, priced) is not None:
+        return True
+    return bool(name) and any(kept.name == name for kept in store.list(principal.name))
 
 
 def first_rows(batches: Iterable[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, ValidationError
 
 from agnes_mcp.errors import AgnesError, ConfigError, nearest
 from agnes_mcp.serving.errors import allow_errors, describe_arguments
+from agnes_mcp.serving.terse import terse
 
 #: The features, in the order in which an agent meets them. A name that repeats refuses to start.
 TOOL_MODULES = (
@@ -61,8 +62,8 @@ class StrictTools:
         forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
         strict = type(base.__name__, (base,), forbidding)
         tool.fn_metadata.arg_model = strict
-        tool.parameters = _untitled(cast("Any", strict).model_json_schema(by_alias=True))
-        tool.fn_metadata.output_schema = allow_errors(tool.fn_metadata.output_schema or {})
+        tool.parameters = terse(cast("Any", strict).model_json_schema(by_alias=True))
+        tool.fn_metadata.output_schema = allow_errors(terse(tool.fn_metadata.output_schema or {}))
         if self._registered.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._registered._tools[tool.name] = tool
@@ -86,15 +87,6 @@ class StrictTools:
         tool = self._registered.get_tool(name)
         known = list(tool.parameters.get("properties", {})) if tool else []
         return describe_arguments(name, known, error)
-
-
-def _untitled(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without the titles that pydantic makes of names: the list of tools is in every conversation."""
-    properties = {
-        name: {key: part for key, part in argument.items() if key != "title"}
-        for name, argument in schema.get("properties", {}).items()
-    }
-    return {**{key: part for key, part in schema.items() if key != "title"}, "properties": properties}
 
 
 def load_feature(name: str) -> Any:

@@ -24,9 +24,8 @@ def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: dat
     return (
         snapshot.table_id == request.table_id
         and snapshot.where_sql == where_sql
-        and _is_raw(snapshot)
         and _is_usable(snapshot, oldest)
-        and _has_columns(snapshot, request)
+        and ((_is_raw(snapshot) and _has_columns(snapshot, request)) or _is_same(snapshot, request))
     )
 
 
@@ -51,6 +50,14 @@ def _is_raw(snapshot: Snapshot) -> bool:
     return snapshot.complete and not snapshot.group_by and not snapshot.aggregates
 
 
+def _is_same(snapshot: Snapshot, request: ScanRequest) -> bool:
+    """The answer of that very request, in which nothing is missing."""
+    asked, made = (r.model_dump(exclude={"limit", "where", "order_by"}) for r in (request, snapshot.request()))
+    return asked == made and (
+        snapshot.complete or (snapshot.limit, snapshot.order_by) == (request.limit, request.order_by)
+    )
+
+
 def _is_usable(snapshot: Snapshot, oldest: datetime) -> bool:
     made = as_of(snapshot)
     whole = snapshot.damaged is None and snapshot.cut_by is None and not snapshot.expired
@@ -71,11 +78,11 @@ def _needed(request: ScanRequest) -> set[str] | None:
         aggregated = {entry.column for entry in request.aggregates or [] if entry.column is not None}
         return {*(request.group_by or []), *aggregated, *(request.select or [])}
     ordered = {entry.split()[0] for entry in request.order_by or [] if entry.split()}
-    return None if request.select is None else {*request.select, *ordered}
+    return None if request.of_every_column else {*(request.select or ()), *ordered}
 
 
 def _has_every_column(snapshot: Snapshot) -> bool:
-    if snapshot.select is None:
+    if snapshot.select is None or "*" in snapshot.select:
         return True
     held = {column.name.casefold() for column in snapshot.columns}
     source = {column.name.casefold() for column in snapshot.source_columns}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import iso_duration
+from agnes_mcp.sql.cells import iso_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import JobReference, Price, Receipt, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import Column, JobReference, Price, Receipt, Relation, Statement, Table, TableSchema
 from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ class Reading(Protocol):
 
     @property
     def schema(self) -> pa.Schema: ...
+
+    @property
+    def columns(self) -> list[Column] | None:
+        """What the source calls the columns' types; None: the schema tells as much."""
 
     @property
     def receipt(self) -> Receipt: ...

@@ -189,14 +189,14 @@ def _names_in(statement: Statement) -> set[str]:
 
 
 def _advise_columns(request: ScanRequest, schema: TableSchema, price: Price) -> list[str]:
-    if request.select is not None or request.aggregates is not None or request.group_by is not None:
+    if not request.of_every_column or request.aggregates is not None or request.group_by is not None:
         return []
     if price.path == "local" or len(schema.columns) < 2:
-        return ["select is not given: every column is in the answer."] if len(schema.columns) > 10 else []
+        return ["select is not given, or *: every column is in the answer."] if len(schema.columns) > 10 else []
     total = row_bytes(schema.columns)
     dearest = sorted(schema.columns, key=_column_bytes, reverse=True)[:_COSTLY_COLUMNS]
     costly = [c.name for c in dearest if _column_bytes(c) / total >= _COSTLY_SHARE] or [dearest[0].name]
-    return [f"select is not given: every column is billed. The dearest are probably {', '.join(costly)}."]
+    return [f"select is not given, or *: every column is billed. The dearest are probably {', '.join(costly)}."]
 
 
 def _advise_clustering(statement: Statement, schema: TableSchema) -> list[str]:

@@ -220,3 +220,12 @@ def _list_of(elements: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_large_list(kind):
         return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), elements, type=kind)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), elements, type=kind)
+
+
+def iso_duration(months: int, days: int, nanoseconds: int) -> str:
+    """An INTERVAL as an ISO 8601 duration, parts of nothing left out, each with its own sign: `P14M-3DT0.5S`. They
+    stay apart, because a month has no fixed length; nothing at all is `PT0S`."""
+    seconds, rest = divmod(abs(nanoseconds), 10**9)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    time = f"T{'-' if nanoseconds < 0 else ''}{seconds}{fraction}S" if nanoseconds or not (months or days) else ""
+    return "P" + (f"{months}M" if months else "") + (f"{days}D" if days else "") + time

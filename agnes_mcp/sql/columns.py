@@ -12,7 +12,10 @@ def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
         return [column.name for column in schema.columns]
     if not select:
         raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
-    return list(dict.fromkeys(resolve(name, schema)[0][0] for name in select))
+    starred = "*" in select and schema.column("*") is None
+    every = [column.name for column in schema.columns] if starred else []
+    named = [resolve(name, schema)[0][0] for name in select if not (starred and name == "*")]
+    return list(dict.fromkeys([*every, *named]))
 
 
 def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
@@ -46,8 +49,6 @@ def _unknown_column(name: str, schema: TableSchema) -> AgnesError:
     known = [path for path, _ in schema.walk()]
     close = nearest(name, known)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Call `schema` for the columns of this table."
-    if name.strip() == "*":
-        hint = "Leave select out for all columns; better, name the few you need."
     return AgnesError(
         "unknown_column",
         f"The table {schema.table_id!r} has no column {name[:80]!r}.",

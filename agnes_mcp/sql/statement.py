@@ -8,16 +8,28 @@ is handed out.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlglot import exp
 
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.models import Aggregate, Column, Dialect, Relation, ScanRequest, Statement, TableSchema
+from agnes_mcp.models import (
+    Aggregate,
+    AggregateFunction,
+    Column,
+    Dialect,
+    Relation,
+    ScanRequest,
+    Statement,
+    TableSchema,
+)
 from agnes_mcp.sql.columns import resolve
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_DIRECTED = re.compile(r"(?P<name>.+)\s(?P<direction>ASC|DESC)\s*", re.IGNORECASE | re.DOTALL)
+_DIRECTED = re.compile(
+    r"(?P<name>.+?)(?:\s(?P<direction>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?\s*", re.IGNORECASE | re.DOTALL
+)
+_STAR = "*"
 _NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
 
 
@@ -90,7 +102,12 @@ def _projection(request: ScanRequest, schema: TableSchema) -> list[_Output]:
         return [_Output(name, identifier_path([name]), name) for name in names]
     if not request.select:
         raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
-    return [_column_output(name, schema) for name in request.select]
+    if _STAR not in request.select or schema.column(_STAR) is not None:
+        return [_column_output(name, schema) for name in request.select]
+    every = [column.name for column in schema.columns]
+    known = {_STAR, *(name.casefold() for name in every)}
+    beside = [name for name in request.select if name.casefold() not in known]
+    return [_column_output(name, schema) for name in [*every, *beside]]
 
 
 def _grouped(request: ScanRequest, schema: TableSchema) -> list[_Output]:
@@ -116,6 +133,13 @@ def _column_output(name: str, schema: TableSchema) -> _Output:
 
 
 def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
+    if entry.function not in get_args(AggregateFunction):
+        raise AgnesError(
+            "invalid_argument",
+            f"{entry.function[:80]!r} is no function of aggregates.",
+            f"There are {', '.join(get_args(AggregateFunction))}; a column stands in `column`.",
+            {"argument": "aggregates.function"},
+        )
     if entry.column is None:
         if entry.function != "count":
             raise AgnesError("invalid_argument", f"{entry.function} needs a column.", "Add `column` to that aggregate.")
@@ -126,6 +150,12 @@ def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
             "invalid_argument",
             f"{entry.function} needs a number; {entry.column} is {column.type}.",
             "Use count, count_distinct, min or max, or choose a numeric column.",
+        )
+    if entry.function == "count_if" and (column.type.upper() not in ("BOOL", "BOOLEAN") or column.mode == "REPEATED"):
+        raise AgnesError(
+            "invalid_argument",
+            f"count_if counts where a BOOL is true; {entry.column} is {column.type}.",
+            "Give the condition as where, with count; or count several conditions at once with COUNTIF in sql.",
         )
     alias = _alias(entry.alias or f"{entry.function}_{re.sub(r'[^A-Za-z0-9_]', '_', '_'.join(path))}"[:128])
     return _Output(alias, _aggregate(entry.function, identifier_path(path)), path[0])
@@ -141,7 +171,7 @@ def _is_numeric(column: Column) -> bool:
 def _aggregate(function: str, column: exp.Expression) -> exp.Expression:
     plain: dict[str, type[exp.Expression]] = {
         "count": exp.Count, "sum": exp.Sum, "avg": exp.Avg, "min": exp.Min, "max": exp.Max,
-        "approx_count_distinct": exp.ApproxDistinct,
+        "approx_count_distinct": exp.ApproxDistinct, "count_if": exp.CountIf,
     }  # fmt: skip
     if function == "count_distinct":
         return exp.Count(this=exp.Distinct(expressions=[column]))
@@ -158,17 +188,27 @@ def _alias(alias: str) -> str:
     return alias
 
 
-def _split_order(entry: str, known: set[str]) -> tuple[str, bool]:
-    """A column, and whether it descends. A column that is really called `x desc` is taken for itself."""
+class _Directed(NamedTuple):
+    name: str
+    descending: bool = False
+    nulls_first: bool = False
+
+
+def _split_order(entry: str, known: set[str]) -> _Directed:
+    """A column, whether it descends, and where NULLs stand; NULLs are last unless said. A column that is really called
+    `x desc` is taken for itself."""
     directed = _DIRECTED.fullmatch(entry)
-    name, descending = (directed["name"], directed["direction"].upper() == "DESC") if directed else (entry, False)
-    spellings = [(entry, False), (name, descending), (name.strip(), descending)]
-    return next((spelling for spelling in spellings if spelling[0].casefold() in known), spellings[-1])
+    if directed is None or entry.casefold() in known:
+        return _Directed(entry)
+    descending = (directed["direction"] or "").upper() == "DESC"
+    nulls_first = (directed["nulls"] or "").upper() == "FIRST"
+    spelled = _Directed(directed["name"], descending, nulls_first)
+    return spelled if spelled.name.casefold() in known else spelled._replace(name=spelled.name.strip())
 
 
 def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: bool) -> exp.Expression:
     known = {o.name.casefold() for o in outputs} | {column.name.casefold() for column in schema.columns}
-    name, descending = _split_order(entry, known)
+    name, descending, nulls_first = _split_order(entry, known)
     output = next((o for o in outputs if o.name.casefold() == name.casefold()), None)
     if output is not None:
         ordered: exp.Expression = identifier_path([output.name])
@@ -181,7 +221,7 @@ def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: boo
         )
     else:
         ordered = identifier_path(resolve(name, schema)[0])
-    return exp.Ordered(this=ordered, desc=descending)
+    return exp.Ordered(this=ordered, desc=descending, nulls_first=nulls_first)
 
 
 def _refuse_repeated(names: list[str]) -> None:

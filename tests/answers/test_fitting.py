@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from support.instances import ME, settings_of, table
 
-from agnes_mcp.answers.fitting import MAX_CELL_CHARS, RowShaper, compact
+from agnes_mcp.answers.fitting import MAX_CELL_CHARS, RowShaper, chars_of, compact
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest
@@ -67,7 +67,7 @@ CALLS: dict[str, Ask] = {
 async def test_every_answer_fits(settings: Settings, name: str, chars: int) -> None:
     settings.api.max_result_chars = chars
     async with Gateway(settings) as gateway:
-        sizes = {call: len(compact((await ask(gateway, name)).model_dump(mode="json"))) for call, ask in CALLS.items()}
+        sizes = {call: chars_of(await ask(gateway, name)) for call, ask in CALLS.items()}
     assert {call: size for call, size in sizes.items() if size > chars} == {}
 
 
@@ -91,9 +91,11 @@ async def test_what_was_left_out_is_said(gateway: Gateway) -> None:
 
 
 async def test_a_snapshot_s_columns_that_did_not_fit_are_counted(gateway: Gateway) -> None:
-    fetched = (await gateway.fetches.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")).snapshot
-    assert fetched is not None
-    assert fetched.columns_cut == WIDE - len(fetched.columns) > 0
+    answer = await gateway.fetches.fetch(ME, ScanRequest(table_id="wide", limit=2), name="kept")
+    assert answer.snapshot is not None
+    assert answer.snapshot.columns_cut == WIDE - len(answer.snapshot.columns) > 0
+    assert len(compact(answer.first_rows)) <= 2_000
+    fetched = await gateway.snapshots.entry(ME, "kept")
     assert fetched.sql.endswith("characters in all]")
     whole = await gateway.queries.query(ME, f"SELECT column_{WIDE - 1} FROM kept ORDER BY 1")
     assert whole.rows == [[0], [1]]
@@ -111,7 +113,9 @@ async def test_the_rows_that_did_not_fit_are_kept_whole(gateway: Gateway) -> Non
 
 async def test_a_limit_that_was_reached_is_told_from_a_table_that_ended(gateway: Gateway) -> None:
     reached = await gateway.scans.scan(ME, ScanRequest(table_id="many", limit=10))
-    assert (reached.row_count, reached.truncated, reached.truncated_by) == (10, True, "limit")
+    assert (reached.row_count, reached.truncated, reached.more_rows) == (10, False, True)
+    ours = await gateway.scans.scan(ME, ScanRequest(table_id="many", limit=10), own_limit=False)
+    assert (ours.row_count, ours.truncated, ours.truncated_by, ours.more_rows) == (10, True, "limit", False)
     ended = await gateway.scans.scan(ME, ScanRequest(table_id="many", where="id < 10", limit=10))
     assert (ended.row_count, ended.truncated, ended.truncated_by) == (10, False, None)
     answer = await gateway.scans.scan(ME, ScanRequest(table_id="many", aggregates=[Aggregate(function="count")]))

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from agnes_mcp.answers.fitting import Room, chars_of, fit
+from agnes_mcp.answers.fitting import Room, chars_of, fit, quota_beside
 from agnes_mcp.answers.models import QueryAnswer, SampleAnswer, ScanAnswer
 from agnes_mcp.answers.rows import LATE_FACTS_CHARS, NO_ROWS, RowsFitting, note_cut_columns
 from agnes_mcp.models import QuotaLeft
 from agnes_mcp.operations.scan import _NOTES, _note
+from agnes_mcp.operations.snapshots import Kept
 from agnes_mcp.snapshots import scan_name
 from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.spending.purchase import ASSUMED
@@ -51,9 +52,9 @@ def fitting_of(answer: ScanAnswer, batch: pa.RecordBatch, chars: int) -> RowsFit
 @pytest.mark.parametrize("columns", [1, 30, 3_000])
 def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
     """Every late fact at its longest, beside as many rows as were taken before any of them was known."""
-    empty = ScanAnswer(**NO_ROWS, table_id="orders", sql="SELECT 1", quota=standing(0))
+    empty = ScanAnswer(**NO_ROWS, sql="SELECT 1", quota=quota_beside(standing(0)))
     fitting = fitting_of(empty, rows(5_000, columns), chars)
-    kept = (None, Snapshot(name=LONGEST_NAME, rows=MANY, limit=MANY))
+    kept = (Kept(), Kept(Snapshot(name=LONGEST_NAME, rows=MANY, limit=MANY)))
     notes = [_note(fitting.columns_cut, kind, name, ASSUMED) or "" for kind in _NOTES for name in kept]
     answer = fitting.finish(
         truncated_by="result_bytes",
@@ -61,7 +62,7 @@ def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
         cost_usd=123456789.1234,
         job_id=LONGEST_JOB_ID,
         snapshot=LONGEST_NAME,
-        quota=standing(10**12, WARNING),
+        quota=quota_beside(standing(10**12, WARNING)),
         note=max(notes, key=len),
     )
     assert chars_of(answer) <= chars
@@ -71,7 +72,7 @@ def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
 
 def test_no_room_is_given_away() -> None:
     """What is kept free for late facts is the most that an answer leaves unused, but for one row."""
-    empty = ScanAnswer(**NO_ROWS, table_id="orders", sql="SELECT 1", quota=standing(0))
+    empty = ScanAnswer(**NO_ROWS, sql="SELECT 1", quota=quota_beside(standing(0)))
     answer = fitting_of(empty, rows(5_000), 8_000).finish()
     assert 8_000 - chars_of(answer) <= LATE_FACTS_CHARS + chars_of(answer.rows[-1]) + 10
 

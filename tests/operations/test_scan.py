@@ -41,11 +41,11 @@ async def test_what_runs_is_exactly_what_was_priced(bq: StandIn, open_gateway: O
         estimate = await gateway.scans.estimate(ME, APRIL)
         answer = await gateway.scans.scan(ME, APRIL)
     dry, ran = {r.sql for r in bq.requests.named("jobs.insert") if r.dry_run}, [r.sql for r in bq.query_jobs()]
-    assert dry == set(ran) == {estimate.sql} == {answer.sql}
+    assert dry == set(ran) == {estimate.sql}
     # one of 30 days, two of five columns: INT64 8, STRING 2 + 2
     assert estimate.estimated_scan_bytes == 10_000 * (8 + 4 + 8)
     assert answer.row_count == 10
-    assert answer.truncated_by == "limit"
+    assert (answer.truncated, answer.more_rows) == (False, True)
 
 
 async def test_the_bill_is_charged_to_the_quota_and_named_in_the_audit(bq: StandIn, open_gateway: OpenGateway) -> None:
@@ -275,7 +275,7 @@ async def test_advice_names_the_partition_the_columns_and_the_snapshot(open_gate
         covered = await gateway.scans.estimate(ME, APRIL)
     advice = " ".join(bare.advice)
     assert "event_date" in advice
-    assert "select is not given" in advice
+    assert "every column is billed" in advice
     assert "Neither where nor limit" in advice
     assert covered.covered_by == "april"
     assert "april" in covered.advice[0]

@@ -63,8 +63,8 @@ async def test_a_limit_reads_rows_and_leaves_the_text(bq: StandIn, open_gateway:
         answer = await gateway.scans.scan(ME, by_sql(text, limit=3))
         estimate = await gateway.scans.estimate(ME, by_sql("SELECT id FROM orders ORDER BY id LIMIT 5"))
     assert [row[0] for row in answer.rows] == [8, 7, 6]
-    assert answer.truncated_by == "limit"
-    assert "LIMIT" not in answer.sql
+    assert (answer.truncated, answer.more_rows, answer.sql) == (False, True, None)
+    assert "LIMIT" not in bq.query_jobs()[0].sql
     assert estimate.estimated_result_rows == 5
 
 
@@ -79,11 +79,20 @@ async def test_a_view_is_read_as_what_it_stands_for(bq: StandIn, open_gateway: O
 
 
 async def test_a_view_that_changed_is_learned_anew(bq: StandIn, open_gateway: OpenGateway) -> None:
+    """By its etag; while that stays, it is asked about once."""
     text = "SELECT COUNT(*) AS n FROM sessions_v"
+
+    def asked() -> int:
+        dry = [request.sql or "" for request in bq.requests.named("jobs.insert") if request.dry_run]
+        return sum(sql.startswith("SELECT * FROM `my-project.my_dataset.sessions_v`") for sql in dry)
+
     async with open_gateway() as gateway:
         await gateway.scans.scan(ME, by_sql(text))
+        await gateway.scans.estimate(ME, by_sql(text))
+        assert asked() == 1
         bq.create_view("my_dataset", "sessions_v", "SELECT id AS session_id, 'x' AS country FROM my_dataset.orders")
         answer = await gateway.scans.scan(ME, by_sql(text))
+        assert asked() == 2
     assert answer.rows == [[9]]
 
 

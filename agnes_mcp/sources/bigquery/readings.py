@@ -88,6 +88,10 @@ class QueryReading:
         """Columns and types of the result. Blocks until the job is done. Raises what the job ended with."""
         return self._run().schema
 
+    @property
+    def columns(self) -> list[Column]:
+        return self._run().columns
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         yield from self._run()
 
@@ -128,7 +132,7 @@ class DirectReading:
     def __init__(self, rows: Rows, columns: list[Column], reserved_bytes: int, call: Call) -> None:
         self._call = call
         self._rows = rows
-        self._columns = columns
+        self.columns = columns
         self._reserved_bytes = reserved_bytes
         self.receipt = Receipt()
 
@@ -142,7 +146,7 @@ class DirectReading:
         read = 0
         self.receipt.bytes_processed = 0
         for batch in self._rows:
-            read += logical_bytes(batch, self._columns)
+            read += logical_bytes(batch, self.columns)
             self.receipt.bytes_processed = read
             self.receipt.bytes_billed = 0 if self._rows.free else read
             if self.receipt.bytes_billed > self._reserved_bytes:

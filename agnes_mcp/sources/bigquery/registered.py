@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.arrow import under_schema
-from agnes_mcp.models import Receipt
+from agnes_mcp.models import Column, Receipt
 from agnes_mcp.sources.bigquery.readings import DirectReading
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Registered:
     @property
     def schema(self) -> pa.Schema:
         return self._reading.schema
+
+    @property
+    def columns(self) -> list[Column]:
+        return self._reading.columns
 
     @property
     def receipt(self) -> Receipt:

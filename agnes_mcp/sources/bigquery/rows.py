@@ -103,7 +103,7 @@ class TableRows:
         self._attempts = attempts
         self._storage = storage
         self._path = path
-        self._columns = columns
+        self.columns = columns
         self._names = [column.name for column in columns]
         self._total = total
         self._session: ReadSession | None = None
@@ -130,7 +130,7 @@ class TableRows:
     @property
     def schema(self) -> pa.Schema:
         if self.session is None:
-            return arrow_schema(self._columns)
+            return arrow_schema(self.columns)
         return pa.schema([self.session.schema.field(name) for name in self._names])
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -148,5 +148,5 @@ class TableRows:
         if self.session is not None:
             yield from self.session
             return
-        for page in row_pages(self._clients.rest, self._path, self._columns, self._attempts, None, REST_PAGE_ROWS):
-            yield from table_of_rows(self._columns, page).to_batches()
+        for page in row_pages(self._clients.rest, self._path, self.columns, self._attempts, None, REST_PAGE_ROWS):
+            yield from table_of_rows(self.columns, page).to_batches()

@@ -224,7 +224,7 @@ class LocalReading:
     """A running read, as record batches. It is free."""
 
     def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
-        self.schema = schema
+        self.schema, self.columns = schema, None
         self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
         self._batches, self._call = batches, call
 
