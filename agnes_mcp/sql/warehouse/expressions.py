@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.predicate.nodes import interval as plain_interval
 from agnes_mcp.sql.warehouse import words
 from agnes_mcp.sql.warehouse.binding import Binding, Ctes
@@ -55,6 +56,9 @@ class Expressions:
                     stack.append(value)
                 elif type(value) is list:
                     stack.extend(item for item in value if isinstance(item, exp.Expr))
+
+    def refused(self, kind: str, message: str, hint: str, node: exp.Expr) -> AgnesError:
+        return self._binding.refuse(kind, message, hint, node)
 
     def fold(self, identifier: exp.Expr) -> str:
         """An alias, checked, and written in lower case; returns that."""
@@ -202,7 +206,11 @@ class Expressions:
     def _window_spec(self, node: exp.Expr, scope: Scope, ctes: Ctes) -> list[exp.Expr]:
         if not node.args.get("end"):  # ROWS 2 PRECEDING
             node.args["end"] = "CURRENT ROW"
-        return [bound for bound in (node.args.get("start"), node.args["end"]) if isinstance(bound, exp.Expr)]
+        bounds = [bound for bound in (node.args.get("start"), node.args["end"]) if isinstance(bound, exp.Expr)]
+        if any(bound.find(exp.Query) is not None for bound in bounds):
+            hint = "Write the number of rows, as in ROWS BETWEEN 6 PRECEDING AND CURRENT ROW."
+            raise self._binding.refuse("disallowed_node", "A frame is bounded by constants.", hint, node)
+        return bounds
 
 
 def _keep_name(column: exp.Expr, written: str) -> None:

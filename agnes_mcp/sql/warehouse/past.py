@@ -36,6 +36,8 @@ def moment_of(version: exp.Expr, binding: Binding) -> str:
             "unsupported_literal", "That moment is not a constant TIMESTAMP.", _HINT, version
         ) from None
     now = dt.datetime.now(dt.UTC).replace(tzinfo=None)
+    if names & {"CURRENT_TIMESTAMP"} and isinstance(moment, dt.datetime) and moment > now + _SKEW:
+        raise binding.refuse("unsupported_literal", "That moment is still to come.", _HINT, version)
     if names & {"CURRENT_TIMESTAMP"} and isinstance(moment, dt.datetime) and now - moment > _KEPT:
         message = f"A table's past is kept for {MAX_PAST_DAYS} days."
         raise binding.refuse("unsupported_literal", message, _HINT, version)
@@ -43,4 +45,5 @@ def moment_of(version: exp.Expr, binding: Binding) -> str:
 
 
 _CALLS = frozenset({"CURRENT_TIMESTAMP", "TIMESTAMP_SUB", "TIMESTAMP"})
-_KEPT = dt.timedelta(days=MAX_PAST_DAYS, minutes=5)
+_SKEW = dt.timedelta(minutes=5)
+_KEPT = dt.timedelta(days=MAX_PAST_DAYS) + _SKEW

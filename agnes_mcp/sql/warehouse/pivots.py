@@ -35,3 +35,6 @@ def _field(field: exp.Expr, unpivot: bool, inside: Scope, ctes: Ctes, expression
         expressions.bind(item.this if type(item) is exp.PivotAlias else item, inside, ctes)
         if type(item) is exp.PivotAlias and type(item.args["alias"]) is exp.Identifier:
             expressions.bind(item.args["alias"], inside, ctes)
+    if field.find(exp.Query) is not None:
+        hint = "List the values, or turn a subquery: FROM (SELECT …) PIVOT(…)."
+        raise expressions.refused("disallowed_node", "PIVOT and UNPIVOT take no subquery here.", hint, field)

@@ -201,8 +201,13 @@ class Queries:
         for clause in ("group", "having", "qualify"):
             if node.args.get(clause) is not None:
                 self._expressions.bind(node.args[clause], inner, ctes)
+        named = set[str]()
         for window in node.args.get("windows") or []:
             self._expressions.bind(window, scope, ctes)
+            if window.this.name in named:
+                hint = "Give each window a name of its own."
+                raise self._binding.refuse("parse_error", "Two windows have one name.", hint, window)
+            named.add(window.this.name)
         self._order(node, inner, ctes)
 
     def _order(self, node: exp.Expr, scope: Scope, ctes: Ctes) -> None:
