@@ -98,7 +98,7 @@ async def test_schema_and_sample(gateway: Gateway) -> None:
 async def test_a_predicate_selects_these_rows(gateway: Gateway, where: str, ids: list[int]) -> None:
     answer = await gateway.scans.scan(ME, ScanRequest(table_id="orders", select=["id"], where=where, order_by=["id"]))
     assert [row[0] for row in answer.rows] == ids
-    assert answer.types == ["int64"]
+    assert answer.types == ["INT64"]
 
 
 async def test_an_aggregate_is_one_pushed_down_statement(gateway: Gateway) -> None:
