@@ -16,7 +16,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.models import Column, Dialect
-from agnes_mcp.sql.cells import iso_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,6 +150,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if type(value).__name__ == "MonthDayNano":
+        from agnes_mcp.sql.cells import iso_duration
+
         return iso_duration(value.months, value.days, value.nanoseconds)
     if isinstance(value, (list, tuple)):
         return [to_json(item) for item in value]

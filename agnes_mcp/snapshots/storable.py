@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sql.cells import iso_duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,5 +106,7 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     if types.is_interval(array.type):
+        from agnes_mcp.sql.cells import iso_duration
+
         return pa.array([None if value is None else iso_duration(*value) for value in array.to_pylist()], kind)
     return array.cast(kind)
