@@ -38,7 +38,7 @@ def test_rows_beyond_an_agents_answer_are_all_there(run: Run) -> None:
     ran = run("scan", "sessions", "--limit", "3000")
     assert len(ran.out.splitlines()) == 3001
     assert len(run("query", "SELECT * FROM orders", "--limit", "1000").out.splitlines()) == 1001
-    assert json.loads(run("scan", "sessions", "--limit", "3000", "--json").out)["more_rows"] is True
+    assert json.loads(run("scan", "sessions", "--limit", "3000", "--json").out)["truncated"] is True
 
 
 def test_rows_become_files_with_their_types(run: Run, home: Path) -> None:
