@@ -44,6 +44,7 @@ async def examine(gateway: Gateway) -> list[Finding]:
         findings = [
             await _in_thread(_data_dir, settings.data_dir),
             await _in_thread(_free_space, settings),
+            await _in_thread(_retention, gateway),
             *await _datasets(gateway),
             *[await _try(f"table {table.id}", _describe(gateway, table)) for table in _named(gateway)],
             *await _agnes(gateway),
@@ -121,6 +122,14 @@ def _free_space(settings: Settings) -> Finding:
         found=f"{found}, and {wanted / GIB:g} GiB have to stay free: no snapshot is written",
         cure="Free space, prune snapshots (`agnes-mcp snapshot prune`), or lower snapshots.min_free_gb.",
     )
+
+
+def _retention(gateway: Gateway) -> Finding:
+    """What of the audit and of snapshots is removed, and what the audit takes meanwhile."""
+    rules = [gateway.retention.of_audit, gateway.retention.of_snapshots]
+    found = " ".join(rule for rule in rules if rule) or "off: nothing is removed but by its owner."
+    size = gateway.calls.audit.size_bytes
+    return Finding(subject="retention", state="pass", found=f"{found} The audit takes {size / 2**20:,.1f} MiB.")
 
 
 def _named(gateway: Gateway) -> list[Table]:

@@ -31,6 +31,7 @@ from agnes_mcp.operations.fetch import Fetches
 from agnes_mcp.operations.manifest import Manifests
 from agnes_mcp.operations.overview import Overviews
 from agnes_mcp.operations.query import Queries
+from agnes_mcp.operations.retention import Retention
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import Snapshots
 from agnes_mcp.operations.usage import Usage
@@ -73,7 +74,8 @@ class Gateway:
         self.processes = _open_processes(engine)
         self.workbench = Workbench(self.processes, timeout_s=engine.query_timeout_seconds)
         self.sources = Sources(makers(settings, self.warehouse, self.processes))
-        self.calls = Calls(Audit(settings.data_dir / "audit"), engine.workers, self.processes.size, self._restore)
+        audit = Audit(settings.data_dir / "audit", settings.audit.rotate_at_bytes)
+        self.calls = Calls(audit, engine.workers, self.processes.size, self._restore)
         self.directory = AgnesDirectory.from_settings(settings)
         self.tables = Tables(
             self.calls,
@@ -97,7 +99,10 @@ class Gateway:
         self.fetches = Fetches(
             self.calls, self.tables, self.purchases, self.accounts, self.store, self.scans, self.workbench, api
         )
-        self.snapshots = Snapshots(self.calls, self.store, settings.data_dir / "published", api)
+        self.retention = Retention(audit, self.store, settings)
+        self.snapshots = Snapshots(
+            self.calls, self.store, settings.data_dir / "published", api, self.retention.of_snapshots
+        )
         self.queries = Queries(self.calls, self.tables, self.access, self.sources, self.store, self.workbench, api)
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
@@ -143,6 +148,7 @@ class Gateway:
         """Whoever asks before whom it asks."""
         self._background.close()
         self.recovery.close()
+        self.retention.close()
         self.calls.close()
         self.sources.close()
         self.processes.close()
@@ -152,6 +158,7 @@ class Gateway:
     def _restore(self) -> None:
         """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
         _make_private(self.settings.data_dir)
+        self.retention.start()
         try:
             self.store.sweep()
         except AgnesError as error:

@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["ok", "rejected", "quota_exceeded", "truncated", "cancelled", "error"]
 ROTATE_AT_BYTES = 16 * 2**20
-KEEP_FILES = 8
 LOCK_WAIT_S = 2.0
 APPEND_WAIT_S = 0.2
 #: The `tool` of a line that says what an earlier call was billed, whose own line could not say it.
@@ -58,6 +58,7 @@ class AuditLine(Model):
     job_id: str | None = None
     actual_result_rows: int | None = None
     actual_result_bytes: int | None = None
+    removed: list[str] | None = None
     latency_ms: int | None = None
     status: Status = "ok"
     error_kind: str | None = None
@@ -70,7 +71,8 @@ def hash_predicate(where: str) -> str:
 
 
 class Audit:
-    """Appends to `<folder>/audit.jsonl`; files beyond `rotate_at_bytes` are renamed and the oldest removed."""
+    """Appends to `<folder>/audit.jsonl`, which is renamed once it has `rotate_at_bytes`. Nothing is removed but by
+    `retire`."""
 
     def __init__(self, folder: Path, rotate_at_bytes: int = ROTATE_AT_BYTES) -> None:
         self._folder = folder
@@ -118,6 +120,31 @@ class Audit:
             billed[principal] += reserved
         return dict(billed)
 
+    def retire(
+        self, keep_for: timedelta | None, most_bytes: int | None, now: datetime | None = None
+    ) -> list[tuple[str, int]]:
+        """Remove renamed files that are older, and the oldest while all together take more; what went, with its bytes.
+
+        Never one of today, and none that is called otherwise. With `keep_for`, a file of an earlier day is renamed
+        first. Blocking. What the disk refuses is logged.
+        """
+        from filelock import FileLock
+
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._rotating, FileLock(self._folder / ".rotate.lock", timeout=LOCK_WAIT_S):
+                return self._retire(keep_for, most_bytes, now or datetime.now(UTC))
+        except OSError as error:  # a lock that is not free in time is a TimeoutError
+            logger.error("old files of the audit not removed: %s", error.strerror or type(error).__name__)
+            return []
+
+    @property
+    def size_bytes(self) -> int:
+        """What all its files take. Blocking."""
+        with suppress(OSError):
+            return sum(path.stat().st_size for path in self._folder.glob("audit*.jsonl"))
+        return 0
+
     def recent(self, most: int, principal: str | None = None) -> list[dict[str, Any]]:
         """The newest lines of one principal, or of all; the newest first. Of the file that is being written alone."""
         with suppress(OSError):
@@ -148,17 +175,45 @@ class Audit:
 
             with FileLock(self._folder / ".rotate.lock", timeout=LOCK_WAIT_S):
                 if self._path.stat().st_size >= self._rotate_at_bytes:  # another process may have been faster
-                    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-                    self._path.rename(self._folder / f"audit-{stamp}.jsonl")
-            today = f"audit-{datetime.now(UTC):%Y%m%d}"  # the day's lines are what its budget is restored from
-            for old in sorted(self._folder.glob("audit-*.jsonl"))[:-KEEP_FILES]:
-                if not old.name.startswith(today):
-                    old.unlink(missing_ok=True)
+                    self._put_away(datetime.now(UTC))
+
+    def _put_away(self, now: datetime) -> None:
+        self._path.rename(self._folder / f"audit-{now:%Y%m%dT%H%M%S%f}.jsonl")
+
+    def _retire(self, keep_for: timedelta | None, most_bytes: int | None, now: datetime) -> list[tuple[str, int]]:
+        today = f"{now:%Y-%m-%d}"
+        first = next(_parse(self._path), None) if self._path.exists() else None
+        if keep_for is not None and first is not None and str(first.get("time", today))[:10] < today:
+            self._put_away(now)
+        files = [(path, path.stat().st_size) for path in sorted(self._folder.glob("audit-*.jsonl"))]
+        taken = sum(size for _, size in files) + (self._path.stat().st_size if self._path.exists() else 0)
+        gone: list[tuple[str, int]] = []
+        for path, size in files:
+            put_away = _put_away_at(path)
+            if (
+                put_away is None or put_away.date() == now.date()
+            ):  # the day's lines are what its budget is restored from
+                continue
+            is_old = keep_for is not None and now - put_away >= keep_for
+            if is_old or (most_bytes is not None and taken > most_bytes):
+                path.unlink()
+                taken -= size
+                gone.append((path.name, size))
+        return gone
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         for path in [*sorted(self._folder.glob("audit-*.jsonl")), self._path]:
             with suppress(OSError):
                 yield from _parse(path)
+
+
+def _put_away_at(path: Path) -> datetime | None:
+    """When a file was renamed, by its name; None: that was somebody else."""
+    found = re.fullmatch(r"audit-(\d{8}T\d{12})\.jsonl", path.name)
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC) if found else None
+    except ValueError:
+        return None
 
 
 def _parse(path: Path) -> Iterator[dict[str, Any]]:

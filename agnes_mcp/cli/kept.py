@@ -225,6 +225,7 @@ def disk_info(config: Config = None, as_json: Json = False) -> None:
             ),
             ("Free disk", size_in_words(answer.free_bytes)),
             ("Configured cap", f"{answer.quota_gb:g} GB"),
+            ("Retention", answer.retention or "off: snapshots stay until they are dropped"),
         ]
     )
 

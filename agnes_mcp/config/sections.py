@@ -213,19 +213,6 @@ class QuotaSettings(Section):
     )
 
 
-class SnapshotSettings(Section):
-    quota_gb: Number = Field(
-        default=10,
-        description="GiB meant for one caller's snapshots. Beyond it a write warns and goes on; 0 always warns.",
-    )
-    stale_warn_days: Number = Field(
-        default=7, description="Age in days from which a snapshot is called stale; 0: always."
-    )
-    min_free_gb: Number = Field(
-        default=1, description="GiB of the disk that stay free: no snapshot is written below it; 0 asks for none."
-    )
-
-
 class EngineSettings(Section):
     """The shared DuckDB connection, the worker threads around it, and the processes of `query`."""
 

@@ -26,8 +26,8 @@ from agnes_mcp.config.sections import (
     ScanSettings,
     Section,
     ServerSettings,
-    SnapshotSettings,
 )
+from agnes_mcp.config.storage import AuditSettings, SnapshotSettings
 from agnes_mcp.config.types import (
     GIB,
     BigQueryTableId,
@@ -52,6 +52,7 @@ __all__ = [
     "GIB",
     "AccessSettings",
     "ApiSettings",
+    "AuditSettings",
     "BigQuerySettings",
     "DataSources",
     "EngineSettings",
@@ -237,6 +238,7 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=ApiSettings)
     quota: QuotaSettings = Field(default_factory=QuotaSettings)
     snapshots: SnapshotSettings = Field(default_factory=SnapshotSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     tables: list[TableSettings] = Field(default_factory=list)
     access: AccessSettings = Field(default_factory=AccessSettings)

@@ -36,11 +36,14 @@ _NOT_KEPT = ("disk_full", "storage_failed", "invalid_argument", "snapshot_busy")
 class Snapshots:
     """The caller's own snapshots; nobody sees another's."""
 
-    def __init__(self, calls: Calls, store: SnapshotStore, published: Path, api: ApiSettings) -> None:
+    def __init__(
+        self, calls: Calls, store: SnapshotStore, published: Path, api: ApiSettings, retention: str | None = None
+    ) -> None:
         self._calls = calls
         self._store = store
         self._published = published  # where tables are kept as files for mirrors: they take their place too
         self._api = api
+        self._retention = retention
 
     async def entries(self, principal: Principal) -> SnapshotListAnswer:
         """By name, as many as fit one answer."""
@@ -79,7 +82,8 @@ class Snapshots:
     async def disk_space(self, principal: Principal) -> DiskUsage:
         def work(_: Call) -> DiskUsage:
             usage = self._store.disk_usage(principal.name)
-            return usage.model_copy(update={"used_bytes": usage.used_bytes + used_bytes(self._published)})
+            used = usage.used_bytes + used_bytes(self._published)
+            return usage.model_copy(update={"used_bytes": used, "retention": self._retention})
 
         return await self._free("disk_info", principal, work)
 

@@ -144,3 +144,4 @@ class DiskUsage(Model):
     chart_count: int = 0
     free_bytes: int
     quota_gb: float
+    retention: str | None = None  # what removes snapshots that nobody drops, in words

@@ -26,7 +26,7 @@ from .files import disk_errors, exclusive
 from .folder import Folder, display_path, free_bytes, nearest_existing, used_bytes
 from .names import check_name, folder_name, is_name
 from .reading import Stored, Verifier, computed, load, load_all, not_found, reading
-from .removal import PruneFilter, drop_if, plan_prune, prune_filter, prune_folder
+from .removal import PruneFilter, drop_if, plan_prune, prune_filter, prune_folder, retire
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .writing import require_space
 
@@ -219,6 +219,11 @@ class SnapshotStore:
         if dry_run:
             return plan_prune(folder, wanted, now)
         return prune_folder(folder, wanted, now)
+
+    def retire(self, keep_for: timedelta | None, most_bytes: int | None) -> Sequence[Snapshot]:
+        """Drop everybody's snapshots that are older, and the oldest while all together take more; returns them."""
+        with disk_errors("remove old snapshots"):
+            return retire(folders(self.root), keep_for, most_bytes, self._rules.now())
 
     def sweep(self) -> int:
         """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.

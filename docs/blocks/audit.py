@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agnes_mcp.calls.audit import KEEP_FILES, ROTATE_AT_BYTES, AuditLine
+from agnes_mcp.calls.audit import ROTATE_AT_BYTES, AuditLine
 
 from .markdown import code, table
 from .shapes import spell_type
@@ -10,7 +10,8 @@ from .shapes import spell_type
 MEANINGS = {
     "time": "When the call ended, RFC 3339 UTC with milliseconds",
     "request_id": "16 hexadecimal digits; also in the caller's error, and a label of the BigQuery job",
-    "tool": "The tool that was called; `recovery`: what an earlier call's job was billed, learnt afterwards",
+    "tool": "The tool that was called; `recovery`: what an earlier call's job was billed, learnt afterwards; "
+    "`retention`: what was removed because its time was over",
     "principal": "Who called: a user of `access.users`, or the OS user",
     "table_id": "The table that was named, at most 64 characters of it",
     "place": "Which table of BigQuery that was, as `project.dataset.table`; null: files of this machine, or none",
@@ -27,7 +28,8 @@ MEANINGS = {
     "reserved_bytes": "What was set aside and is charged, because the bill was not known when the line was written",
     "job_id": "BigQuery's id of the job",
     "actual_result_rows": "Rows that were read",
-    "actual_result_bytes": "Bytes of those rows in memory (Arrow)",
+    "actual_result_bytes": "Bytes of those rows in memory (Arrow); of `retention` the bytes that were freed",
+    "removed": "Of `retention`: the snapshots of that caller, or the files of the audit, at most 100",
     "latency_ms": "From admission to the end, in milliseconds",
     "status": "How it ended",
     "error_kind": "The kind of the error, null without one",
@@ -43,5 +45,6 @@ def fields() -> str:
 def rotation() -> str:
     return (
         f"`audit.jsonl` is renamed to `audit-<time>.jsonl` before the first line after it has reached "
-        f"{ROTATE_AT_BYTES:,} bytes; the newest {KEEP_FILES} renamed files are kept."
+        f"{ROTATE_AT_BYTES:,} bytes (`audit.rotate_at_bytes`). Renamed files stay for good, unless `audit.keep_days` "
+        "or `audit.keep_bytes` is set."
     )

@@ -6,7 +6,7 @@ import json
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +81,66 @@ def test_hostile_text_stays_one_escaped_line(tmp_path: Path, hostile: str) -> No
     assert json.loads(raw)["table_id"] == hostile
 
 
-def test_full_files_are_put_away_and_the_oldest_removed(tmp_path: Path) -> None:
+def test_full_files_are_put_away_and_stay(tmp_path: Path) -> None:
     audit = Audit(tmp_path, rotate_at_bytes=2_000)
-    for number in range(200):
-        audit.write(line(number))
-    old = sorted(tmp_path.glob("audit-*.jsonl"))
-    assert len(old) > 8, "today's lines stay: the day's budget is restored from them"
-    for path in old[:10]:  # as if they were of another day
-        path.rename(path.with_name(path.name.replace(path.name[6:14], "20200101")))
-    for number in range(200, 260):
+    for number in range(260):
         audit.write(line(number))
     left = sorted(tmp_path.glob("audit-*.jsonl"))
-    assert not [path for path in left if "20200101" in path.name], "the oldest days go"
-    assert all(path.stat().st_size < 2_500 for path in left)
-    numbers = [int(x["request_id"][1:]) for x in lines_of(tmp_path)]
-    assert numbers == list(range(numbers[0], 260))
+    assert len(left) > 20
+    assert all(path.stat().st_size < 2_700 for path in left)
+    assert [int(x["request_id"][1:]) for x in lines_of(tmp_path)] == list(range(260))
+    assert audit.size_bytes == sum(path.stat().st_size for path in tmp_path.glob("*.jsonl"))
+
+
+NOW = datetime(2026, 7, 31, 12, tzinfo=UTC)
+
+
+def put_away(folder: Path, *names: str) -> None:
+    """Renamed files of 100 bytes each."""
+    for name in names:
+        (folder / name).write_text("x" * 100)
+
+
+OF_JULY = (
+    "audit-20260701T000000000000.jsonl",
+    "audit-20260720T120000000000.jsonl",
+    "audit-20260730T130000000000.jsonl",
+)
+TODAY, OF_OTHERS = "audit-20260731T000000000000.jsonl", ("audit-backup.jsonl", "audit-20269999T000000000000.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("keep_for", "most_bytes", "gone"),
+    [
+        (None, None, ()),
+        (timedelta(days=11), None, OF_JULY[:2]),
+        (timedelta(days=11, seconds=1), None, OF_JULY[:1]),
+        (timedelta(microseconds=1), None, OF_JULY),
+        (None, 600, ()),
+        (None, 450, OF_JULY[:2]),
+        (None, 0, OF_JULY),
+        (timedelta(days=20), 500, OF_JULY[:1]),
+    ],
+)
+def test_what_is_retired_is_old_or_too_much_and_never_of_today(
+    tmp_path: Path, keep_for: timedelta | None, most_bytes: int | None, gone: tuple[str, ...]
+) -> None:
+    put_away(tmp_path, *OF_JULY, TODAY, *OF_OTHERS)
+    assert Audit(tmp_path).retire(keep_for, most_bytes, NOW) == [(name, 100) for name in gone]
+    assert {path.name for path in tmp_path.glob("*.jsonl")} == {*OF_JULY, TODAY, *OF_OTHERS} - set(gone)
+
+
+def test_a_file_of_an_earlier_day_is_put_away_before_it_can_become_old(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    audit.write(line(1))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert audit.retire(None, 0, tomorrow) == []
+    assert (tmp_path / "audit.jsonl").exists()
+    assert audit.retire(timedelta(days=1), None, tomorrow) == []
+    (old,) = tmp_path.glob("audit-*.jsonl")
+    assert not (tmp_path / "audit.jsonl").exists()
+    ((name, _),) = audit.retire(timedelta(days=1), None, tomorrow + timedelta(days=1))
+    assert name == old.name
 
 
 def test_two_processes_lose_no_line(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from support import pages
 from support.instances import ME
 from support.pages import DOCS, ROOT
 
+from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.cli import app
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import PredicateError
@@ -91,12 +92,14 @@ async def test_what_is_restored_from_a_backup_is_served(tmp_path: Path, settings
     async with Gateway(here) as gateway:
         await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="kept")
         before = await gateway.queries.query(ME, count)
+        gateway.calls.audit.write(AuditLine(request_id="r", tool="scan", principal="me", bytes_billed=123))
     printed = pages.run([DOCS / "how-to/back-up-and-upgrade.md"], tmp_path, pages.clean_environment(tmp_path))
     shown, expected = printed[-1]
     assert re.search(expected, shown), shown
     async with Gateway(here) as gateway:
         assert (await gateway.queries.query(ME, count)).rows == before.rows
         assert (await gateway.snapshots.entry(ME, "kept")).damaged is None
+        assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 123
 
 
 def read_audit(folder: Path) -> list[str]:

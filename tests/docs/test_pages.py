@@ -110,6 +110,7 @@ OTHER_VALUES = {
     "quota.store": "postgresql://user@host:5432/database",
     "quota.max_daily_bytes_per_project": "1",
     "quota.warn_at_percent": "90",
+    "audit.keep_days": "30", "audit.keep_bytes": "1", "snapshots.keep_days": "30", "snapshots.keep_gb": "5",
     "data_dir": "/elsewhere", "tables": '[{"id": "orders", "path": "orders.csv"}]', "access.users": '[{"name": "ana"}]',
     "access.groups": '[{"name": "shop"}]',
     "data_source.bigquery.project": "my-project", "data_source.bigquery.billing_project": "my-billing-project",
