@@ -56,6 +56,12 @@ test-emulator: $(VENV)/.installed-dev
 	@$(BIN)/python tests/support/emulator.py tests/stand_in tests/operations; status=$$?; \
 	if [ $$status -eq 77 ]; then echo "test-emulator: skipped, there is no Python 3.13"; else exit $$status; fi
 
+# The attached process with a real file of DuckDB's bigquery extension: make test-extension AGNES_BIGQUERY_EXTENSION=/path
+test-extension: $(VENV)/.installed-dev
+	@if [ -z "$(AGNES_BIGQUERY_EXTENSION)" ]; then \
+	echo "test-extension: SKIPPED, AGNES_BIGQUERY_EXTENSION names no file of the extension"; else \
+	AGNES_TEST_EXTENSION="$(AGNES_BIGQUERY_EXTENSION)" $(PYTEST) tests/sources/bigquery/extension.py; fi
+
 # The official conformance suite and the Inspector, as clients that are not ours; make test runs them too.
 test-conformance: services
 	$(PYTEST) tests/conformance

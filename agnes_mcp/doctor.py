@@ -26,6 +26,8 @@ _WRITTEN_BYTES = 1 << 16
 MAX_SKEW_S = 120.0
 _CLOCK_TIMEOUT_S = 5.0
 _MAX_CHARS = 300
+#: Installing the extension downloads some 40 MB, once.
+_ATTACH_TIMEOUT_S = 120.0
 
 
 class Finding(Model):
@@ -53,8 +55,8 @@ async def examine(gateway: Gateway) -> list[Finding]:
             await _try("query workers", _ask_workers(gateway)),
         ]
         if settings.data_source.bigquery is not None:
-            findings.append(_bigquery(gateway))
-            findings.append(await _in_thread(_extension))
+            findings.append(_bigquery(gateway, settings.data_source.bigquery.scopes))
+            findings.append(await _extension(gateway))
             findings.append(await _in_thread(_clock, settings.data_source.bigquery.api_endpoint))
         return findings
 
@@ -221,8 +223,8 @@ async def _ask_workers(gateway: Gateway) -> str:
     return f"answer; not confined by this system: {', '.join(missing)}" if missing else "answer, confined"
 
 
-def _bigquery(gateway: Gateway) -> Finding:
-    """Where the token comes from and how BigQuery answered so far."""
+def _bigquery(gateway: Gateway, scopes: list[str]) -> Finding:
+    """Where the token comes from, with which scopes, and how BigQuery answered so far."""
     health = gateway.sources.health("bigquery")
     token = health.get("token")
     said = (
@@ -231,7 +233,10 @@ def _bigquery(gateway: Gateway) -> Finding:
     if isinstance(token, dict):
         origin = token.get("origin") or "no token yet"
         left = f", good for {token['token_expires_in_s']} s" if "token_expires_in_s" in token else ""
-        said.append(f"token from {origin} ({token.get('mode')}){left}")
+        age = f", {token['token_age_s']} s old" if "token_age_s" in token else ""
+        said.append(f"token from {origin} ({token.get('mode')}){age}{left}")
+        named = ", ".join(["cloud-platform", *(scope.rsplit("/", 1)[-1] for scope in scopes)])
+        said.append(f"scopes as configured, not asked of Google: {named}")
     if "storage_read" in health:
         said.append(f"Storage Read {health['storage_read']}")
     problem = health.get("last_error") or (token.get("last_error") if isinstance(token, dict) else None)
@@ -242,27 +247,40 @@ def _bigquery(gateway: Gateway) -> Finding:
     return Finding(subject="BigQuery", state=state, found="; ".join(said) or "not used: no remote table is configured")
 
 
-def _extension() -> Finding:
-    """Whether DuckDB's bigquery extension is here; nothing is downloaded to find out."""
-    import duckdb
-
-    from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
-    from agnes_mcp.sql.names import literal
-
-    file = os.environ.get(FILE_VARIABLE, "")
+async def _extension(gateway: Gateway) -> Finding:
+    """Whether DuckDB's bigquery extension is attached, as `serve` would have it, or why not."""
+    subject = "DuckDB's bigquery extension"
     try:
-        with duckdb.connect(":memory:", config={"allow_unsigned_extensions": bool(file)}) as connection:
-            connection.execute(f"LOAD {literal(file)}" if file else "LOAD bigquery")
-    except duckdb.Error:
+        async with gateway.calls.open("doctor", os_user(), timeout_s=_ATTACH_TIMEOUT_S, noted=False) as call:
+            named = _named(gateway)
+            await gateway.calls.run(call, lambda: gateway.sources.make_ready("bigquery", call, named))
+    except AgnesError as error:
+        return failed(subject, error)
+    state = gateway.sources.health("bigquery").get("extension") or {}
+    said = str(state.get("state", "not used"))
+    if "version" in state:
+        datasets = ", ".join(state["datasets"]) or "no dataset"
         return Finding(
-            subject="DuckDB's bigquery extension",
-            state="fail" if file else "skip",
-            found="the file that is named cannot be loaded" if file else "not installed; reads go through the client",
-            cure=f"Correct {FILE_VARIABLE}."
-            if file
-            else "Only views of extracts need it: INSTALL bigquery FROM community.",
+            subject=subject, state="pass", found=f"{said}, version {state['version']}: {datasets}"[:_MAX_CHARS]
         )
-    return Finding(subject="DuckDB's bigquery extension", state="pass", found="loads")
+    wanted = said.startswith("not to be had") and (_names_a_file() or _reads_attached(gateway))
+    return Finding(
+        subject=subject,
+        state="fail" if wanted else "skip",
+        found=f"{said}; whole columns come as the Storage Read stream"[:_MAX_CHARS],
+        cure="Correct AGNES_BIGQUERY_EXTENSION, or let it be installed: INSTALL bigquery FROM community."
+        if wanted
+        else "",
+    )
+
+
+def _names_a_file() -> bool:
+    return bool(os.environ.get("AGNES_BIGQUERY_EXTENSION"))
+
+
+def _reads_attached(gateway: Gateway) -> bool:
+    bigquery = gateway.settings.data_source.bigquery
+    return bigquery is not None and bigquery.direct_reads == "attached"
 
 
 def _clock(endpoint: str | None) -> Finding:

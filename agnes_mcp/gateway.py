@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +52,11 @@ from agnes_mcp.workbench import Workbench
 MakeSources = Callable[[Settings, Warehouse, Processes], Makers]
 logger = logging.getLogger(__name__)
 
+#: A host waits for the first answers; Google's libraries take a second to load.
+_ATTACH_AFTER_S = 2.0
+#: A token, and the extension's download where it is not here yet.
+_MAKE_READY_WITHIN_S = 180.0
+
 
 class Gateway:
     """Use it as an async context, or call `aclose`. Whatever loads slowly or starts processes waits for its first use.
@@ -63,6 +69,7 @@ class Gateway:
     ) -> None:
         api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
         self.settings = settings
+        self._closing = threading.Event()
         self._ahead = ahead
         bigquery = settings.data_source.bigquery
         self.access = Access(settings.access.users, settings.access.groups, bigquery.project if bigquery else "")
@@ -127,6 +134,21 @@ class Gateway:
         for name in type(limits).model_fields:
             setattr(limits, name, getattr(settings.api.scan, name))
 
+    def attach_ahead(self) -> None:
+        """For whoever serves: attach what is to be attached, in a thread, once the first answers have left."""
+        bigquery = self.settings.data_source.bigquery
+        if bigquery is not None and bigquery.attach in ("auto", "eager") and "bigquery" in self.sources.kinds:
+            threading.Thread(target=self._make_ready, name="agnes-attach", daemon=True).start()
+
+    def _make_ready(self) -> None:
+        if self._closing.wait(_ATTACH_AFTER_S):
+            return
+        call = self.calls.background("attach", _MAKE_READY_WITHIN_S)
+        try:
+            self.sources.make_ready("bigquery", call, list(self.registry.by_id.values()))
+        except AgnesError as error:
+            logger.warning("BigQuery's extension is not attached: %s", error.kind)
+
     async def __aenter__(self) -> Gateway:
         return self
 
@@ -146,6 +168,7 @@ class Gateway:
 
     def _close(self) -> None:
         """Whoever asks before whom it asks."""
+        self._closing.set()
         self._background.close()
         self.recovery.close()
         self.retention.close()

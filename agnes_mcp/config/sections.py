@@ -6,85 +6,30 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from agnes_mcp.config.bigquery import BigQuerySettings
 from agnes_mcp.config.types import (
     GIB,
     AnswerChars,
     Bytes,
     Count,
     CsvType,
-    DatasetId,
     EngineBytes,
-    HostName,
     HttpUrl,
     Number,
     Percent,
     Port,
     PositiveCount,
     PositiveSeconds,
-    ProjectId,
     QuotaStoreName,
-    Scope,
     Seconds,
-    ServiceAccount,
+    Section,
     Sha256,
     ShortText,
     WorkerBytes,
     expanded,
 )
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class BigQuerySettings(Section):
-    """Where BigQuery's tables are, who pays, and how this server proves who it is."""
-
-    project: ProjectId = Field(description="Project that holds the tables.")
-    billing_project: ProjectId | None = Field(
-        default=None, description="Project in which jobs run and which pays; not given: `project`."
-    )
-    location: str = Field(default="US", description="Where jobs run over tables that do not say where they are.")
-    auth: Literal["auto", "metadata", "adc"] = Field(
-        default="auto",
-        description="Where access tokens come from: the GCE metadata server (`metadata`), Application Default "
-        "Credentials (`adc`), or the first and then the second (`auto`); in `auto` a file that "
-        "GOOGLE_APPLICATION_CREDENTIALS names comes first, and alone.",
-    )
-    impersonate: ServiceAccount | None = Field(
-        default=None, description="A service account to act for, with the found credentials; it needs their permission."
-    )
-    scopes: list[Scope] = Field(
-        default_factory=list,
-        description="Scopes beside cloud-platform's, as in `https://www.googleapis.com/auth/drive.readonly` for tables "
-        "over Sheets.",
-    )
-    universe_domain: HostName = Field(
-        default="googleapis.com", description="The domain of a sovereign or private cloud."
-    )
-    api_endpoint: str | None = Field(
-        default=None,
-        description="Another address of BigQuery's REST API: a private endpoint, or a stand-in. Plain http only to "
-        "this machine; then `auto` looks for no credential unless `GCE_METADATA_HOST` is set.",
-    )
-    storage_endpoint: str | None = Field(
-        default=None,
-        description="Another `host:port` of the Storage Read API; `grpc://` is plaintext, to this machine only.",
-    )
-    legacy_wrap_views: bool = Field(
-        default=False,
-        description="In extracts, make each view, materialized or external table a query over all of it, as older "
-        "extracts had it; otherwise it is listed there without a view.",
-    )
-    datasets: list[DatasetId] = Field(
-        default_factory=list, description="Datasets of `project` of which every table is served, beside `tables`."
-    )
-
-    @property
-    def billed_project(self) -> str:
-        return self.billing_project or self.project
 
 
 class AgnesSettings(Section):

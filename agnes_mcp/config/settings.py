@@ -16,15 +16,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agnes_mcp.config.bigquery import BigQuerySettings
 from agnes_mcp.config.sections import (
     ApiSettings,
-    BigQuerySettings,
     CsvSettings,
     DataSources,
     EngineSettings,
     QuotaSettings,
     ScanSettings,
-    Section,
     ServerSettings,
 )
 from agnes_mcp.config.storage import AuditSettings, SnapshotSettings
@@ -40,6 +39,7 @@ from agnes_mcp.config.types import (
     LongText,
     Names,
     ProjectId,
+    Section,
     Sha256,
     ShortText,
     TableId,

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from agnes_mcp.models import TABLE_ID_PATTERN
 
@@ -110,3 +110,7 @@ Scope = Annotated[str, StringConstraints(pattern=r"\Ahttps://[A-Za-z0-9./_\-]+\z
 HostName = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9\-]+(\.[a-z0-9\-]+)+\z", max_length=200)]
 #: A dataset of the configured project, or of the one before it; every table in it.
 DatasetGrant = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.:\-]+\.)?[A-Za-z0-9_]+\.\*\z", max_length=1200)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -88,6 +88,9 @@ class Source(ABC):
     def learn_bill(self, job: JobReference, call: Call) -> int | None:
         """What a job of an earlier call was billed, in bytes; one that still runs is ended. None: nobody tells."""
         return None
+
+    def stand_ready(self, call: Call, registered: Sequence[Table]) -> None:  # noqa: B027 - most are ready
+        """Do in advance what a first read would wait for. `registered` are the tables that are named one by one."""
 
     def health(self) -> dict[str, Any]:
         """How it is doing, without asking anybody: no network, no secrets."""

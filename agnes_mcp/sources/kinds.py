@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
@@ -13,6 +13,11 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import JobReference, SourceType, Table
 from agnes_mcp.sources import Source
 from agnes_mcp.sources.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from agnes_mcp.config.settings import BigQuerySettings
+    from agnes_mcp.sources.bigquery.attached import Attached
+    from agnes_mcp.sources.bigquery.tokens import TokenSource
 
 Makers = Mapping[SourceType, Callable[[], Source]]
 
@@ -43,6 +48,10 @@ class Sources:
         made = self._made.get(kind)
         return made.health() if made else {"used": False} if kind in self.kinds else {}
 
+    def make_ready(self, kind: SourceType, call: Call, registered: Sequence[Table]) -> None:
+        """Have the source of that kind do in advance what a first read would wait for. Blocking."""
+        self._of_kind(kind).stand_ready(call, [table for table in registered if table.source_type == kind])
+
     def close(self) -> None:
         for source in list(self._made.values()):
             source.close()
@@ -72,6 +81,12 @@ def source_makers(settings: Settings, warehouse: Warehouse, processes: Processes
         from agnes_mcp.sources.bigquery.source import BigQuerySource
 
         assert bigquery is not None  # noqa: S101 - offered only where it is configured, see below
-        return BigQuerySource(bigquery, warehouse)
+        return BigQuerySource(bigquery, warehouse, make_attached)
+
+    def make_attached(to: BigQuerySettings, tokens: TokenSource) -> Attached | str:
+        from agnes_mcp.sources.bigquery.attached import make_attached
+
+        engine = settings.engine
+        return make_attached(to, tokens, memory_bytes=engine.memory_limit_bytes, threads=engine.threads)
 
     return {"local": make_local, **({"bigquery": make_bigquery} if bigquery else {})}

@@ -119,6 +119,7 @@ OTHER_VALUES = {
     "data_source.bigquery.impersonate": "bot@my-project.iam.gserviceaccount.com",
     "data_source.bigquery.scopes": '["https://www.googleapis.com/auth/drive.readonly"]',
     "data_source.bigquery.universe_domain": "cloud.example",
+    "data_source.bigquery.attach": "lazy", "data_source.bigquery.direct_reads": "attached",
     "server.public_url": "https://a.example.com", "server.metrics_token_sha256": "0" * 64,
     "server.allowed_hosts": '["a.example.com"]', "server.allowed_origins": '["https://a.example.com"]',
 }  # fmt: skip

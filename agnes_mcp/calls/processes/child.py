@@ -62,13 +62,14 @@ class Job(Protocol):
 MakeJob = Callable[[int, int], Job]
 
 
-def main(makers: Mapping[str, MakeJob] | None = None) -> None:
-    """Serve until the server closes the pipe. `makers` replaces the jobs of the command line, for tests of a job."""
+def main(makers: Mapping[str, MakeJob] | None = None, *, networked: bool = False) -> None:
+    """Serve until the server closes the pipe. `makers` replaces the jobs of the command line; `networked`: they work
+    elsewhere (see `confinement`)."""
     memory_bytes, threads = int(sys.argv[1]), int(sys.argv[2])
     requests, answers = _take_pipes()
-    confined = confinement.confine_process()
+    confined = confinement.confine_process(networked=networked)
     jobs = {name: make(memory_bytes, threads) for name, make in (makers or _named(sys.argv[3:])).items()}
-    confined["memory_limited"] = confinement.limit_resources(memory_bytes)
+    confined["memory_limited"] = confinement.limit_resources(memory_bytes, writes=networked)
     first_bytes = confinement.address_space_bytes()
     channel = Channel(requests, answers)
     for _ in range(MAX_QUESTIONS):

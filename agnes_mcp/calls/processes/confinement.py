@@ -24,17 +24,30 @@ LIBRARY_PAGES_BYTES = 32 * 1024 * 1024
 OPEN_FILES = 512
 
 
-def confine_process() -> dict[str, bool]:
-    """Give up what a worker does not need; call before any thread is started. Returns what was given up."""
+def confine_process(*, networked: bool = False) -> dict[str, bool]:
+    """Give up what a worker does not need; call before any thread is started. Returns what was given up.
+
+    `networked`: its work is elsewhere, and what it loads for that may have to be written first; see `deny_writing`.
+    """
     if sys.platform != "linux":
         return {"dies_with_server": _watch_parent(), "no_network": False, "no_writing": False}
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return {
         "dies_with_server": libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0) == 0,
-        "no_network": _leave_network(libc),
-        "no_writing": _deny_writing(libc),
+        "no_network": not networked and _leave_network(libc),
+        "no_writing": not networked and _deny_writing(libc),
     }
+
+
+def deny_writing() -> bool:
+    """No more writing, nor starting of programs, by this thread and those that it starts from now on."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return sys.platform == "linux" and _deny_writing(ctypes.CDLL(None, use_errno=True))
 
 
 def _watch_parent() -> bool:
@@ -84,17 +97,19 @@ def _deny_writing(libc: Any) -> bool:
     return bool(denied)
 
 
-def limit_resources(memory_bytes: int) -> bool:
-    """Bound the process at its present address space plus `memory_bytes`; True where the system enforces that."""
+def limit_resources(memory_bytes: int, *, writes: bool = False) -> bool:
+    """Bound the process at its present address space plus `memory_bytes`; True where the system enforces that.
+
+    `writes`: it may still write files, until `deny_writing`.
+    """
     if sys.platform == "win32":
         return False
     import resource
 
-    for limit, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),  # of files; a pipe has no size
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-    ):
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: OPEN_FILES}
+    if not writes:
+        limits[resource.RLIMIT_FSIZE] = 0  # of files; a pipe has no size
+    for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
     if sys.platform != "linux":
         return False

@@ -51,8 +51,9 @@ class Question:
 class Processes:
     """A pool of worker processes. Blocking; safe to use from many threads.
 
-    `jobs` are what they can be asked (see `Worker`). `memory_bytes` is what one question may use beside the process
-    itself, `threads` are its own. Nothing is started before `warm` or the first question.
+    `jobs` are what they can be asked, `kept` what they know of the environment (see `Worker`). `memory_bytes` is what
+    one question may use beside the process itself, `threads` are its own. Nothing is started before `warm` or the first
+    question.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Processes:
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         threads: int = 2,
         command: Sequence[str] = CHILD,
+        kept: Sequence[str] = (),
     ) -> None:
         self.size, self.memory_bytes, self.threads = size, memory_bytes, threads
-        self.pool = Pool(size, partial(Worker, memory_bytes, threads, jobs, command))
+        self.pool = Pool(size, partial(Worker, memory_bytes, threads, jobs, command, kept))
         self._confined: dict[str, bool] = {}
 
     def warm(self) -> None:

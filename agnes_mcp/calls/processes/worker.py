@@ -32,11 +32,17 @@ class UnreadyError(Exception):
 class Worker:
     """A child process with two pipes. One thread asks at a time; `kill` may come from any.
 
-    `jobs` are what it can be asked: a name, and the `module:class` that answers.
+    `jobs` are what it can be asked: a name, and the `module:class` that answers. `kept` are the variables of the
+    server's environment that it gets as well.
     """
 
     def __init__(
-        self, memory_bytes: int, threads: int, jobs: Mapping[str, str], command: Sequence[str] = CHILD
+        self,
+        memory_bytes: int,
+        threads: int,
+        jobs: Mapping[str, str],
+        command: Sequence[str] = CHILD,
+        kept: Sequence[str] = (),
     ) -> None:
         self.confined: dict[str, bool] = {}
         handed = [f"{name}={place}" for name, place in jobs.items()]
@@ -45,7 +51,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=_environment(kept),
             cwd=os.path.abspath(os.sep),
             close_fds=True,
             start_new_session=True,
@@ -217,9 +223,9 @@ class Answer(io.RawIOBase):
         return True
 
 
-def _environment() -> dict[str, str]:
-    """Nothing of the server's but what the platform needs to start a process."""
-    kept = ("SYSTEMROOT", "SYSTEMDRIVE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+def _environment(more: Sequence[str]) -> dict[str, str]:
+    """Nothing of the server's but what the platform needs to start a process, and `more`."""
+    kept = (*more, "SYSTEMROOT", "SYSTEMDRIVE", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
         "LC_ALL": "C.UTF-8",

@@ -71,6 +71,7 @@ async def serve_http(
             await group.start(web.stop_on_signal)
             if sys.platform != "win32":
                 await group.start(_reload_on_signal, gateway, config_path)
+            gateway.attach_ahead()
             await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
     finally:

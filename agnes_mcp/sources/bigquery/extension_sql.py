@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agnes_mcp.sources.bigquery.clients import storage_address
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sql.names import identifier, literal
 
@@ -33,28 +32,40 @@ def load(file: str) -> list[str]:
     return [f"LOAD {literal(file)}"] if file else ["INSTALL bigquery FROM community", "LOAD bigquery"]
 
 
-def secret(project: str, token: str) -> str:
-    """Replaces the one there is; counts from the extension's next request on, also for what is attached."""
-    return (
-        f"CREATE OR REPLACE SECRET {identifier(f'agnes_bigquery_{project}')} "
-        f"(TYPE bigquery, SCOPE {literal(f'bq://{project}')}, ACCESS_TOKEN {literal(token)})"
-    )
+class ExtensionStatements:
+    """How the attached process reaches BigQuery: the one place that names its statements, so that a file can stand in
+    for BigQuery under the same three-part names."""
+
+    extension = "bigquery"
+
+    def __init__(self, settings: BigQuerySettings, file: str = "") -> None:
+        self._settings = settings
+        self.unsigned = bool(file)
+        self.load = [*load(file), *SETTINGS]
+
+    def secret(self) -> str:
+        """Takes the token as its parameter: a parser's complaint repeats the statement. Temporary, and of every project
+        that is attached; it counts from the extension's next request on."""
+        return 'CREATE OR REPLACE SECRET "agnes_bigquery" (TYPE bigquery, ACCESS_TOKEN ?)'
+
+    def attach(self, project: str, dataset: str) -> str:
+        """One dataset, never a whole project: attaching that lists everything in it. Makes no request by itself."""
+        parts = {
+            "project": project,
+            "dataset": dataset,
+            "billing_project": self._settings.billed_project,
+            "api_endpoint": self._settings.api_endpoint or "",
+        }
+        target = " ".join(f"{name}={value}" for name, value in parts.items() if value)
+        return f"ATTACH {literal(target)} AS {identifier(alias(project, dataset))} (TYPE bigquery, READ_ONLY)"
+
+    def select(self, path: TablePath, columns: Sequence[str]) -> str:
+        """A plain projection; the extension is trusted with nothing else, and with no text of anybody's."""
+        names = ", ".join(identifier(name) for name in columns)
+        place = identifier(alias(path.project, path.dataset), path.dataset, path.table)
+        return f"SELECT {names} FROM {place}"  # noqa: S608 - every name is quoted
 
 
-def attach(path: TablePath, alias: str, settings: BigQuerySettings) -> str:
-    """One dataset, never a whole project: attaching that lists everything in it. Makes no request by itself."""
-    parts = {
-        "project": path.project,
-        "dataset": path.dataset,
-        "billing_project": settings.billed_project,
-        "api_endpoint": settings.api_endpoint or "",
-        "grpc_endpoint": storage_address(settings)[1],
-    }
-    target = " ".join(f"{name}={value}" for name, value in parts.items() if value)
-    return f"ATTACH {literal(target)} AS {identifier(alias)} (TYPE bigquery, READ_ONLY)"
-
-
-def select(path: TablePath, alias: str, columns: Sequence[str]) -> str:
-    """A plain projection; the extension is trusted with nothing else."""
-    names = ", ".join(identifier(name) for name in columns)
-    return f"SELECT {names} FROM {identifier(alias, path.dataset, path.table)}"  # noqa: S608 - every name is quoted
+def alias(project: str, dataset: str) -> str:
+    """The database under which a dataset is attached."""
+    return f"bq:{project}.{dataset}"

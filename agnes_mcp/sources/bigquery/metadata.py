@@ -163,6 +163,19 @@ def row_pages(
             return
 
 
+def count_tables(client: bigquery.Client, project: str, dataset: str, most: int, attempts: Attempts) -> int:
+    """How many tables a dataset has, counted up to `most`, which one page holds."""
+    from google.cloud import bigquery
+
+    reference = bigquery.DatasetReference(project, dataset)
+
+    def read(timeout_s: float) -> int:
+        listed = client.list_tables(reference, max_results=most, page_size=most, retry=NO_RETRY, timeout=timeout_s)
+        return sum(1 for _ in listed)
+
+    return attempts.run(f"listing the dataset {dataset}", read)
+
+
 def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: Attempts) -> list[Table]:
     """Every table, view and external table of a dataset, page by page. A name that cannot stand in SQL is left out."""
     from google.cloud import bigquery

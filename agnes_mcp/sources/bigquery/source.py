@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from agnes_mcp.config.settings import BigQuerySettings
-    from agnes_mcp.sources.bigquery.clients import Clients
+    from agnes_mcp.sources.bigquery.attaching import MakeAttached, Parts
     from agnes_mcp.sources.bigquery.names import TablePath
     from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading
     from agnes_mcp.sources.bigquery.registered import Registered
     from agnes_mcp.sources.bigquery.requests import Attempts
-    from agnes_mcp.sources.bigquery.rows import StorageReads
     from agnes_mcp.sources.warehouse import Warehouse
 
 
@@ -41,14 +40,17 @@ class BigQuerySource(Source):
     """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
 
     `warehouse`: the shared connection on which the stream of whole columns is registered; without one it is read as it
-    comes.
+    comes. `make_attached`: how the process is made that has DuckDB's extension; without it there is none.
     """
 
-    def __init__(self, settings: BigQuerySettings, warehouse: Warehouse | None = None) -> None:
+    def __init__(
+        self, settings: BigQuerySettings, warehouse: Warehouse | None = None, make_attached: MakeAttached | None = None
+    ) -> None:
         self._settings = settings
         self._warehouse = warehouse
+        self._make_attached = make_attached
         self._lock = threading.Lock()
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         self._last_error = ""
         self._dataset_problems: dict[str, AgnesError] = {}
         self._newest: dict[str, tuple[float, str]] = {}
@@ -191,6 +193,7 @@ class BigQuerySource(Source):
         if parts is not None:
             state["token"] = parts.clients.tokens.health()
             state["storage_read"] = parts.storage.problem or "ok"
+            state["extension"] = parts.attaching.state()
         if self._last_error:
             state["last_error"] = self._last_error
         if self._dataset_problems:
@@ -200,16 +203,26 @@ class BigQuerySource(Source):
             }
         return state
 
+    def stand_ready(self, call: Call, registered: Sequence[Table]) -> None:
+        """Attach the datasets of these tables, and the configured ones, where `attach` says so: `eager`, or `auto`
+        with a token of the metadata server. Why not is in `health`."""
+        named = [(table.project or self._settings.project, table.bucket) for table in registered]
+        datasets = [*named, *((self._settings.project, name) for name in self._settings.datasets)]
+        with self._asking(None, call) as (parts, _, _):
+            if self._settings.attach in ("auto", "eager") and (attached := parts.attaching.attached()):
+                attached.attach(list(dict.fromkeys(datasets)), call)
+
     def close(self) -> None:
         with self._lock:
             parts, self._parts = self._parts, None
         if parts is not None:
+            parts.attaching.close()
             parts.clients.close()
 
     @contextmanager
     def _asking(
         self, table: Table | None, call: Call, schema: TableSchema | None = None, statement: Statement | None = None
-    ) -> Iterator[tuple[_Parts, TablePath, Attempts]]:
+    ) -> Iterator[tuple[Parts, TablePath, Attempts]]:
         """What a question needs; notes the kind of the error it ends with. An error names what the question names."""
         from agnes_mcp.sources.bigquery.names import TablePath, table_path
         from agnes_mcp.sources.bigquery.refusals import Known
@@ -228,15 +241,17 @@ class BigQuerySource(Source):
                 self._last_error = error.kind
             raise
 
-    def _open(self) -> _Parts:
+    def _open(self) -> Parts:
         with self._lock:
             if self._parts is None:
-                self._parts = _Parts.of(self._settings)
+                from agnes_mcp.sources.bigquery.attaching import Parts
+
+                self._parts = Parts.of(self._settings, self._make_attached)
             return self._parts
 
     def _reading(
         self,
-        parts: _Parts,
+        parts: Parts,
         path: TablePath,
         attempts: Attempts,
         schema: TableSchema,
@@ -245,7 +260,7 @@ class BigQuerySource(Source):
     ) -> DirectReading | QueryReading | Registered:
         from agnes_mcp.sources.bigquery.jobs import QueryJob
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
-        from agnes_mcp.sources.bigquery.rows import TableRows
+        from agnes_mcp.sources.bigquery.rows import Rows, TableRows
 
         if price.reserved_bytes is None:
             raise AgnesError(
@@ -257,26 +272,12 @@ class BigQuerySource(Source):
             job = QueryJob(parts.clients, attempts, statement.sql, price.reserved_bytes, self._location_of(schema))
             return QueryReading(parts.clients, attempts, parts.storage, job)
         columns = direct_columns(statement, schema.columns)
-        rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
+        rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
+        if self._settings.direct_reads == "attached":
+            rows = parts.attaching.rows(path, columns, price.scan_bytes or 0, attempts, rows)
         reading = DirectReading(rows, columns, price.reserved_bytes, attempts.call)
         if self._warehouse is None:
             return reading
         from agnes_mcp.sources.bigquery.registered import Registered
 
         return Registered(reading, self._warehouse, attempts.call)
-
-
-class _Parts:
-    """What is built on first use."""
-
-    def __init__(self, clients: Clients, storage: StorageReads) -> None:
-        self.clients = clients
-        self.storage = storage
-
-    @classmethod
-    def of(cls, settings: BigQuerySettings) -> _Parts:
-        from agnes_mcp.sources.bigquery.clients import Clients
-        from agnes_mcp.sources.bigquery.rows import StorageReads
-
-        clients = Clients(settings)
-        return cls(clients, StorageReads(clients))
