@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # A process for each processor, up to four, and a file's tests in one of them: what they share is made once.
 SPREAD := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo check quick test soak services docs lint types format bench test-emulator test-conformance test-live clean
+.PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-conformance test-live clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agnes-mcp demo
@@ -48,8 +48,14 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every ratio against its named alternative, on a machine that does nothing else; then docs/generate.py writes the page.
 bench: $(VENV)/.installed-dev
-	for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	$(BIN)/python bench/run.py --json bench/results.json $(ARGS)
+	$(BIN)/python docs/generate.py
+
+# The smallest setting of each: that it works, and that its figures are there.
+bench-small: $(VENV)/.installed-dev
+	$(BIN)/python bench/run.py --small $(ARGS)
 
 # The BigQuery suite against a third-party emulator, wherever a Python 3.13 is found.
 test-emulator: $(VENV)/.installed-dev

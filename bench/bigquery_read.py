@@ -1,39 +1,36 @@
-"""A million rows from BigQuery: our reads against a bare loop of Google's own client, and the memory they hold.
+"""A million rows from BigQuery into a snapshot, against Google's own client read in a bare loop into Parquet.
 
-    python bench/bigquery_read.py [--rows 1000000] [--rounds 5] [--batch-pause-ms 0]
+    python bench/bigquery_read.py [--small] [--json]
 
-The stand-in runs in a process of its own. Each round reads the same table in turn: with the bare loop
-(`BigQueryReadClient.read_rows`, decoded with `pyarrow.ipc.read_record_batch`), our direct read, the same registered on
-the shared DuckDB connection (as it is served), our query job, and a direct read whose reader is slower than the wire.
-Throughput is of the best round. Memory is the highest resident size during any read above that of the process when it
-had only read a table of ten rows.
-
-Wanted: direct read ≥ 0.8 of the bare loop, memory < 250 MB. The exit code says whether that held.
+The stand-in runs in a process of its own. The bare loop is `BigQueryReadClient.read_rows`, decoded with
+`pyarrow.ipc.read_record_batch` and written with a `ParquetWriter`. Ours are `fetch` by Storage Read and by a query job.
+Memory is the highest resident size during a read above that of the process before it.
 """
 
 from __future__ import annotations
 
-import argparse
+import asyncio
 import json
+import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
+from measuring import TURNS, Figure, Peak, main, speed
 
-from agnes_mcp.calls.call import Call
-from agnes_mcp.config.settings import BigQuerySettings
-from agnes_mcp.models import Principal, Statement, Table
-from agnes_mcp.sources.bigquery.source import BigQuerySource
-from agnes_mcp.sources.warehouse import Warehouse
+from support.instances import connected, settings_of  # isort: skip
 
-WANTED_RATIO = 0.8
-WANTED_MEMORY_MB = 250
+from agnes_mcp.gateway import Gateway
+
 COLUMNS = ["id", "at", "country", "note", "amount", "price"]
+GROUP_ROWS = 122_880
 
 
 def serve(rows: int) -> None:
@@ -48,14 +45,13 @@ def serve(rows: int) -> None:
     schema = "id INT64, at TIMESTAMP, country STRING, note STRING, amount FLOAT64, price NUMERIC"
     with StandIn() as bq:
         bq.create_table("my_dataset", "events", schema=schema, sql=sql)
-        bq.create_table("my_dataset", "few", schema=schema, sql=f"{sql} LIMIT 10")
         print(json.dumps({"rest": bq.api_endpoint, "grpc": bq.grpc_target}), flush=True)
         sys.stdin.read()
 
 
 @contextmanager
 def stand_in(rows: int) -> Iterator[dict[str, str]]:
-    command = [sys.executable, __file__, "--serve", "--rows", str(rows)]
+    command = [sys.executable, __file__, "--serve", str(rows)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -63,8 +59,8 @@ def stand_in(rows: int) -> Iterator[dict[str, str]]:
         process.stdin.close()
 
 
-def bare_loop(grpc_target: str, table: str = "events") -> int:
-    """What Google's documentation shows, decoded without its deprecated helpers."""
+def bare_loop(grpc_target: str, target: Path) -> int:
+    """What Google's documentation shows, decoded without its deprecated helpers, into row groups of our size."""
     import grpc
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
     from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
@@ -74,108 +70,87 @@ def bare_loop(grpc_target: str, table: str = "events") -> int:
     session = client.create_read_session(
         parent="projects/my-project",
         read_session=types.ReadSession(
-            table=f"projects/my-project/datasets/my_dataset/tables/{table}",
+            table="projects/my-project/datasets/my_dataset/tables/events",
             data_format=types.DataFormat.ARROW,
             read_options=types.ReadSession.TableReadOptions(selected_fields=COLUMNS),
         ),
         max_stream_count=1,
     )
     schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-    rows = 0
-    for stream in session.streams:
-        for message in client.read_rows(stream.name):
-            content = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
-            rows += pa.ipc.read_record_batch(content, schema).num_rows
+    rows, group = 0, []
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for stream in session.streams:
+            for message in client.read_rows(stream.name):
+                content = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
+                group.append(pa.ipc.read_record_batch(content, schema))
+                rows += group[-1].num_rows
+                if sum(batch.num_rows for batch in group) >= GROUP_ROWS:
+                    writer.write_table(pa.Table.from_batches(group), row_group_size=GROUP_ROWS)
+                    group = []
+        if group:
+            writer.write_table(pa.Table.from_batches(group), row_group_size=GROUP_ROWS)
     channel.close()
     return rows
 
 
-def our_read(source: BigQuerySource, tail: str, pause_s: float = 0.0, name: str = "events") -> int:
-    sql = f"SELECT {', '.join(COLUMNS)} FROM `my-project.my_dataset.{name}`{tail}"
-    asked = Statement(sql=sql, dialect="bigquery", columns=COLUMNS, source_columns=COLUMNS, plain=not tail)
-    table = Table(id=name, source_type="bigquery", query_mode="remote", bucket="my_dataset", source_table=name)
-    call = Call("bench", Principal("bench"))
-    schema = source.schema(table, call)
-    price = source.price(table, schema, asked, call)
-    rows = 0
-    with source.read(table, schema, asked, price, call) as reading:
-        for batch in reading:
-            rows += batch.num_rows
-            if pause_s:
-                time.sleep(pause_s)
-    return rows
-
-
-def measure(read: Callable[[], int], idle: int) -> tuple[int, float, float]:
-    """Rows, seconds, and the highest resident size above `idle`, in MB."""
-    process, over, peak = psutil.Process(), threading.Event(), idle
-
-    def sample() -> None:
-        nonlocal peak
-        while not over.wait(0.005):
-            peak = max(peak, process.memory_info().rss)
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    started = time.perf_counter()
-    rows = read()
-    seconds = time.perf_counter() - started
-    over.set()
-    sampler.join()
-    return rows, seconds, (peak - idle) / 1e6
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch-pause-ms", type=float, default=20)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.rows)
-        return 0
-    with stand_in(given.rows) as endpoints:
-        settings = {"project": "my-project", "api_endpoint": endpoints["rest"]}
-        settings["storage_endpoint"] = f"grpc://{endpoints['grpc']}"
-        source = BigQuerySource(BigQuerySettings.model_validate(settings))
-        warehouse = Warehouse(memory_limit_bytes=2**30, threads=2)
-        registered = BigQuerySource(BigQuerySettings.model_validate(settings), warehouse)
-        ways: dict[str, Callable[[], int]] = {
-            "bare loop": lambda: bare_loop(endpoints["grpc"]),
-            "direct read": lambda: our_read(source, ""),
-            "registered": lambda: our_read(registered, ""),
-            "query job": lambda: our_read(source, f" WHERE id >= {-time.time_ns()}"),
-            "slow reader": lambda: our_read(registered, "", given.batch_pause_ms / 1000),
+async def gather(small: bool) -> list[Figure]:
+    rows = 20_000 if small else 1_000_000
+    found: list[Figure] = []
+    with stand_in(rows) as endpoints, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bigquery = {
+            "project": "my-project",
+            "api_endpoint": endpoints["rest"],
+            "storage_endpoint": f"grpc://{endpoints['grpc']}",
         }
-        bare_loop(endpoints["grpc"], "few")
-        for tail in ("", " WHERE id >= 0"):
-            our_read(source, tail, name="few")
-            our_read(registered, tail, name="few")
-        idle = psutil.Process().memory_info().rss
-        found: dict[str, list[tuple[int, float, float]]] = {name: [] for name in ways}
-        for _ in range(given.rounds):
-            for name, way in ways.items():
-                found[name].append(measure(way, idle))
-        source.close()
-        registered.close()
-        warehouse.close()
-    return report(found, given.rows)
+        tables = [{"id": "events", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "events"}]
+        settings = settings_of(
+            folder / "data", tables, data_source={"bigquery": bigquery}, snapshots={"min_free_gb": 0}
+        )
+        async with Gateway(settings) as gateway, connected(gateway, "legacy") as client:
+
+            async def fetch(where: str | None) -> None:
+                arguments: dict[str, Any] = {"table_id": "events", "select": COLUMNS, "name": "kept", "force": True}
+                answer = await client.call_tool("fetch", arguments | ({"where": where} if where else {}))
+                assert not answer.is_error, answer.content
+                assert answer.structured_content is not None
+                assert answer.structured_content["snapshot"]["rows"] == rows
+
+            ways: dict[str, Any] = {
+                "bare": lambda: asyncio.to_thread(bare_loop, endpoints["grpc"], folder / "bare.parquet"),
+                "Storage Read": lambda: fetch(None),
+                "a query job": lambda: fetch(f"id >= {-time.time_ns()}"),
+            }
+            taken: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(2 if small else TURNS + 1):
+                for way, run in ways.items():
+                    started = time.perf_counter()
+                    await run()
+                    if turn:
+                        taken[way].append(time.perf_counter() - started)
+            found += [
+                speed(
+                    f"`fetch` of {rows:,} remote rows by {way}", "a bare Storage Read loop + ParquetWriter",
+                    statistics.median(taken[way]), statistics.median(taken["bare"]), 0.9, rows, "rows",
+                )
+                for way in ("Storage Read", "a query job")
+            ]  # fmt: skip
+            for way in ("Storage Read", "a query job"):
+                with Peak() as peak:
+                    await ways[way]()
+                found.append(
+                    Figure(f"memory while {rows:,} remote rows are fetched by {way}", "the same process before",
+                           peak.above_idle_mb, 200, unit="MB")
+                )  # fmt: skip
+    return found
 
 
-def report(found: dict[str, list[tuple[int, float, float]]], rows: int) -> int:
-    best = {name: min(seconds for _, seconds, _ in runs) for name, runs in found.items()}
-    peaks = {name: max(peak for _, _, peak in runs) for name, runs in found.items()}
-    print(f"{'way':<12} {'rows/s':>12} {'of bare loop':>13} {'peak MB above idle':>19}")
-    for name, seconds in best.items():
-        ratio = best["bare loop"] / seconds
-        print(f"{name:<12} {rows / seconds:>12,.0f} {ratio:>13.2f} {peaks[name]:>19.1f}")
-    whole = all(count == rows for runs in found.values() for count, _, _ in runs)
-    fast = best["bare loop"] / best["direct read"] >= WANTED_RATIO
-    flat = max(peaks.values()) < WANTED_MEMORY_MB
-    print(f"every row: {whole}; ratio >= {WANTED_RATIO}: {fast}; memory < {WANTED_MEMORY_MB} MB: {flat}")
-    return 0 if whole and fast and flat else 1
+def measure(small: bool) -> Iterator[Figure]:
+    yield from asyncio.run(gather(small))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--serve"]:
+        serve(int(sys.argv[2]))
+    else:
+        main(measure, __doc__)

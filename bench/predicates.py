@@ -1,26 +1,21 @@
 """How fast predicates are validated, against sqlglot alone parsing the same text.
 
-    python bench/predicates.py
+    python bench/predicates.py [--small] [--json]
 
-The ratio is what the gates cost over a bare parse. The second table is the worst hostile text of each shape, as a
-multiple of the time that an ordinary predicate takes.
+The worst hostile text of many shapes is a multiple of the time that an ordinary predicate takes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import sqlglot
+from measuring import Figure, main
 from sqlglot import exp
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from support.predicates import SCHEMAS, accepted
+from support.predicates import SCHEMAS, accepted  # isort: skip
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
@@ -30,13 +25,13 @@ DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
 
 
 def seconds(work: Callable[[], object], at_least_s: float = 1.0) -> float:
-    """The mean time of one run."""
+    """The mean processor time of one run."""
     work()
-    runs, started = 0, time.perf_counter()
-    while time.perf_counter() - started < at_least_s:
+    runs, started = 0, time.process_time()
+    while time.process_time() - started < at_least_s:
         work()
         runs += 1
-    return (time.perf_counter() - started) / runs
+    return (time.process_time() - started) / runs
 
 
 def validate(text: str, dialect: Dialect) -> None:
@@ -44,22 +39,39 @@ def validate(text: str, dialect: Dialect) -> None:
         validate_predicate(text, SCHEMAS[dialect], dialect)
 
 
-def compare(dialect: Dialect) -> float:
-    """Prints one line; returns the mean time of one validation."""
-    corpus = accepted(dialect)
-    validated = seconds(lambda: [validate_predicate(text, SCHEMAS[dialect], dialect) for text in corpus]) / len(corpus)
-    parsed = seconds(lambda: [sqlglot.parse_one(text, dialect=dialect, into=exp.Condition) for text in corpus]) / len(
-        corpus
-    )
+def measure(small: bool) -> Iterator[Figure]:
+    at_least_s = 0.01 if small else 2.0
+    for dialect in DIALECTS:
+        corpus = accepted(dialect)
+        schema = SCHEMAS[dialect]
+        validated, parsed = (
+            seconds(work, at_least_s) / len(corpus)
+            for work in (
+                lambda: [validate_predicate(text, schema, dialect) for text in corpus],  # noqa: B023 - run at once
+                lambda: [sqlglot.parse_one(text, dialect=dialect, into=exp.Condition) for text in corpus],  # noqa: B023
+            )
+        )
+        yield Figure(
+            f"predicates validated a second, {dialect}", "a bare sqlglot.parse_one of the same",
+            parsed / validated, 0.5, "at least", 1 / validated, 1 / parsed, "per s",
+        )  # fmt: skip
+        name, worst_s = worst(dialect, at_least_s / 5)
+        yield Figure(
+            f"the worst hostile predicate, {dialect}: {name}", "an ordinary one",
+            worst_s / validated, 20, "at most", 1000 * worst_s, 1000 * validated, "ms",
+        )  # fmt: skip
+        checked = skeleton(dialect, corpus[:50], at_least_s)
+        yield Figure(
+            f"confirming the statement's shape, {dialect}", "a bare parse of the predicate", checked / parsed, None,
+            ours=1000 * checked, theirs=1000 * parsed,
+        )  # fmt: skip
+
+
+def skeleton(dialect: Dialect, corpus: list[str], at_least_s: float) -> float:
     quote = "`" if dialect == "bigquery" else '"'
     prefix = f"SELECT {quote}a{quote} FROM {quote}t{quote}"
-    texts = [render_predicate(validate_predicate(text, SCHEMAS[dialect], dialect), dialect) for text in corpus[:50]]
-    checked = seconds(lambda: confirm(prefix, texts, dialect)) / len(texts)
-    print(
-        f"{dialect:9} {1 / validated:7,.0f} validated/s   {1 / parsed:7,.0f} parsed/s by sqlglot alone   "
-        f"ratio {validated / parsed:.2f}   skeleton {checked / parsed:.2f}"
-    )
-    return validated
+    texts = [render_predicate(validate_predicate(text, SCHEMAS[dialect], dialect), dialect) for text in corpus]
+    return seconds(lambda: confirm(prefix, texts, dialect), at_least_s) / len(texts)
 
 
 def confirm(prefix: str, texts: list[str], dialect: Dialect) -> None:
@@ -68,7 +80,8 @@ def confirm(prefix: str, texts: list[str], dialect: Dialect) -> None:
         confirm_skeleton(sql, dialect=dialect, prefix_sql=prefix, predicate_sql=text, suffix_sql="LIMIT 5")
 
 
-def worst(dialect: Dialect, ordinary_s: float) -> None:
+def worst(dialect: Dialect, at_least_s: float) -> tuple[str, float]:
+    """The slowest of many shapes that somebody may try, and its seconds."""
     shapes = {
         "498 ORs": " OR ".join(["user_id = 1"] * 498),
         "IN of 990 numbers": "user_id IN (" + ", ".join(map(str, range(990))) + ")",
@@ -80,17 +93,12 @@ def worst(dialect: Dialect, ordinary_s: float) -> None:
         "400 unknown columns": "nope = 1 AND " * 400 + "is_paid",
         "8,191 quotes": "'" * 8_191,
     }
-    for name, text in shapes.items():
-        taken = seconds(lambda text=text: validate(text, dialect), at_least_s=0.2)  # type: ignore[misc]
-        print(f"{dialect:9} {name:20} {taken / ordinary_s:8.1f} x an ordinary predicate ({taken * 1000:.1f} ms)")
-
-
-def main() -> None:
-    print(f"sqlglot {version('sqlglot')}, Python {sys.version.split()[0]}")
-    ordinary = {dialect: compare(dialect) for dialect in DIALECTS}
-    for dialect in DIALECTS:
-        worst(dialect, ordinary[dialect])
+    taken = {
+        name: seconds(lambda text=text: validate(text, dialect), at_least_s)  # type: ignore[misc]
+        for name, text in shapes.items()
+    }
+    return max(taken.items(), key=lambda each: each[1])
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

@@ -1,32 +1,27 @@
 """What the guarantees of a snapshot cost: `write` against a bare pyarrow.parquet.ParquetWriter of the same batches.
 
-    python bench/snapshot_write.py [rows]
+    python bench/snapshot_write.py [--small] [--json]
 
-The bare writer neither syncs, hashes, locks nor reads back, and loses its file to a crash. Every figure is the median
-of five turns, taken in alternation, so that a busy machine slows both alike.
+The bare writer neither syncs, hashes, locks nor reads back, and loses its file to a crash.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measuring import Figure, alternate, main, ratio, speed
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.models import Principal
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.models import SnapshotFacts
 
-TURNS = 5
 BATCH_ROWS = 10_000  # about what a BigQuery read stream sends at once
 OWNER = "ana@example.com"
 
@@ -52,14 +47,11 @@ def _batch(first: int, ids: pa.Array, columns: dict[str, pa.Array]) -> pa.Record
     return pa.RecordBatch.from_pydict({"id": numbers, "at": at, **columns})
 
 
-def write_bare(path: Path, batches: list[pa.RecordBatch], sync: bool) -> None:
+def write_bare(path: Path, batches: list[pa.RecordBatch]) -> None:
     """The shortest program that streams batches into row groups of the same size."""
     with pq.ParquetWriter(path, batches[0].schema, compression="zstd") as writer:
         for group in _groups(batches):
             writer.write_table(group, row_group_size=122_880)
-    if sync:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _groups(batches: list[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -77,65 +69,37 @@ def query(path: Path) -> None:
         connection.execute(f"SELECT country, sum(revenue) FROM read_parquet('{path}') GROUP BY ALL").fetchall()
 
 
-def medians(contenders: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Seconds of each, turn by turn in alternation."""
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(TURNS):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) for name, times in taken.items()}
+def fresh(folder: Path) -> SnapshotStore:
+    return SnapshotStore(folder / "snapshots", quota_bytes=10**12, min_free_bytes=0)
 
 
-def compare(rows: int, folder: Path) -> None:
-    batches = sessions(rows)
-    size_mb = sum(batch.nbytes for batch in batches) / 1024**2
-    bare, store = folder / "bare.parquet", SnapshotStore(folder / "snapshots", quota_bytes=10**12, min_free_bytes=0)
-    write_snapshot(store, batches)  # imports and the first DuckDB are not what is measured
-    times = medians(
-        {
-            "bare writer": lambda: write_bare(bare, batches, sync=False),
-            "bare writer + fsync": lambda: write_bare(bare, batches, sync=True),
-            "snapshot": lambda: write_snapshot(store, batches),
-        }
-    )
-    parquet_mb = bare.stat().st_size / 1024**2
-    print(f"\n{len(batches) * BATCH_ROWS:,} rows: {size_mb:,.0f} MB of Arrow, {parquet_mb:,.1f} MB of Parquet")
-    for name, seconds in times.items():
-        ratio = seconds / times["bare writer"]
-        print(f"  write, {name:<22} {seconds * 1000:9.1f} ms  {size_mb / seconds:7,.0f} MB/s  {ratio:5.2f} x bare")
-    _compare_reading(folder)
-
-
-def _compare_reading(folder: Path) -> None:
-    def fresh() -> SnapshotStore:
-        return SnapshotStore(folder / "snapshots", quota_bytes=10**12)
-
-    known = fresh()
-    path = known.verify(OWNER, "s")
-    times = medians(
-        {
-            "one aggregate over it": lambda: query(path),
-            "verified first time": lambda: _verify(fresh()),
-            "verified again": lambda: _verify(known),
-        }
-    )
-    for name, seconds in times.items():
-        ratio = seconds / times["one aggregate over it"]
-        print(f"  read,  {name:<22} {seconds * 1000:9.2f} ms  {ratio:21.2f} x the query")
-
-
-def _verify(store: SnapshotStore) -> None:
-    store.verify(OWNER, "s")
-
-
-def main() -> None:
-    rows = [int(argument) for argument in sys.argv[1:]] or [10_000, 1_000_000, 5_000_000]
-    for count in rows:
-        with tempfile.TemporaryDirectory() as folder:
-            compare(count, Path(folder))
+def measure(small: bool) -> Iterator[Figure]:
+    rows = 20_000 if small else 5_000_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        batches = sessions(rows)
+        store = fresh(folder)
+        bare, turns = folder / "bare.parquet", 1 if small else 5
+        times = alternate(
+            {"bare": lambda: write_bare(bare, batches), "ours": lambda: write_snapshot(store, batches)}, turns
+        )
+        yield speed(
+            f"a snapshot of {rows:,} rows written, with its guarantees", "a bare pyarrow ParquetWriter",
+            times["ours"], times["bare"], None, rows, "rows",
+        )  # fmt: skip
+        path = store.verify(OWNER, "s")
+        times = alternate(
+            {
+                "query": lambda: query(path),
+                "first": lambda: fresh(folder).verify(OWNER, "s"),
+                "again": lambda: store.verify(OWNER, "s"),
+            },
+            turns,
+        )
+        against = "one aggregate over it"
+        yield ratio("a snapshot verified for the first time", against, times["first"], times["query"], None)
+        yield ratio("a snapshot verified again", against, times["again"], times["query"], None)
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

@@ -1,13 +1,12 @@
-"""How long a client waits: process start → `initialize` answered, beside a bare server of the SDK, in the same run.
+"""How long a host waits for a server over stdio: beside a bare server of the SDK, and at the first start of all.
 
-    python bench/startup.py [--runs 15]
+    python bench/startup.py [--small] [--json]
 
-The two are started alternately; the ratio of the medians is what counts. Target: at most 1.25.
+"Bare" is one trivial tool on the SDK's server with DuckDB imported, as whoever serves a warehouse imports it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -16,9 +15,14 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from measuring import Figure, main, ratio
 
 BARE = """
+import duckdb
 from mcp.server import MCPServer
 server = MCPServer("bare")
 
@@ -29,6 +33,7 @@ def double(number: int) -> int:
 
 server.run()
 """
+OURS = [str(Path(sysconfig.get_path("scripts")) / "agnes-mcp"), "serve", "--demo"]
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -39,43 +44,92 @@ INITIALIZE = {
         "clientInfo": {"name": "bench", "version": "1"},
     },
 }
+INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 
 
-def time_to_initialize(command: list[str], folder: str) -> float:
-    """Seconds until the first line of the server's answer is there."""
-    environment = {**os.environ, "AGNES_DATA_DIR": folder}
-    environment.pop("AGNES_CONFIG", None)
+def start(command: list[str], home: Path, *, until: str, **env: str) -> float:
+    """Seconds until the answer to `until` ("initialize" or "tools/list") is there."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AGNES_")}
     started = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        cwd=home,
+        env={**kept, "HOME": str(home), **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(INITIALIZE).encode() + b"\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
+        ask(process, INITIALIZE)
+        if until == "tools/list":
+            process.stdin.write(json.dumps(INITIALIZED).encode() + b"\n")
+            assert ask(process, LIST)["tools"]
         elapsed_s = time.perf_counter() - started
-        assert "serverInfo" in answer["result"], answer
         process.stdin.close()
-        process.wait(30)
+        process.wait(60)
     return elapsed_s
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args().runs
-    ours = [str(Path(sysconfig.get_path("scripts")) / "agnes-mcp"), "serve"]
+def ask(process: subprocess.Popen[bytes], message: dict[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(message).encode() + b"\n")
+    process.stdin.flush()
+    while True:
+        answer = json.loads(process.stdout.readline())
+        if answer.get("id") == message["id"]:
+            return dict(answer["result"])
+
+
+def measure(small: bool) -> Iterator[Figure]:
+    turns = 1 if small else 7
     bare = [sys.executable, "-c", BARE]
     with tempfile.TemporaryDirectory() as folder:
-        for command in (bare, ours):  # once unmeasured: files come into the cache, the demo's tables are made
-            time_to_initialize(command, folder)
-        pairs = [(time_to_initialize(bare, folder), time_to_initialize(ours, folder)) for _ in range(runs)]
-    bare_s, ours_s = (statistics.median(column) for column in zip(*pairs, strict=True))
-    print(f"bare SDK server  {bare_s * 1000:7.0f} ms  (median of {runs})")
-    print(f"agnes-mcp serve  {ours_s * 1000:7.0f} ms")
-    print(f"ratio            {ours_s / bare_s:7.2f}     target <= 1.25")
+        home = Path(folder)
+        for command in (bare, OURS):  # once unmeasured: files come into the cache, byte-code is written
+            start(command, home, until="tools/list")
+        wait_for_demo(home)
+        yield compare("process start to tools/list", 1.15, bare, home, turns)
+        yield compare("the same, no byte-code yet", 1.3, bare, home, turns, cold=True)
+        yield first_start(home, turns)
+
+
+def compare(name: str, target: float, bare: list[str], home: Path, turns: int, *, cold: bool = False) -> Figure:
+    taken: list[tuple[float, float]] = []
+    for turn in range(turns):
+        times = []
+        for which, command in (("ours", OURS), ("bare", bare)):
+            env = {"PYTHONPYCACHEPREFIX": str(home / f"cold-{which}-{turn}")} if cold else {}
+            times.append(start(command, home, until="tools/list", **env))
+        taken.append((times[0], times[1]))
+    ours_s, bare_s = (statistics.median(side) for side in zip(*taken, strict=True))
+    return ratio(name, "a bare SDK server with DuckDB and one trivial tool", ours_s, bare_s, target)
+
+
+def first_start(home: Path, turns: int) -> Figure:
+    """An empty HOME each time: nothing is configured, and the demo's data is not there."""
+    taken = []
+    for turn in range(turns):
+        empty = home / f"empty-{turn}"
+        empty.mkdir()
+        taken.append((start(OURS, empty, until="initialize"), start(OURS, home, until="initialize")))
+    first_s, second_s = (statistics.median(side) for side in zip(*taken, strict=True))
+    return ratio("first start on an empty HOME to initialize", "the second start", first_s, second_s, 1.1)
+
+
+def wait_for_demo(home: Path) -> None:
+    """Until the demo's tables are made, so that their making runs beside nothing that is measured."""
+    subprocess.run(
+        [OURS[0], "catalog"],
+        cwd=home,
+        env={**os.environ, "HOME": str(home)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

@@ -1,34 +1,27 @@
 """How fast statements are admitted, against sqlglot alone parsing the same text.
 
-    python bench/statements.py
+    python bench/statements.py [--small] [--json]
 
-The ratio is parsing alone over all four gates: 1 would be gates that cost nothing. The second table is the worst
-hostile text of each shape, as a multiple of the time that an ordinary statement takes.
+A share of 1 would be gates that cost nothing. The worst hostile text of many shapes is a multiple of the time that an
+ordinary statement takes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import sqlglot
+from measuring import Figure, main
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from support.warehouse import NAMES, accepted
+from support.warehouse import NAMES, accepted  # isort: skip
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.warehouse import admit
 
-#: What admitting has to reach, as a share of bare parsing.
-WANTED = 0.3
 
-
-def seconds(work: Callable[[], object], at_least_s: float = 2.0) -> float:
+def seconds(work: Callable[[], object], at_least_s: float) -> float:
     """The mean processor time of one run."""
     work()
     runs, started = 0, time.process_time()
@@ -43,7 +36,8 @@ def attempt(text: str) -> None:
         admit(text, NAMES)
 
 
-def worst(ordinary_s: float) -> None:
+def worst(at_least_s: float) -> tuple[str, float]:
+    """The slowest of many shapes that somebody may try, and its seconds."""
     shapes = {
         "IN of 1,400 numbers": "SELECT 1 FROM users WHERE user_id IN (" + ", ".join(map(str, range(1_400))) + ")",
         "DATE( 5 deep": "SELECT " + "DATE(" * 5 + "signed_up" + ")" * 5 + " FROM users",
@@ -56,21 +50,25 @@ def worst(ordinary_s: float) -> None:
         "400 unknown columns": "SELECT " + ", ".join(["nope"] * 400) + " FROM users",
         "8,191 quotes": "'" * 8_191,
     }
-    for name, text in shapes.items():
-        taken = seconds(lambda text=text: attempt(text), at_least_s=0.2)  # type: ignore[misc]
-        print(f"{name:20} {taken / ordinary_s:8.1f} x an ordinary statement ({taken * 1000:.1f} ms)")
+    taken = {name: seconds(lambda text=text: attempt(text), at_least_s) for name, text in shapes.items()}  # type: ignore[misc]
+    return max(taken.items(), key=lambda each: each[1])
 
 
-def main() -> int:
+def measure(small: bool) -> Iterator[Figure]:
+    at_least_s = 0.01 if small else 2.0
     corpus = accepted()
-    admitted = seconds(lambda: [admit(text, NAMES) for text in corpus]) / len(corpus)
-    parsed = seconds(lambda: [sqlglot.parse_one(text, read="bigquery") for text in corpus]) / len(corpus)
-    ratio = parsed / admitted
-    print(f"sqlglot {version('sqlglot')}, Python {sys.version.split()[0]}, {len(corpus)} statements")
-    print(f"{1 / admitted:,.0f} admitted/s   {1 / parsed:,.0f} parsed/s by sqlglot alone   ratio {ratio:.2f}")
-    worst(admitted)
-    return int(ratio < WANTED)
+    admitted = seconds(lambda: [admit(text, NAMES) for text in corpus], at_least_s) / len(corpus)
+    parsed = seconds(lambda: [sqlglot.parse_one(text, read="bigquery") for text in corpus], at_least_s) / len(corpus)
+    yield Figure(
+        "statements admitted a second", "a bare sqlglot.parse_one of the same",
+        parsed / admitted, 0.3, "at least", 1 / admitted, 1 / parsed, "per s",
+    )  # fmt: skip
+    name, worst_s = worst(at_least_s / 10)
+    yield Figure(
+        f"the worst hostile statement: {name}", "an ordinary one",
+        worst_s / admitted, 20, "at most", 1000 * worst_s, 1000 * admitted, "ms",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(measure, __doc__)

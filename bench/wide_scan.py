@@ -1,18 +1,14 @@
 """A remote scan of very many columns, against the same statement through Google's own client.
 
-    python bench/wide_scan.py [--columns 1500 5000] [--rounds 5]
+    python bench/wide_scan.py [--small] [--json]
 
 The stand-in runs in a process of its own. Each round asks in turn: Google's client (dry run, then `query` and all rows
 as Arrow), and our `scan` of every column with a condition (price, job, rows, the answer that fits, and the rest kept as
-a snapshot). The ratio is of the medians.
-
-Wanted: ≤ 3 of Google's client at 1,500 columns, and a time that grows with the columns and not with their square: per
-column, 5,000 cost at most twice what 1,500 cost. The exit code says whether that held.
+a snapshot).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -24,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
+from measuring import TURNS, Figure, main, ratio
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.config.settings import Settings
@@ -33,8 +30,6 @@ from agnes_mcp.models import ScanRequest
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
-WANTED_RATIO = 3.0
-WANTED_GROWTH = 2.0
 ROWS = 50
 
 
@@ -52,7 +47,7 @@ def serve(counts: list[int]) -> None:
 
 @contextmanager
 def stand_in(counts: list[int]) -> Iterator[dict[str, str]]:
-    command = [sys.executable, __file__, "--serve", "--columns", *map(str, counts)]
+    command = [sys.executable, __file__, "--serve", *map(str, counts)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -81,7 +76,7 @@ async def ours(gateway: Gateway, count: int, floor: int) -> float:
     return time.perf_counter() - started
 
 
-async def measure(endpoints: dict[str, str], counts: list[int], rounds: int) -> dict[int, tuple[float, float]]:
+async def gather(endpoints: dict[str, str], counts: list[int], rounds: int) -> dict[int, tuple[float, float]]:
     """By width: the medians of Google's client and of ours, in seconds."""
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
@@ -106,27 +101,21 @@ async def measure(endpoints: dict[str, str], counts: list[int], rounds: int) -> 
     return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--columns", type=int, nargs="+", default=[1500, 5000])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.columns)
-        return 0
-    with stand_in(given.columns) as endpoints:
-        found = anyio.run(measure, endpoints, given.columns, given.rounds)
+def measure(small: bool) -> Iterator[Figure]:
+    counts = [30, 100] if small else [1500, 5000]
+    with stand_in(counts) as endpoints:
+        found = anyio.run(gather, endpoints, counts, 1 if small else TURNS)
     for count, (theirs, ours_s) in found.items():
-        print(
-            f"{count:>6,} columns: Google's client {theirs:6.2f} s, scan {ours_s:6.2f} s, ratio {ours_s / theirs:5.2f}"
-        )
-    (first, (theirs, narrow)), (last, (_, wide)) = min(found.items()), max(found.items())
-    growth = (wide / last) / (narrow / first)
-    near, linear = narrow / theirs <= WANTED_RATIO, growth <= WANTED_GROWTH
-    print(f"ratio <= {WANTED_RATIO:g}: {near}; per column {growth:.2f} times as much, <= {WANTED_GROWTH:g}: {linear}")
-    return 0 if near and linear else 1
+        yield ratio(f"remote `scan` of {count:,} columns", "Google's client: dry run, query, rows", ours_s, theirs, 3)
+    (first, (_, narrow)), (last, (_, wide)) = min(found.items()), max(found.items())
+    yield Figure(
+        f"seconds per column, {last:,} columns", f"of {first:,}: no growth with the square",
+        (wide / last) / (narrow / first), None if small else 2,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--serve"]:
+        serve([int(count) for count in sys.argv[2:]])
+    else:
+        main(measure, __doc__)

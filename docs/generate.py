@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from blocks import audit, commands, predicates, queries, rooms, server, settings, values
+from blocks import audit, commands, performance, predicates, queries, rooms, server, settings, values
 
 FOLDER = Path(__file__).parent
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -32,6 +32,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "audit: fields": audit.fields,
     "audit: rotation": audit.rotation,
     "rooms": rooms.rooms,
+    "performance: conditions": performance.conditions,
+    **{f"performance: {bench}": partial(performance.figures, bench) for bench in performance.BENCHES},
     "values: duckdb": values.duckdb_values,
     "values: bigquery": values.bigquery_values,
 }

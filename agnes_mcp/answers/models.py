@@ -7,9 +7,9 @@ field that may be null, "not known"; of a bill, nothing.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from agnes_mcp.models import (
     Aggregate,
@@ -92,6 +92,11 @@ class SchemaAnswer(Model):
     note: str | None = None
 
 
+#: Lists of cells in the order of `columns`. Their schema says no more than that: clients check an answer against it
+#: cell by cell, which takes longer than reading the rows did.
+Rows = Annotated[list[list[Any]], WithJsonSchema({"type": "array"})]
+
+
 class QuotaBeside(Model):
     """What is left after that, beside an answer; `usage` tells the rest."""
 
@@ -105,7 +110,7 @@ class RowsAnswer(Model):
 
     columns: list[str]
     types: list[str]
-    rows: list[list[Any]]
+    rows: Rows
     row_count: int
     truncated: bool = Field(description="True when these are fewer rows than were asked for")
     more_rows: bool = Field(default=False, description="There are more than the limit that was asked for")

@@ -23,20 +23,18 @@ LexemeKind = Literal["word", "name", "string", "number", "symbol", "end"]
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.])"
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+#: `refused` is what has to be seen before a lexeme is cut, because its first characters alone would be one.
 _BIGQUERY = re.compile(
-    rf"(?P<gap>[ \t\r\n]+)|(?P<string>{strings.BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
+    r"(?P<refused>--|/\*|\|>|->>?|=>|==|<<|>>|//|<=>|(?:[bB][rR]?|[rR][bB])(?=['\"]))"
+    rf"|(?P<gap>[ \t\r\n]+)|(?P<string>{strings.BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
     r"|(?P<name>`[^`\\\r\n]+`(?!`))|(?P<symbol><>|!=|<=|>=|\|\||[=<>+\-*/&|(),.\[\]])"
 )
 _DUCKDB = re.compile(
-    rf"(?P<gap>[ \t\r\n]+)|(?P<string>{strings.DUCKDB_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
+    r"(?P<refused>--|/\*|\|>|->>?|=>|<<|>>|\*\*|<@|<=>|(?:[bBeExXnN]|[uU]&)(?='))"
+    rf"|(?P<gap>[ \t\r\n]+)|(?P<string>{strings.DUCKDB_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
     r'|(?P<name>"(?:[^"]|"")+"(?!"))|(?P<symbol>::|//|==|<>|!=|<=|>=|\|\||[=<>+\-*/%&|(),.\[\]])'
 )
 _PATTERNS: dict[Dialect, re.Pattern[str]] = {"bigquery": _BIGQUERY, "duckdb": _DUCKDB}
-#: What has to be seen before a lexeme is cut, because its first characters alone would be one.
-_REFUSED: dict[Dialect, re.Pattern[str]] = {
-    "bigquery": re.compile(r"--|/\*|\|>|->>?|=>|==|<<|>>|//|<=>|(?:[bB][rR]?|[rR][bB])(?=['\"])"),
-    "duckdb": re.compile(r"--|/\*|\|>|->>?|=>|<<|>>|\*\*|<@|<=>|(?:[bBeExXnN]|[uU]&)(?=')"),
-}
 # DuckDB reads a run of operator characters as one operator: `%-` is not `%` and `-`.
 _OPERATOR = frozenset("<>=!+-*/%&|")
 _MINUS_MAY_FOLLOW = frozenset({"=", "<", ">", "<=", ">=", "<>", "*", "/", "+", "-", "==", "//"})
@@ -55,10 +53,10 @@ class Lexeme:
 def cut(text: str, dialect: Dialect) -> list[Lexeme]:
     """The lexemes of `text`, closed by one of kind "end". Raises `PredicateError` at the first that is not listed."""
     lexemes: list[Lexeme] = []
-    position = 0
+    pattern, position = _PATTERNS[dialect], 0
     while position < len(text):
-        match = None if _REFUSED[dialect].match(text, position) else _PATTERNS[dialect].match(text, position)
-        if match is None:
+        match = pattern.match(text, position)
+        if match is None or match.lastgroup == "refused":
             raise _unreadable(text, position, dialect)
         if match.lastgroup != "gap":
             lexemes.append(_lexeme(match, text, dialect))

@@ -1,8 +1,8 @@
 """Steps 3, 4 and 6: the rendered predicate read again by sqlglot, walked node by node, and compared.
 
 The tree was built by our own reader. Its text is now parsed by another parser, which knows nothing of the first; the
-two trees must be equal and render to the same text. What is left standing is a tree of classes on a list, each with no
-other arguments than those on the list.
+two trees must be the same node by node and letter by letter. What is left standing is a tree of classes on a list, each
+with no other arguments than those on the list.
 """
 
 from __future__ import annotations
@@ -121,8 +121,7 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
     try:
         rendered = render(tree, rules.dialect)
         check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
-        again = parse(rendered, rules.dialect)
-        confirmed = again == tree and render(again, rules.dialect) == rendered
+        confirmed = same(parse(rendered, rules.dialect), tree)
     except PredicateError as error:
         raise _too_large(error, text) from error
     except RecursionError:
@@ -138,6 +137,34 @@ def parse(text: str, dialect: Dialect) -> exp.Expr:
     """A rendered predicate as a tree. Parsed as a condition: never inside a SELECT, which would keep what trails it."""
     tree = sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
     return tree.transform(_as_built, copy=False)
+
+
+def same(one: exp.Expr, other: exp.Expr) -> bool:
+    """Whether two trees have the same classes and, letter by letter, the same arguments, so that they render alike.
+
+    Stricter than sqlglot's `==`, which takes two spellings of most words for one. None, False and [] are no argument.
+    """
+    pairs: list[tuple[Any, Any]] = [(one, other)]
+    while pairs:
+        first, second = pairs.pop()
+        if type(first) is not type(second):
+            return False
+        if isinstance(first, exp.Expr):
+            for key in first.args.keys() | second.args.keys():
+                pair = first.args.get(key), second.args.get(key)
+                if not (_nothing(pair[0]) and _nothing(pair[1])):
+                    pairs.append(pair)
+        elif isinstance(first, list):
+            if len(first) != len(second):
+                return False
+            pairs.extend(zip(first, second, strict=True))
+        elif first != second:
+            return False
+    return True
+
+
+def _nothing(argument: Any) -> bool:
+    return argument is None or argument is False or argument == []
 
 
 def _as_built(node: exp.Expr) -> exp.Expr:
@@ -156,7 +183,7 @@ def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
         permitted = NODES.get(type(node)) or _OF_DIALECT[rules.dialect].get(type(node))
         if permitted is None and type(node) not in NODES:
             raise _unlisted(type(node).__name__, text)
-        extra = {key for key, value in node.args.items() if value not in (None, False, [])} - (permitted or frozenset())
+        extra = {key for key, value in node.args.items() if not _nothing(value)} - (permitted or frozenset())
         if extra:
             raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
         if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:

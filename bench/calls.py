@@ -1,0 +1,175 @@
+"""What one call costs, over stdio: beside a bare server of the SDK that does the same work without asking anything.
+
+    python bench/calls.py [--small] [--json]
+
+The two servers run side by side and are called in turn by the same client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from measuring import Figure, main, ratio
+
+from mcp import Client, StdioServerParameters  # isort: skip
+from serving.served import connect, environment, write_instance  # isort: skip
+from support.instances import table, write  # isort: skip
+
+#: A server that an impatient person writes: the texts and the files are named by its arguments.
+BARE = """
+import json, sys
+import anyio.to_thread
+import duckdb
+from mcp.server import MCPServer
+
+server = MCPServer("bare")
+folder = sys.argv[1]
+connection = duckdb.connect(config={"threads": 2})
+connection.execute(f"CREATE VIEW events AS FROM read_parquet('{folder}/events.parquet')")
+
+@server.tool()
+async def said(name: str) -> str:
+    with open(f"{folder}/{name}.txt") as file:
+        return file.read()
+
+@server.tool()
+async def ping() -> str:
+    return "pong"
+
+@server.tool()
+async def rows(sql: str) -> str:
+    def read():
+        cursor = connection.cursor().execute(sql)
+        names = [column[0] for column in cursor.description]
+        return json.dumps({"columns": names, "rows": cursor.fetchall()}, separators=(",", ":"), default=str)
+    return await anyio.to_thread.run_sync(read)
+
+server.run()
+"""
+EVENTS = """
+    SELECT i AS id, i % 9973 AS bucket, 'the note of ' || i AS note, (i % 1000) / 8.0 AS amount,
+           DATE '2026-01-01' + CAST(i % 120 AS INT) AS day
+    FROM range(1000000) AS r(i)"""
+COLUMNS = ["id", "bucket", "note", "amount", "day"]
+Ask = Callable[[], Awaitable[Any]]
+
+
+@asynccontextmanager
+async def both(folder: Path) -> AsyncIterator[tuple[Client, Client]]:
+    """Our server and the bare one over the same file."""
+    path = write(folder, "events.parquet", EVENTS)
+    many = {"scan": {"max_concurrent_per_user": 64}}
+    tables = [table("events", path, description="What happened")]
+    instance = write_instance(folder / "instance.yaml", tables=tables, api=many)
+    bare = StdioServerParameters(command=sys.executable, args=["-c", BARE, str(folder)], env=environment())
+    async with connect(instance, "stdio", "legacy") as ours, Client(bare, mode="legacy") as theirs:
+        yield ours, theirs
+
+
+async def medians(turns: int, *asks: Ask, pause_s: float = 0) -> list[float]:
+    """The median seconds of each; a tenth of the turns before them is not counted."""
+    taken: list[list[float]] = [[] for _ in asks]
+    for turn in range(-1 - turns // 10, turns):
+        for ask, times in zip(asks, taken, strict=True):
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            started = time.perf_counter()
+            result = await ask()
+            if turn >= 0:
+                times.append(time.perf_counter() - started)
+            assert not result.is_error, result.content
+    return [statistics.median(times) for times in taken]
+
+
+async def gather(small: bool) -> list[Figure]:
+    turns = 5 if small else 100
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with both(folder) as (ours, theirs):
+            return [
+                *[await cached(ours, theirs, folder, turns, *call) for call in CACHED],
+                *[await filtered(ours, theirs, turns, *scan) for scan in SCANS],
+                await queried(ours, theirs, turns),
+                await inline(ours, theirs, turns),
+            ]
+
+
+CACHED: tuple[tuple[str, dict[str, Any]], ...] = (("catalog", {}), ("schema", {"table_id": "events"}), ("usage", {}))
+
+
+async def cached(
+    ours: Client, theirs: Client, folder: Path, turns: int, tool: str, arguments: dict[str, Any]
+) -> Figure:
+    answer = await ours.call_tool(tool, arguments)
+    text = next(block.text for block in answer.content if block.type == "text")
+    (folder / f"{tool}.txt").write_text(text)
+    ours_s, theirs_s = await medians(
+        turns,
+        lambda: ours.call_tool(tool, arguments),
+        lambda: theirs.call_tool("said", {"name": tool}),
+    )
+    return ratio(
+        f"`{tool}`, what it needs known, p50", "a trivial tool that returns the same text", ours_s, theirs_s, 1.3
+    )
+
+
+#: Name, condition, target.
+SCANS = (
+    ("100 rows of 1,000,000 by `=`, p50", "bucket = 77", 1.1),
+    ("100 rows of 1,000,000 by a regular expression, in a process that can be killed, p50",
+     "regexp_matches(note, '77(1|2)3$')", 1.5),
+)  # fmt: skip
+
+
+async def filtered(ours: Client, theirs: Client, turns: int, name: str, where: str, target: float) -> Figure:
+    """Beside the same statement in the bare server: it is both the tool call and DuckDB."""
+    scan = {"table_id": "events", "select": COLUMNS, "where": where, "limit": 100}
+    sql = f"SELECT {', '.join(COLUMNS)} FROM events WHERE {where} LIMIT 100"
+    ours_s, theirs_s = await medians(
+        turns // 2 or 1, lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql})
+    )
+    return ratio(name, "the same statement behind a trivial tool", ours_s, theirs_s, target)
+
+
+async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
+    """Agent-written SQL, in a process without rights, with a pause before each call, as an agent thinks."""
+    sql = "SELECT bucket % 4 AS part, count(*) AS n, sum(amount) AS total FROM events WHERE bucket >= 9000 GROUP BY ALL"
+
+    async def paced(client: Client, tool: str) -> Any:
+        return await client.call_tool(tool, {"sql": sql})
+
+    ours_s, theirs_s = await medians(turns, lambda: paced(ours, "query"), lambda: paced(theirs, "rows"), pause_s=0.05)
+    return ratio("`query` of a small aggregate, p50", "the same statement behind a trivial tool", ours_s, theirs_s, 1.5)
+
+
+async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
+    scan = {"table_id": "events", "select": COLUMNS[:4], "limit": 1000}
+    answer = await ours.call_tool("scan", scan)
+    assert answer.structured_content is not None
+    returned = len(answer.structured_content["rows"])
+    sql = f"SELECT {', '.join(COLUMNS[:4])} FROM events LIMIT {returned}"
+    bare = json.loads((await theirs.call_tool("rows", {"sql": sql})).content[0].text)
+    assert len(bare["rows"]) == returned
+    ours_s, theirs_s = await medians(
+        turns // 2 or 1, lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql})
+    )
+    return ratio(
+        f"{returned:,} rows inline, p50", "a bare tool that returns them as compact JSON", ours_s, theirs_s, 1.2
+    )
+
+
+def measure(small: bool) -> Iterator[Figure]:
+    yield from asyncio.run(gather(small))
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)

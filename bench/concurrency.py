@@ -1,0 +1,160 @@
+"""Many calls at once: throughput, how late the event loop runs beside long queries, and what sessions cost in memory.
+
+python bench/concurrency.py [--small] [--json]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from measuring import Figure, main, speed
+
+from calls import COLUMNS, both  # isort: skip
+from mcp import Client  # isort: skip
+from mcp.client.streamable_http import streamable_http_client  # isort: skip
+from serving.served import connect, serve, write_instance  # isort: skip
+from support.instances import ME, settings_of, table, write  # isort: skip
+
+from agnes_mcp.gateway import Gateway
+
+CALLERS = 16
+SESSIONS = 64
+#: Runs for about five seconds on one processor, in memory that it needs none of.
+LONG = "SELECT sum(hash(a.i * 31 + b.i)) AS s FROM range({rows}) AS a(i), range(1000) AS b(i)"
+BARE_HTTP = """
+import sys
+import duckdb
+import uvicorn
+from mcp.server import MCPServer
+
+server = MCPServer("bare")
+
+@server.tool()
+async def ping() -> str:
+    return "pong"
+
+uvicorn.run(server.streamable_http_app(), port=int(sys.argv[1]), log_level="error")
+"""
+
+
+async def gather(small: bool) -> list[Figure]:
+    return [await throughput(1 if small else 5), await lag(small), await memory(4 if small else SESSIONS)]
+
+
+async def throughput(turns: int) -> Figure:
+    """16 callers, each with a condition of its own, over one stdio connection."""
+    with tempfile.TemporaryDirectory() as name:
+        async with both(Path(name)) as (ours, theirs):
+            selected = COLUMNS[:3]
+
+            async def scan(number: int) -> Any:
+                return await ours.call_tool(
+                    "scan", {"table_id": "events", "select": selected, "where": f"bucket = {number}", "limit": 100}
+                )
+
+            async def rows(number: int) -> Any:
+                sql = f"SELECT {', '.join(selected)} FROM events WHERE bucket = {number} LIMIT 100"
+                return await theirs.call_tool("rows", {"sql": sql})
+
+            taken: dict[Any, list[float]] = {scan: [], rows: []}
+            for turn in range(turns + 1):
+                for ask, times in taken.items():
+                    started = time.perf_counter()
+                    answers = await asyncio.gather(*[ask(turn * CALLERS + n) for n in range(CALLERS)])
+                    if turn:
+                        times.append(time.perf_counter() - started)
+                    assert not [answer for answer in answers if answer.is_error]
+            ours_s, theirs_s = (statistics.median(times) for times in taken.values())
+    return speed(
+        f"{CALLERS} concurrent scans", "the same statements on cursors in threads behind a trivial tool",
+        ours_s, theirs_s, 0.95, CALLERS, "calls",
+    )  # fmt: skip
+
+
+async def lag(small: bool) -> Figure:
+    """How late a task of the loop runs that wants to every 5 ms: four long queries beside it, and none."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        few = [table("few", write(folder, "few.parquet", "SELECT 1 AS id"))]
+        settings = settings_of(folder / "data", few, engine={"query_workers": 4, "query_timeout_seconds": 600})
+        async with Gateway(settings) as gateway:
+            await gateway.queries.query(ME, "SELECT 1")
+            idle = await late(asyncio.create_task(asyncio.sleep(0.5 if small else 5)))
+            sql = LONG.format(rows=2_000 if small else 100_000)
+            busy = await late(asyncio.gather(*[gateway.queries.query(ME, sql) for _ in range(4)]))
+    return Figure(
+        "the event loop's lag, p99, while four 5-second queries run", "an idle server",
+        busy, 20, "at most", busy, idle, "ms",
+    )  # fmt: skip
+
+
+async def late(work: asyncio.Future[Any]) -> float:
+    """The 99th percentile of the delays, in ms, until the work has ended."""
+    delays = []
+    while not work.done():
+        started = time.perf_counter()
+        await asyncio.sleep(0.005)
+        delays.append(1000 * (time.perf_counter() - started - 0.005))
+    await work
+    return sorted(delays)[int(len(delays) * 0.99)]
+
+
+async def memory(sessions: int) -> Figure:
+    """Resident size of the server's own process with so many open sessions that have called once each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = write(folder, "few.parquet", "SELECT i AS id FROM range(100) AS r(i)")
+        instance = write_instance(folder / "instance.yaml", tables=[table("few", path)])
+        with serve(instance) as served:
+            async with AsyncExitStack() as stack:
+                for _ in range(sessions):
+                    client = await stack.enter_async_context(connect(served, "http", "legacy"))
+                    await client.call_tool("scan", {"table_id": "few", "limit": 5})
+                ours = psutil.Process(served.process.pid).memory_info().rss / 1e6
+    async with bare_http() as (url, process), AsyncExitStack() as stack:
+        for _ in range(sessions):
+            client = await stack.enter_async_context(Client(streamable_http_client(url), mode="legacy"))
+            await client.call_tool("ping", {})
+        theirs = psutil.Process(process.pid).memory_info().rss / 1e6
+    return Figure(
+        f"memory with {sessions} sessions over HTTP", "a bare SDK server with DuckDB and as many",
+        ours / theirs, 1.5, "at most", ours, theirs, "MB",
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def bare_http() -> AsyncIterator[tuple[str, subprocess.Popen[bytes]]]:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-c", BARE_HTTP, str(port)])  # noqa: ASYNC220 - nothing else runs here
+    try:
+        for _ in range(600):
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            await asyncio.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/mcp", process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(small: bool) -> Iterator[Figure]:
+    yield from asyncio.run(gather(small))
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)

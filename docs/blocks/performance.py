@@ -1,0 +1,59 @@
+"""The figures of the last run of the benches, from bench/results.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .markdown import table
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results.json"
+_RUN: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+BENCHES = (
+    "startup", "calls", "concurrency", "local", "bigquery_read", "wide_scan", "snapshot_write", "predicates",
+    "statements", "characters",
+)  # fmt: skip
+
+
+def conditions() -> str:
+    measured = _RUN["measured"]
+    versions = ", ".join(f"{name} {measured[name]}" for name in ("python", "duckdb", "mcp", "sqlglot", "pyarrow"))
+    return (
+        f"Measured on {measured['date']} with {measured['processors']} processors (load before it: "
+        f"{measured['load_before']}); {versions}."
+    )
+
+
+def figures(bench: str) -> str:
+    if bench not in _RUN["figures"]:
+        return "Not measured in the last run."
+    rows = [
+        (
+            figure["name"],
+            figure["against"],
+            _side(figure["ours"], figure["unit"]),
+            _side(figure["theirs"], figure["unit"]),
+            f"**{_number(figure['value'])}**",
+            _target(figure),
+        )
+        for figure in _RUN["figures"][bench]
+    ]
+    return table(("figure", "against", "ours", "theirs", "value", "target"), rows)
+
+
+def _target(figure: dict[str, Any]) -> str:
+    target, value = figure["target"], figure["value"]
+    if target is None:
+        return "none"
+    at_most = figure["bound"] == "at most"
+    met = value <= target if at_most else value >= target
+    return f"{'≤' if at_most else '≥'} {target:,g}{'' if met else ', missed'}"
+
+
+def _side(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{_number(value)} {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
