@@ -188,8 +188,8 @@ def tidy(value: Any) -> Any:
 
 
 def visible(text: str, max_chars: int) -> str:
-    """At most that many characters, with layout and every hidden one shown as U+FFFD."""
-    return re.sub("[\t\r\n]", "\ufffd", _in_texts(text[:max_chars], lambda run: "\ufffd" * len(run)))
+    """At most that many characters, with layout, every space but the plain one and every hidden one as U+FFFD."""
+    return re.sub(r"[^\S ]", "\ufffd", _in_texts(text[:max_chars], lambda run: "\ufffd" * len(run)))
 
 
 def clean(text: str, max_chars: int) -> str:
