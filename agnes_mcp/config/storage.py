@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agnes_mcp.config.sections import Section
-from agnes_mcp.config.types import Bytes, Number, PositiveCount, PositiveSeconds
+from agnes_mcp.config.types import Bytes, Number, PositiveCount, PositiveSeconds, Section
 
 _DAYS = PositiveSeconds  # a number above zero: zero days would remove what was just written
 
