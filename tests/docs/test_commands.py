@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import typer.main
 import yaml
 from support import pages
 from support.instances import ME
+from support.metadata_server import MetadataServer
 from support.pages import DOCS, ROOT
 
 from agnes_mcp.calls.audit import AuditLine
@@ -22,6 +25,7 @@ from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest
+from agnes_mcp.stand_in import StandIn
 
 COMMAND = Path(sys.executable).with_name("agnes-mcp")
 
@@ -66,6 +70,23 @@ def test_the_commands_of_a_page_do_what_it_says(names: list[str], tmp_path: Path
     assert len(printed) >= 3
     for shown, expected in printed:
         assert re.search(expected, shown), shown
+
+
+def test_a_machine_of_google_cloud_is_its_own_identity(tmp_path: Path) -> None:
+    """The page's instance, with a metadata server and a BigQuery on loopback in the place of Google's."""
+    page = DOCS / "how-to/run-on-a-google-vm.md"
+    kept = {name: value for name, value in pages.clean_environment(tmp_path).items() if not name.startswith("GOOGLE_")}
+    with StandIn(project="my-project", location="EU") as bq, MetadataServer() as metadata:
+        bq.create_table("my_dataset", "web_sessions_v", "id INT64", rows=[{"id": 1}])
+        environment = {
+            **kept,
+            "GCE_METADATA_HOST": metadata.host,
+            "AGNES_DATA_SOURCE__BIGQUERY__API_ENDPOINT": bq.api_endpoint,
+            "AGNES_DATA_SOURCE__BIGQUERY__STORAGE_ENDPOINT": f"grpc://{bq.grpc_target}",
+        }
+        ((shown, expected),) = pages.run([page], tmp_path, environment)
+        assert metadata.token_requests >= 1
+    assert re.search(expected, shown), shown
 
 
 def test_fifty_users_get_their_tokens(tmp_path: Path) -> None:
@@ -140,11 +161,54 @@ def typed(block: pages.Block) -> list[str]:
     return [match[1] for line in lines for match in re.finditer(r"\bagnes-mcp\"? +([a-z].*)", line)]
 
 
+#: Programs of others, which a test cannot run here; what is written behind them is looked at where it is ours.
+OTHERS = {"claude", "gcloud", "gemini", "npx", "export", "pip"}
+
+
+def test_every_block_is_run_read_or_generated() -> None:
+    """Of each kind of block that a page shows something is tried: here, or in the test that is named."""
+    languages = {block.language for page in pages.pages() for block in pages.blocks(page)}
+    assert languages == {
+        "bash", "sh", "console",  # run, or below; their options: the next test
+        "python",  # saved and run
+        "yaml", "json",  # `test_pages`
+        "yml", "toml",  # of other programs: below
+        "text",  # generated, or a drawing
+    }  # fmt: skip
+    for page in pages.pages():
+        for block in pages.blocks(page):
+            if block.language == "python":
+                assert block.note.startswith("file: "), page
+            elif block.language == "yml":
+                assert isinstance(yaml.safe_load(block.text), dict), page
+            elif block.language == "toml":
+                assert tomllib.loads(block.text), page
+            elif block.language in ("sh", "bash") and not block.note:
+                check_shell(block.text)
+
+
+def check_shell(text: str) -> None:
+    """A block that only a reader can run: valid for a shell, of programs that are known, and ours as they are."""
+    parsed = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=30)
+    assert (parsed.returncode, parsed.stderr) == (0, ""), text
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for words in (shlex.split(line, comments=True) for line in text.splitlines()):
+        if words and words[0] == "make":
+            assert words[1] in targets, text
+        elif words and words[0] == "pip":
+            named = re.fullmatch(r"agnes-data-mcp\[(\w+)\]", words[2])
+            assert named, text
+            assert named[1] in extras, text
+        elif words:
+            assert words[0] in {"agnes-mcp", ".venv/bin/python", *OTHERS}, text
+
+
 def test_commands_in_the_pages_exist_with_their_options() -> None:
     shown = [
         line
         for page in pages.pages()
-        for name in ("sh", "console")
+        for name in ("sh", "bash", "console")
         for b in pages.blocks(page, name)
         for line in typed(b)
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import httpx2
 import pytest
 from serving.served import INITIALIZE, Served, serve, token_of, user, write_instance
@@ -33,13 +35,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def call(served: Served, token: str, sql: str) -> None:
-    """One `query` of that caller, so that the page has something to show."""
+def call(served: Served, token: str, sql: str) -> str:
+    """One `query` of that caller, so that the page has something to show; what it answers."""
     opened = served.request("POST", "/mcp", token, headers=JSON, json=INITIALIZE)
     session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "Mcp-Protocol-Version": "2025-11-25"}
     params = {"name": "query", "arguments": {"sql": sql}}
     asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
-    assert served.request("POST", "/mcp", token, headers={**JSON, **session}, json=asked).status_code == 200
+    answer = served.request("POST", "/mcp", token, headers={**JSON, **session}, json=asked)
+    assert answer.status_code == 200
+    return answer.text
 
 
 def visitor(served: Served) -> httpx2.Client:
@@ -144,3 +148,34 @@ async def test_a_person_signs_in_and_out_without_scripts(served: Served) -> None
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         await page.click("text=Sign out")
         assert await page.locator("#token").count() == 1
+
+
+#: Rows that are read for as long as nobody stops it.
+ENDLESS = "SELECT count(*) FROM range(1000000000000) AS a(i) WHERE hash(i) = 1"
+
+
+@pytest.mark.needs("chromium")
+async def test_the_owner_of_a_call_ends_it_with_the_button(served: Served) -> None:
+    """Whoever else sees it has no button; the call is answered as cancelled, and the page shows it no longer."""
+    answers: list[str] = []
+    running = threading.Thread(target=lambda: answers.append(call(served, token_of("ana"), ENDLESS)))
+    running.start()
+    async with chromium() as browser:
+        for name, buttons in (("root", 0), ("ana", 1)):
+            context = await browser.new_context(java_script_enabled=False, viewport={"width": 1100, "height": 800})
+            page = await context.new_page()
+            await page.goto(served.url)
+            await page.fill("#token", token_of(name))
+            await page.click("text=Sign in")
+            while "Nothing." in await page.inner_text("main"):
+                await page.reload()
+            assert await page.locator("button:has-text('Cancel')").count() == buttons
+            if buttons:
+                await page.click("button:has-text('Cancel')")
+                await anyio.to_thread.run_sync(running.join, 60)
+                await page.reload()
+                assert await page.locator("button:has-text('Cancel')").count() == 0
+                assert "cancelled" in await page.inner_text("main")
+    assert not running.is_alive()
+    assert '"isError":true' in answers[0]
+    assert '"error":"cancelled"' in answers[0]
