@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from agnes_mcp.extracts.statements import source_view
 from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
+from agnes_mcp.sql.instance import interrupt
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import redact, remember
 
@@ -86,7 +88,7 @@ class Rebuilder:
         }
         connection = duckdb.connect(str(file), config=config)
         try:
-            with call.interruptible(connection.interrupt):
+            with call.interruptible(partial(interrupt, connection)):
                 for folder in source_folders(self.root):
                     call.check()
                     self._add(connection, folder, call)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model, Table
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
 from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sql.instance import interrupt
 from agnes_mcp.untrusted import redact
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class ExtractWriter:
         unsigned = FILE_VARIABLE in os.environ
         connection = duckdb.connect(str(file), config={"allow_unsigned_extensions": unsigned})
         try:
-            with call.interruptible(connection.interrupt):
+            with call.interruptible(partial(interrupt, connection)):
                 self._describe(connection, found)
                 answer.tables_registered = len(found)
                 views = [table for table in found if table.kind == _ATTACHED or self._settings.legacy_wrap_views]

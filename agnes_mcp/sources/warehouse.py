@@ -12,12 +12,14 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of, of_our_statement
+from agnes_mcp.sql.instance import interrupt
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,7 +58,7 @@ class Warehouse:
             if call is None:
                 yield cursor
             else:
-                with call.interruptible(cursor.interrupt):
+                with call.interruptible(partial(interrupt, cursor)):
                     yield cursor
         except duckdb.Error as error:
             raise self.explain(error, call) from None
@@ -79,7 +81,7 @@ class Warehouse:
         """What failed in `sql`; see `sql.duckdb_errors.cause_of`."""
         if call.stopped or INVALIDATED in str(error):
             return error
-        with closing(self._open().cursor()) as cursor, call.interruptible(cursor.interrupt):
+        with closing(self._open().cursor()) as cursor, call.interruptible(partial(interrupt, cursor)):
             return cause_of(error, sql, cursor.execute)
 
     def reopen(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,14 @@ ENGINE_SHARE = 0.75
 #: A buffer of DuckDB's CSV reader, one for each thread, where the view says nothing: with its own 32 MB two scans
 #: fill a worker. It must hold the longest line, which DuckDB bounds at 2 MB.
 CSV_BUFFER_BYTES = 8 * 1024 * 1024
+
+
+def interrupt(connection: DuckDBPyConnection) -> None:
+    """End what runs on it, from any thread; nothing where it was closed meanwhile, as what has just ended is."""
+    import duckdb
+
+    with suppress(duckdb.ConnectionException):
+        connection.interrupt()
 
 
 def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:

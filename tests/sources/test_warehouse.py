@@ -105,6 +105,16 @@ def test_many_threads_each_get_their_own_rows(warehouse: Warehouse) -> None:
         assert all(pool.map(ask, range(200)))
 
 
+def test_stopping_a_call_whose_cursor_was_just_closed_is_nothing(warehouse: Warehouse) -> None:
+    """The list of interrupts is read before they are run: by then the thread may have ended its work."""
+    call = Call("scan", Principal("ana"))
+    with warehouse.cursor(call) as cursor:
+        cursor.execute("SELECT 1")
+        cursor.close()
+        call.interrupt()
+    call.stop(cancelled())
+
+
 def test_stopping_a_call_interrupts_its_cursor_and_no_other(warehouse: Warehouse) -> None:
     call, started = Call("scan", Principal("ana")), threading.Event()
     ended: list[AgnesError] = []
