@@ -61,6 +61,12 @@ cp {instance} {work}/merged/etc/agnes/instance.yaml
 chmod 0644 {work}/merged/etc/agnes/instance.yaml
 """
 
+#: Linux, netdevice(7): SIOCSIFFLAGS with IFF_UP.
+LOOPBACK_UP = """
+import fcntl, socket, struct
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH22x", b"lo", 1))
+"""
+
 
 def script(tmp_path: Path) -> str:
     """What the lines do, in order, as one shell script in a mount namespace."""
@@ -91,7 +97,8 @@ def script(tmp_path: Path) -> str:
             steps.append(inside(root, place, env, runner, ["/bin/sh", "-c", line.rest]))
         elif line.word == "USER":
             runner = line.rest.strip()
-    steps += at_run_time(root, place, env, runner)
+    running = "\n".join(["set -eu", f"{python} -c {shlex.quote(LOOPBACK_UP)}", *at_run_time(root, place, env, runner)])
+    steps.append(f"unshare --net /bin/sh -c {shlex.quote(running)}")  # whoever has that port here is not in its way
     return "\n".join(steps)
 
 
