@@ -76,6 +76,28 @@ def lock_instance(connection: DuckDBPyConnection, views: Sequence[View]) -> None
     _try_doors(connection, views)
 
 
+class OneAnswer:
+    """A job's instance of its own for each question: one that was given views can be given no others."""
+
+    def __init__(self, memory_bytes: int, threads: int) -> None:
+        self._size = memory_bytes, threads
+        self._instance = open_instance(*self._size)
+        self._granted = False
+
+    def grant(self, views: Sequence[View]) -> None:
+        """As `lock_instance`, once for each question."""
+        self._granted = True  # before it can fail: half of the views are enough
+        lock_instance(self._instance, views)
+
+    def renew(self) -> bool:
+        """Be ready for another question. True: that took a new instance, and the memory of the old one is free."""
+        if not self._granted:
+            return False
+        self._instance.close()
+        self._instance, self._granted = open_instance(*self._size), False
+        return True
+
+
 def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
     """Create the views; a DuckDB file is attached once, however many of its tables are read."""
     attached: dict[str, str] = {}

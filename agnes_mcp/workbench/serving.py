@@ -14,7 +14,7 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
-from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
 from agnes_mcp.workbench.admission import Parser
@@ -26,17 +26,15 @@ SMALL_BATCH_ROWS, LARGE_BATCH_ROWS = 2048, 16384
 Admit = Callable[[str, Sequence[str], Parser], list[str]]
 
 
-class Queries:
-    """The job of the workbench: each query in an instance of its own."""
+class Queries(OneAnswer):
+    """The job of the workbench: each query in an instance that is locked to the tables it names."""
 
     admit: Admit = staticmethod(admission.admit)
 
     def __init__(self, memory_bytes: int, threads: int) -> None:
-        self._memory_bytes, self._threads = memory_bytes, threads
+        super().__init__(memory_bytes, threads)
         self._parser = DuckDBParser(memory_bytes)
-        self._instance = open_instance(memory_bytes, threads)
         self._paths: list[str] = []
-        self._touched = False  # whether the instance was given views, and so must not serve again
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
         self._paths = []
@@ -49,19 +47,11 @@ class Queries:
             return duckdb_errors.leaves_process_sound(cause, failure)
         return True
 
-    def renew(self) -> bool:
-        if not self._touched:
-            return False
-        self._instance.close()
-        self._instance, self._touched = open_instance(self._memory_bytes, self._threads), False
-        return True
-
     def _answer(self, question: dict[str, Any], channel: Channel) -> None:
         tables = type(self).admit(question["sql"], question["tables"], self._parser)
         views = [View(**view) for view in channel.need({"tables": tables})["views"]]
         self._paths = [path for view in views for path in view.files()]
-        self._touched = True
-        lock_instance(self._instance, views)
+        self.grant(views)
         self._run(question["sql"], question["limit_rows"], question["max_bytes"], channel)
 
     def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:

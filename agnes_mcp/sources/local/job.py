@@ -15,17 +15,12 @@ from agnes_mcp.models import Table
 from agnes_mcp.sources.local.readers import refuse_text
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.duckdb_types import BATCH_ROWS, lossless
-from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
 
 
-class Reads:
-    """The job: each read in an instance of its own, locked to the files of its table."""
-
-    def __init__(self, memory_bytes: int, threads: int) -> None:
-        self._memory_bytes, self._threads = memory_bytes, threads
-        self._instance = open_instance(memory_bytes, threads)
-        self._touched = False
+class Reads(OneAnswer):
+    """The job: each read in an instance that is locked to the files of its table."""
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
         table, view, sql = Table(**question["table"]), View(**question["view"]), question["sql"]
@@ -38,16 +33,8 @@ class Reads:
             return duckdb_errors.leaves_process_sound(cause, failure)
         return True
 
-    def renew(self) -> bool:
-        if not self._touched:
-            return False
-        self._instance.close()
-        self._instance, self._touched = open_instance(self._memory_bytes, self._threads), False
-        return True
-
     def _run(self, sql: str, view: View, channel: Channel) -> None:
-        self._touched = True
-        lock_instance(self._instance, [view])
+        self.grant([view])
         reader = self._instance.execute(lossless(self._instance, sql)).to_arrow_reader(BATCH_ROWS)
         stream = Stream(channel, reader.schema)
         for batch in reader:
