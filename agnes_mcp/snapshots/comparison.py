@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,31 +10,48 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, ScanRequest
 from agnes_mcp.snapshots.models import Snapshot
 
+from .index import Columns
 
-def covers(snapshot: Snapshot, request: ScanRequest, where_sql: str, oldest: datetime) -> bool:
+
+def covers(
+    snapshot: Snapshot,
+    columns: Callable[[str], Columns],
+    request: ScanRequest,
+    where_sql: str,
+    oldest: datetime,
+) -> bool:
     """Whether the rows that `request` reads, before grouping, order and limit, are exactly the rows of `snapshot`.
 
     `where_sql` is the request's predicate as rendered for the engine: the text that the snapshot was read with; of a
     request by GoogleSQL the whole statement, and its rows are covered as they are.
+    `columns` tells those of a snapshot by its name, and is asked last: they may be very many.
     The snapshot may not be from before `oldest`: a text with CURRENT_DATE in it means other rows on another day.
     """
+    if not concerns(snapshot, request, where_sql) or not _is_usable(snapshot, oldest):
+        return False
+    if request.googlesql:
+        return snapshot.complete or snapshot.limit == request.limit
+    return (_is_raw(snapshot) and _has_columns(columns(snapshot.name), request)) or _is_same(snapshot, request)
+
+
+def concerns(snapshot: Snapshot, request: ScanRequest, where_sql: str) -> bool:
+    """Whether it was read from the same table with the same predicate, or with the same statement."""
     if request.googlesql or snapshot.googlesql:
-        same = snapshot.googlesql == where_sql and (snapshot.complete or snapshot.limit == request.limit)
-        return bool(request.googlesql) and same and _is_usable(snapshot, oldest)
-    return (
-        snapshot.table_id == request.table_id
-        and snapshot.where_sql == where_sql
-        and _is_usable(snapshot, oldest)
-        and ((_is_raw(snapshot) and _has_columns(snapshot, request)) or _is_same(snapshot, request))
-    )
+        return bool(request.googlesql) and snapshot.googlesql == where_sql
+    return snapshot.table_id == request.table_id and snapshot.where_sql == where_sql
 
 
 def newest_covering(
-    snapshots: Iterable[Snapshot], request: ScanRequest, where_sql: str, now: datetime, max_age: timedelta
+    snapshots: Iterable[Snapshot],
+    columns: Callable[[str], Columns],
+    request: ScanRequest,
+    where_sql: str,
+    now: datetime,
+    max_age: timedelta,
 ) -> Snapshot | None:
     """The one with the latest rows among those that cover the request; None: there is none."""
-    covering = [snapshot for snapshot in snapshots if covers(snapshot, request, where_sql, now - max_age)]
-    return max(covering, key=lambda snapshot: (as_of(snapshot) or oldest_possible(now), snapshot.name), default=None)
+    newest_first = sorted(snapshots, key=lambda kept: (as_of(kept) or oldest_possible(now), kept.name), reverse=True)
+    return next((kept for kept in newest_first if covers(kept, columns, request, where_sql, now - max_age)), None)
 
 
 def as_of(snapshot: Snapshot) -> datetime | None:
@@ -64,12 +81,9 @@ def _is_usable(snapshot: Snapshot, oldest: datetime) -> bool:
     return whole and made is not None and made >= oldest
 
 
-def _has_columns(snapshot: Snapshot, request: ScanRequest) -> bool:
+def _has_columns(columns: Columns, request: ScanRequest) -> bool:
     needed = _needed(request)
-    if needed is None:
-        return _has_every_column(snapshot)
-    held = {column.name.casefold() for column in snapshot.columns}
-    return {name.casefold() for name in needed} <= held
+    return columns.every if needed is None else {name.casefold() for name in needed} <= columns.held
 
 
 def _needed(request: ScanRequest) -> set[str] | None:
@@ -79,14 +93,6 @@ def _needed(request: ScanRequest) -> set[str] | None:
         return {*(request.group_by or []), *aggregated, *(request.select or [])}
     ordered = {entry.split()[0] for entry in request.order_by or [] if entry.split()}
     return None if request.of_every_column else {*(request.select or ()), *ordered}
-
-
-def _has_every_column(snapshot: Snapshot) -> bool:
-    if snapshot.select is None or "*" in snapshot.select:
-        return True
-    held = {column.name.casefold() for column in snapshot.columns}
-    source = {column.name.casefold() for column in snapshot.source_columns}
-    return bool(source) and source <= held
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,6 @@ def load(folder: Folder, name: str) -> Stored | None:
     return damaged(folder, name, "its files keep changing")
 
 
-def load_all(folder: Folder) -> list[Stored]:
-    """Every snapshot of a folder, sorted by name."""
-    loaded = (load(folder, name) for name in sorted(folder.survey()))
-    return [stored for stored in loaded if stored is not None]
-
-
 def damaged(folder: Folder, name: str, reason: str, snapshot: Snapshot | None = None) -> Stored:
     size = size_on_disk(folder, name)
     known = snapshot or Snapshot(name=name)
@@ -205,11 +199,12 @@ def _from_sidecar(folder: Folder, name: str, content: bytes) -> Stored:
     snapshot, path = sidecar.snapshot, folder.data(name, sidecar.token)
     if folder_name(snapshot.principal) != folder.path.name:
         return damaged(folder, name, "its metadata belongs to somebody else")
-    reason = _visible_damage(path, snapshot)
+    reason = visible_damage(path, snapshot)
     return Stored(snapshot, path) if reason is None else damaged(folder, name, reason, snapshot)
 
 
-def _visible_damage(path: Path, snapshot: Snapshot) -> str | None:
+def visible_damage(path: Path, snapshot: Snapshot) -> str | None:
+    """Why the file at `path` cannot be the rows of the snapshot, without reading it; None: it may be."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ from .amounts import parse_age, parse_size
 from .charts import forget_charts
 from .files import disk_errors, exclusive, remove, sync_folder
 from .folder import Folder, new_token
-from .reading import is_expired, load, load_all
+from .reading import Stored, is_expired, load
 from .sweeping import forget_lock, remove_dropped, sweep_name
 
 
@@ -107,16 +107,16 @@ def prune_filter(older_than: str | None, larger_than: str | None, expired: bool)
     )
 
 
-def plan_prune(folder: Folder, wanted: PruneFilter, now: datetime) -> SnapshotPrune:
+def plan_prune(kept: Sequence[Stored], wanted: PruneFilter, now: datetime) -> SnapshotPrune:
     """What `prune_folder` would drop; only looks, and touches nothing."""
-    matching = [_pruned(snapshot) for snapshot in _matching(folder, wanted, now)]
+    matching = [_pruned(snapshot) for snapshot in _matching(kept, wanted, now)]
     return SnapshotPrune(dropped=matching, freed_bytes=sum(entry.bytes_local for entry in matching), dry_run=True)
 
 
-def prune_folder(folder: Folder, wanted: PruneFilter, now: datetime) -> SnapshotPrune:
-    """Drop what matches, each judged once more under its lock."""
+def prune_folder(folder: Folder, kept: Sequence[Stored], wanted: PruneFilter, now: datetime) -> SnapshotPrune:
+    """Drop what matches of those that the folder keeps, each judged once more under its lock."""
     pruned = SnapshotPrune()
-    for snapshot in _matching(folder, wanted, now):
+    for snapshot in _matching(kept, wanted, now):
         try:
             dropped = drop_if(folder, snapshot.name, lambda present: wanted.matches(present, now), wait_s=0.0)
         except AgnesError as error:
@@ -131,10 +131,10 @@ def prune_folder(folder: Folder, wanted: PruneFilter, now: datetime) -> Snapshot
 
 
 def retire(
-    owned: Iterable[Folder], keep_for: timedelta | None, most_bytes: int | None, now: datetime
+    owned: Iterable[tuple[Folder, Sequence[Stored]]], keep_for: timedelta | None, most_bytes: int | None, now: datetime
 ) -> list[Snapshot]:
     """Drop what is older, and the oldest while all together take more. Of unknown age, or being written: kept."""
-    kept = [(folder, each.snapshot) for folder in owned for each in load_all(folder) if each.snapshot.fetched_at]
+    kept = [(folder, each.snapshot) for folder, found in owned for each in found if each.snapshot.fetched_at]
     kept.sort(key=lambda pair: pair[1].fetched_at or now)
     taken, gone = sum(snapshot.bytes_local for _, snapshot in kept), []
     for folder, snapshot in kept:
@@ -158,8 +158,8 @@ def _drop_unchanged(folder: Folder, snapshot: Snapshot) -> bool:
         return False
 
 
-def _matching(folder: Folder, wanted: PruneFilter, now: datetime) -> list[Snapshot]:
-    return [stored.snapshot for stored in load_all(folder) if wanted.matches(stored.snapshot, now)]
+def _matching(kept: Sequence[Stored], wanted: PruneFilter, now: datetime) -> list[Snapshot]:
+    return [stored.snapshot for stored in kept if wanted.matches(stored.snapshot, now)]
 
 
 def _pruned(snapshot: Snapshot) -> PrunedSnapshot:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,13 @@ from agnes_mcp.snapshots.models import DiskUsage, KeptChart, Snapshot, SnapshotF
 
 from .charts import count_charts, forget_charts, keep_chart, load_chart
 from .claim import Claim, Rules
-from .comparison import newest_covering
+from .comparison import concerns, newest_covering
 from .content import Engine
 from .files import disk_errors, exclusive
 from .folder import Folder, display_path, free_bytes, nearest_existing, used_bytes
+from .index import Index
 from .names import check_name, folder_name, is_name
-from .reading import Stored, Verifier, computed, load, load_all, not_found, reading
+from .reading import Stored, Verifier, computed, load, not_found, reading
 from .removal import PruneFilter, drop_if, plan_prune, prune_filter, prune_folder, retire
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .writing import require_space
@@ -58,6 +60,7 @@ class SnapshotStore:
     ) -> None:
         self.root = root
         self._lock_wait_s = lock_wait_s
+        self._index = Index()
         self._rules = Rules(
             quota_bytes=quota_bytes,
             min_free_bytes=min_free_bytes,
@@ -82,10 +85,11 @@ class SnapshotStore:
     def list(self, principal: str) -> list[Snapshot]:
         """Every snapshot of the principal, by name; those that cannot be used say why in `damaged`.
 
-        Reads the sidecars, not the rows: damage inside a data file shows once it has been opened.
+        Reads no rows: damage inside a data file shows once it has been opened. Those of very many columns are without
+        columns and SQL; `get` has them.
         """
         with disk_errors("list the snapshots"):
-            return [self._public(stored) for stored in load_all(self._folder(principal))]
+            return [self._public(stored) for stored in self._index.outlines(self._folder(principal))]
 
     def get(self, principal: str, name: str) -> Snapshot:
         """One snapshot, damaged or not; `snapshot_not_found`."""
@@ -118,7 +122,11 @@ class SnapshotStore:
 
         Its grouping, aggregates, order and limit are then to be applied to the snapshot.
         """
-        return newest_covering(self.list(principal), request, where_sql, self._rules.now(), max_age)
+        folder = self._folder(principal)
+        with disk_errors("list the snapshots"):
+            kept = [stored for stored in self._index.outlines(folder) if concerns(stored.snapshot, request, where_sql)]
+        columns = partial(self._index.columns, folder)
+        return newest_covering(map(self._public, kept), columns, request, where_sql, self._rules.now(), max_age)
 
     def disk_usage(self, principal: str | None = None) -> DiskUsage:
         """What the snapshots of one principal take, or all of them; right also before there is a folder."""
@@ -127,7 +135,7 @@ class SnapshotStore:
             return DiskUsage(
                 snapshots_dir=display_path(self.root),
                 used_bytes=used_bytes(self.root) if principal is None else used_bytes(owned[0].path),
-                snapshot_count=sum(len(load_all(folder)) for folder in owned),
+                snapshot_count=sum(len(self._index.outlines(folder)) for folder in owned),
                 chart_count=sum(map(count_charts, owned)),
                 free_bytes=free_bytes(self.root),
                 quota_gb=self._rules.quota_bytes / GB,
@@ -217,13 +225,14 @@ class SnapshotStore:
         wanted = prune_filter(older_than, larger_than, expired)
         folder, now = self._folder(principal), self._rules.now()
         if dry_run:
-            return plan_prune(folder, wanted, now)
-        return prune_folder(folder, wanted, now)
+            return plan_prune(self._index.outlines(folder), wanted, now)
+        return prune_folder(folder, self._index.outlines(folder), wanted, now)
 
     def retire(self, keep_for: timedelta | None, most_bytes: int | None) -> Sequence[Snapshot]:
         """Drop everybody's snapshots that are older, and the oldest while all together take more; returns them."""
         with disk_errors("remove old snapshots"):
-            return retire(folders(self.root), keep_for, most_bytes, self._rules.now())
+            owned = ((folder, self._index.outlines(folder)) for folder in folders(self.root))
+            return retire(owned, keep_for, most_bytes, self._rules.now())
 
     def sweep(self) -> int:
         """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.
@@ -247,7 +256,7 @@ class SnapshotStore:
         with disk_errors("remove leftovers"):
             folder.create()
             removed = sweep_folder(folder)
-            pruned = prune_folder(folder, PruneFilter(expired=True), self._rules.now())
+            pruned = prune_folder(folder, self._index.outlines(folder), PruneFilter(expired=True), self._rules.now())
         return removed + len(pruned.dropped)
 
     def _folder(self, principal: str) -> Folder:

@@ -111,14 +111,14 @@ def test_a_snapshot_replaced_between_its_sidecar_and_its_rows_is_read_anew(
 def test_a_snapshot_dropped_while_it_is_listed_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = new_store(tmp_path)
     put(store, "s", sessions(3))
-    real = reading._visible_damage
+    real = reading.visible_damage
 
     def late(path: Path, snapshot: Any) -> str | None:
-        monkeypatch.setattr(reading, "_visible_damage", real)
+        monkeypatch.setattr(reading, "visible_damage", real)
         new_store(tmp_path).drop(ANA, "s")
         return real(path, snapshot)
 
-    monkeypatch.setattr(reading, "_visible_damage", late)
+    monkeypatch.setattr(reading, "visible_damage", late)
     assert store.list(ANA) == []
 
 

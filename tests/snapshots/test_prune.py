@@ -27,6 +27,7 @@ from snapshots.test_damage import rewrite_sidecar
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.folder import Folder
+from agnes_mcp.snapshots.index import Index
 from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.snapshots.names import folder_name
 from agnes_mcp.snapshots.removal import PruneFilter, prune_folder
@@ -162,7 +163,7 @@ def test_an_expiry_that_was_extended_meanwhile_is_honoured(tmp_path: Path) -> No
             return matched
 
     folder = Folder(tmp_path / folder_name(ANA))
-    assert prune_folder(folder, Extended(expired=True), clock()).dropped == []
+    assert prune_folder(folder, Index().outlines(folder), Extended(expired=True), clock()).dropped == []
     assert looks == [True, False]
     assert names(store) == ["s"]
 
