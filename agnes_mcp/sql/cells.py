@@ -57,30 +57,36 @@ def refuse_texts(schema: pa.Schema) -> None:
 
 
 def shown_schema(schema: pa.Schema) -> pa.Schema:
-    """What `cut_batch` makes of a schema: columns that are too deep are text."""
-    return pa.schema([field.with_type(pa.string()) if _is_deep(field.type) else field for field in schema])
+    """What `cut_batch` makes of a schema: columns that are too deep are text, lists of a fixed size ordinary lists."""
+    return pa.schema(
+        [field.with_type(pa.string() if _is_deep(field.type) else _varied(field.type)) for field in schema]
+    )
 
 
 def cut_batch(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[tuple[int, int], int | None]]:
     """The batch with every cell cut, under `shown_schema`; by row and column, how long those were that were cut."""
     cuts = [cut_cells(column) for column in batch.columns]
+    schema = shown_schema(batch.schema)
+    columns = [column.cast(field.type) for (column, _), field in zip(cuts, schema, strict=True)]
     lengths = {(row, index): chars for index, (_, of_column) in enumerate(cuts) for row, chars in of_column.items()}
-    return pa.record_batch([column for column, _ in cuts], schema=shown_schema(batch.schema)), lengths
+    return pa.record_batch(columns, schema=schema), lengths
 
 
 def cut_cells(array: pa.Array) -> tuple[pa.Array, dict[int, int | None]]:
     """The same array where no cell is too heavy or too deep; otherwise one in which those are cut.
 
     With it, by row, how many characters of JSON the text or bytes of a cut cell were; None for any other: more than
-    `LEAST_CUT_CHARS`. A list of fixed size stays whole: DuckDB makes none of more than 100,000 elements.
+    `LEAST_CUT_CHARS`. A list of fixed size becomes an ordinary one where any of its array is cut.
     """
     if _is_deep(array.type):
         return pc.if_else(array.is_valid(), pa.scalar(_TOO_DEEP), pa.scalar(None, pa.string())), {}
-    if array.nbytes <= MAX_CELL_WEIGHT or pa.types.is_fixed_size_list(array.type):
+    if array.nbytes <= MAX_CELL_WEIGHT:
         return array, {}
-    heavy = pc.indices_nonzero(pc.greater(_weights(array), MAX_CELL_WEIGHT)).to_pylist()
+    varied = array.cast(_varied(array.type))
+    heavy = pc.indices_nonzero(pc.greater(_weights(varied), MAX_CELL_WEIGHT)).to_pylist()
     if not heavy:
         return array, {}
+    array = varied
     if _is_text(array.type):
         return _cut_text(array, MAX_CELL_WEIGHT), _told(heavy, pc.utf8_length(array.take(heavy)).to_pylist())
     if _is_binary(array.type):
@@ -111,6 +117,21 @@ def _depth(kind: pa.DataType) -> int:
     return depth - 1
 
 
+def _varied(kind: pa.DataType) -> pa.DataType:
+    """The type with lists of any length in place of those of a fixed size, which could not be cut."""
+    types = pa.types
+    if types.is_fixed_size_list(kind) or types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_varied(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_varied(kind.value_type)))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_varied(field.type)) for field in kind])
+    if types.is_map(kind):
+        key, item = kind.key_field, kind.item_field
+        return pa.map_(key.with_type(_varied(key.type)), item.with_type(_varied(item.type)))
+    return kind
+
+
 def _is_nested(kind: pa.DataType) -> bool:
     return bool(pa.types.is_nested(kind) and not pa.types.is_union(kind))
 
@@ -124,8 +145,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _weights(array: pa.Array) -> pa.Array:
@@ -178,7 +198,7 @@ def _cut(cell: pa.Array, weight: int) -> pa.Array:
         return pa.MapArray.from_arrays(
             pa.array([0, kept], pa.int32()), _cut_last(keys, weight), _cut_last(items, weight)
         )
-    if _is_list(kind) and not pa.types.is_fixed_size_list(kind):
+    if _is_list(kind):
         elements = cell.flatten()
         kept = _fitting(_weights(elements), weight)
         return _list_of(_cut_last(elements.slice(0, kept), weight), kind)

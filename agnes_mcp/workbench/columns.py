@@ -11,8 +11,9 @@ import pyarrow as pa
 from agnes_mcp.sql.duckdb_types import safe_type
 
 # A field may be called like a type; then a type follows it, not a bracket, comma or the end.
-#: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone.
-_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT|GEOMETRY)(?=[\[(,)]|$)")
+#: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone;
+#: and UNION, in which nothing can be cut. As text each is whole.
+_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT|GEOMETRY)(?=[\[(,)]|$)|\bUNION\(")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 

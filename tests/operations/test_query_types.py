@@ -18,6 +18,7 @@ CHANGED_BY_ARROW = [
     ("'101'::BIT", "101"),
     ("['POINT (1 2)'::GEOMETRY]", ["POINT (1 2)"]),
     ("42::VARIANT", "42"),
+    ("union_value(num := 2)", "2"),
 ]
 
 

@@ -110,12 +110,20 @@ def test_a_type_survives_the_way_out(expression: str, kind: str, value: object, 
     assert rows(result) == [[value]]
 
 
-@pytest.mark.parametrize("expression", ["'101'::BIT", "1::BIGNUM", "[1::BIGNUM]", "1::VARIANT"])
-def test_a_type_that_arrow_cannot_carry_says_what_to_write(expression: str, bench: Workbench) -> None:
-    with pytest.raises(AgnesError) as refused:
-        run(bench, f"SELECT {expression} AS v", [])
-    assert refused.value.kind == "query_failed"
-    assert "VARCHAR" in refused.value.hint
+@pytest.mark.parametrize(
+    ("expression", "kind", "text"),
+    [
+        ("'101'::BIT", "BIT", "101"),
+        ("1::BIGNUM", "BIGNUM", "1"),
+        ("[1::BIGNUM]", "BIGNUM[]", ["1"]),
+        ("1::VARIANT", "VARIANT", "1"),
+    ],
+)
+def test_a_type_that_arrow_cannot_carry_comes_as_text(
+    expression: str, kind: str, text: object, bench: Workbench
+) -> None:
+    result = run(bench, f"SELECT {expression} AS v", [])
+    assert (result.types, rows(result)) == ([kind], [[text]])
 
 
 def test_the_tables_read_are_reported_by_their_ids(bench: Workbench, dataset: Dataset) -> None:
