@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -142,22 +142,24 @@ def _named(gateway: Gateway) -> list[Table]:
 async def _datasets(gateway: Gateway) -> list[Finding]:
     """Each dataset: whether it can be listed, and one of its tables priced."""
     bigquery = gateway.settings.data_source.bigquery
-    if bigquery is None or not bigquery.datasets:
-        return []
+    names = bigquery.datasets if bigquery is not None else []
     try:
         async with gateway.calls.open("doctor", os_user(), noted=False) as call:
-            await gateway.calls.run(call, lambda: gateway.tables.list_datasets(call))
+            await gateway.calls.run(call, lambda: gateway.tables.list_datasets(call) if names else None)
     except AgnesError as error:
-        return [failed(f"dataset {name}", error) for name in bigquery.datasets]
-    return [await _dataset(gateway, name) for name in bigquery.datasets]
+        return [failed(f"dataset {name}", error) for name in names]
+    problems = gateway.sources.health("bigquery").get("datasets", {})
+    return [await _dataset(gateway, name, problems.get(name)) for name in names]
 
 
-async def _dataset(gateway: Gateway, name: str) -> Finding:
-    tables = [table for table in gateway.registry.by_id.values() if table.bucket == name]
+async def _dataset(gateway: Gateway, name: str, problem: Mapping[str, str] | None) -> Finding:
+    subject, tables = f"dataset {name}", [table for table in gateway.registry.by_id.values() if table.bucket == name]
+    if problem is not None:
+        return failed(subject, AgnesError(problem["error"], problem["message"], problem["hint"]))
     if not tables:
-        cure = "Look at its name in data_source.bigquery.datasets, and at what the service account may list."
-        return Finding(subject=f"dataset {name}", state="fail", found="holds no table that is served", cure=cure)
-    priced = await _try(f"dataset {name}", _describe(gateway, tables[0]))
+        cure = "Look at its name, and at what the service account may list."
+        return Finding(subject=subject, state="fail", found="holds no table that is served", cure=cure)
+    priced = await _try(subject, _describe(gateway, tables[0]))
     return priced.model_copy(update={"found": f"{len(tables)} tables; {tables[0].id}: {priced.found}"})
 
 
@@ -192,10 +194,8 @@ async def _agnes(gateway: Gateway) -> list[Finding]:
         cure="" if tables else "Look at data_source.agnes.data_dir: it holds no extracts/*/extract.duckdb or data/.",
     )
     cure = "Have its extractor write it again; the rest is served."
-    return [
-        served,
-        *(Finding(subject=f"extract {p.source}", state="fail", found=str(p), cure=cure) for p in directory.problems),
-    ]
+    broken = (Finding(subject=f"extract {p.source}", state="fail", found=str(p), cure=cure) for p in directory.problems)
+    return [served, *broken]
 
 
 def _grants(gateway: Gateway) -> list[Finding]:

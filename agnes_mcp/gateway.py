@@ -18,7 +18,8 @@ from agnes_mcp.access.grants import Access
 from agnes_mcp.calls.audit import Audit
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.calls.processes.processes import Processes
-from agnes_mcp.catalog.background import Background
+from agnes_mcp.catalog.index import FILE_NAME, Index
+from agnes_mcp.catalog.learning import Learning
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import EngineSettings, Settings
@@ -92,15 +93,17 @@ class Gateway:
             api,
             lists_datasets=bool(datasets),
             directory=self.directory,
+            index=Index(settings.data_dir / FILE_NAME),
         )
-        self._background = Background(self.calls, self.tables, self.sources)
+        per_second = bigquery.discovery_requests_per_second if bigquery else 1.0
+        self._learning = Learning(self.calls, self.tables, self.sources, settings.data_dir, per_second)
         self.accounts = Accounts(self.calls, self.access, self.books, settings)
         self.recovery = Recovery(self.calls, self.books, self.sources)
         statements = Statements(self.calls, self.tables, self.sources, self.store, api.scan)
         self.purchases = Purchases(self.calls, self.tables, self.sources, self.accounts, api.scan, statements)
 
         self.questions = Questions()
-        self.catalog = Catalog(self.calls, self.tables, self.sources, self._background, api)
+        self.catalog = Catalog(self.calls, self.tables, self.sources, self._learning, api)
         self.descriptions = Descriptions(self.calls, self.tables, self.sources, self.purchases, self.catalog, api)
         self.scans = Scans(self.calls, self.tables, self.purchases, self.accounts, self.store, api)
         self.fetches = Fetches(
@@ -169,7 +172,7 @@ class Gateway:
     def _close(self) -> None:
         """Whoever asks before whom it asks."""
         self._closing.set()
-        self._background.close()
+        self._learning.close()
         self.recovery.close()
         self.retention.close()
         self.calls.close()

@@ -25,7 +25,8 @@ async def catalog(
     refresh: Annotated[bool, Field(description="Read the tables' metadata again")] = False,
 ) -> Annotated[CallToolResult, CatalogAnswer]:
     """Call first, to find which tables exist and how each is read. Free. Search matches ids, names, descriptions and
-    column names. A table that is not listed cannot be read: say so, do not guess another name."""
+    column names; while metadata_known is below metadata_total, or the note names what is missing, it may miss tables:
+    call again. Once that is over, a table that is not listed cannot be read: say so, do not guess another name."""
     serving = ctx.request_context.lifespan_context
     return answer(
         await serving.gateway.catalog.browse(

@@ -26,6 +26,8 @@ from agnes_mcp.models import (
 
 
 class CatalogEntry(Model):
+    """What is left out is "none" where `metadata_as_of` has a time, and not read yet where that is null."""
+
     id: str
     name: str
     description: str = ""
@@ -40,11 +42,18 @@ class CatalogEntry(Model):
     primary_key: list[str] = Field(default_factory=list)
     where_examples: list[str] = Field(default_factory=list, description="Predicates on columns that this table has")
     fetch_via: str = Field(description="The call that reads this table")
+    metadata_as_of: datetime | None = Field(
+        description="When columns, sizes and partitioning were read; null: not yet, so what is left out is not known"
+    )
 
 
 class CatalogAnswer(Model):
     tables: list[CatalogEntry]
     total: int = Field(description="Tables that match, on all pages")
+    metadata_known: int | None = Field(
+        default=None, description="Remote tables whose columns and descriptions are known so far; left out: all of them"
+    )
+    metadata_total: int | None = Field(default=None, description="Of so many that you may see")
     next_cursor: str | None = Field(default=None, description="Pass as `cursor` for the next page; null on the last")
     server_time: datetime
     note: str | None = None

@@ -61,6 +61,11 @@ class Ids:
     def moved(self) -> Mapping[str, list[str]]:
         return self._moved
 
+    def read(self) -> Mapping[str, str]:
+        """What the register holds on the disk now. Raises `storage_failed`."""
+        self._load()
+        return self._places
+
     def configure(self, entries: Mapping[str, str]) -> list[Moved]:
         """The operator's word, id → place; what of it points an id elsewhere. Raises `storage_failed`."""
 

@@ -12,13 +12,15 @@ from agnes_mcp.models import Table
 class Registry:
     """`by_id` is replaced whole, never changed: who reads it needs no lock.
 
-    `ids` says which table of BigQuery an id means; `project` is where those are that name none.
+    `ids` says which table of BigQuery an id means; `project` is where those are that name none, and where the
+    `datasets` are whose tables are all served.
     """
 
-    def __init__(self, tables: Iterable[Table], ids: Ids, project: str = "") -> None:
+    def __init__(self, tables: Iterable[Table], ids: Ids, project: str = "", datasets: Iterable[str] = ()) -> None:
         self._configured = {table.id: table for table in tables}
         self._ids = ids
         self._project = project
+        self._datasets = frozenset(datasets)
         self._offered: dict[str, Table] = {}
         self._listed: list[Table] = []
         self.by_id: Mapping[str, Table] = self._placed(self._configured)
@@ -27,7 +29,8 @@ class Registry:
     def from_settings(cls, settings: Settings) -> Registry:
         bigquery = settings.data_source.bigquery
         ids = Ids(settings.data_dir / "ids.json")
-        return cls((_configured(entry) for entry in settings.tables), ids, bigquery.project if bigquery else "")
+        tables = (_configured(entry) for entry in settings.tables)
+        return cls(tables, ids, bigquery.project, bigquery.datasets) if bigquery else cls(tables, ids)
 
     @property
     def ids(self) -> Ids:
@@ -56,6 +59,18 @@ class Registry:
         self._listed = list(tables)
         self._merge()
 
+    def recall_discovered(self, places: Iterable[str]) -> None:
+        """What the configured datasets held when they were last listed, before they are again."""
+        paths = (place.rsplit(".", 2) for place in places)
+        self.replace_discovered(
+            Table(
+                id=name, name=name, source_type="bigquery", query_mode="remote", bucket=dataset, source_table=name,
+                discovered=True,
+            )
+            for project, dataset, name in paths
+            if project == self._project and dataset in self._datasets
+        )  # fmt: skip
+
     def replace_offered(self, tables: Iterable[Table]) -> set[str]:
         """What an Agnes directory offers now, under its own names; a configured table keeps its id.
 
@@ -74,12 +89,14 @@ class Registry:
         if remote or self._listed:
             self._ids.configure(remote)
         places = set(remote.values())
-        listed = {self._path_of(table): table for table in self._listed if self.place_of(table) not in places}
+        paths = ((self._path_of(table), table) for table in self._listed)
+        listed = {path: table for path, table in paths if ".".join(path) not in places}
         given = self._ids.give(listed, named) if listed else {}
-        found = {given[path]: table.model_copy(update={"id": given[path]}) for path, table in listed.items()}
-        self.by_id = self._placed({**found, **named})
+        found = (_at(table, given[path], ".".join(path)) for path, table in listed.items())
+        by_id = {table.id: table for table in found} | self._placed(named)
+        self.by_id = {key: by_id[key] for key in sorted(by_id)}
 
-    def _placed(self, tables: Mapping[str, Table]) -> Mapping[str, Table]:
+    def _placed(self, tables: Mapping[str, Table]) -> dict[str, Table]:
         """By id, each with its place."""
         return {key: tables[key].model_copy(update={"place": self.place_of(tables[key])}) for key in sorted(tables)}
 
@@ -88,6 +105,13 @@ class Registry:
 
     def _path_of(self, table: Table) -> tuple[str, str, str]:
         return (table.project or self._project, table.bucket, table.source_table or table.id)
+
+
+def _at(table: Table, table_id: str, place: str) -> Table:
+    """The table under that id; itself where it is so already, as most of thousands are."""
+    if (table.id, table.place) == (table_id, place):
+        return table
+    return table.model_copy(update={"id": table_id, "place": place})
 
 
 def _configured(entry: TableSettings) -> Table:

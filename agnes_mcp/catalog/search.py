@@ -6,51 +6,82 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable
+from bisect import bisect_right
+from collections import OrderedDict
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import CatalogEntry
+from agnes_mcp.catalog.index import Index, Known
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Table, TableSchema
-from agnes_mcp.sql.dialects import where_examples
+from agnes_mcp.models import Table
 from agnes_mcp.untrusted import clean
 
 MAX_DESCRIPTION_CHARS = 500
 MAX_CURSOR_CHARS = 500
 
 Rank = tuple[int, str]
-SchemaOf = Callable[[Table], TableSchema | None]
-
-
-def rank(tables: list[Table], wanted: str, schema_of: SchemaOf) -> list[tuple[Rank, Table]]:
-    """The tables in which every word of `wanted` is found, best first, each with its place in that order."""
-    ranked = [(rank_of(table, wanted, schema_of), table) for table in tables]
-    return sorted((pair for pair in ranked if pair[0][0] < _NO_MATCH), key=lambda pair: pair[0])
-
-
+#: Lists of tables whose texts are kept, one for each of the callers that searched last.
+_KEPT_LISTS = 8
 _NO_MATCH = 9
 
 
-def rank_of(table: Table, wanted: str, schema_of: SchemaOf) -> Rank:
-    """A table's place in the order that `rank` gives."""
-    return _score(table, wanted, schema_of), table.id
+class Finder:
+    """Searches lists of tables by what is known of them. For worker threads, by several at once.
+
+    What is searched of a list is kept until the list is another, or something has become known.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._kept: OrderedDict[int, tuple[list[Table], int, list[str]]] = OrderedDict()
+
+    def find(self, tables: list[Table], wanted: str) -> list[tuple[Rank, Table]]:
+        """The tables in which every word of `wanted`, in small letters, is found; best first, each with its place.
+
+        There is a word at least.
+        """
+        words = sorted(set(wanted.split()), key=len, reverse=True)
+        texts, first = self._texts(tables), words[0]
+        found = [(number, text) for number, text in enumerate(texts) if first in text]
+        for word in words[1:]:
+            found = [(number, text) for number, text in found if word in text]
+        ranked = [((_score(tables[number], text, wanted, words), tables[number].id), tables[number])
+                  for number, text in found]  # fmt: skip
+        return sorted((pair for pair in ranked if pair[0][0] < _NO_MATCH), key=lambda pair: pair[0])
+
+    def _texts(self, tables: list[Table]) -> list[str]:
+        changes = self._index.changes
+        kept = self._kept.get(id(tables))
+        if kept is not None and kept[0] is tables and kept[1] == changes:
+            return kept[2]
+        texts = [_text_of(table, self._index.get(table)) for table in tables]
+        self._kept[id(tables)] = (tables, changes, texts)
+        while len(self._kept) > _KEPT_LISTS:
+            self._kept.popitem(last=False)
+        return texts
 
 
-def _score(table: Table, wanted: str, schema_of: SchemaOf) -> int:
-    """0 is the best match; every word must be found somewhere."""
-    if not wanted:
-        return 0
-    schema = schema_of(table)
-    columns = " ".join(path for path, _ in schema.walk()).casefold() if schema else ""
-    described = f"{table.description} {schema.description if schema else ''}".casefold()
-    places = [f"{table.id} {table.name}".casefold(), described, columns]
+def _text_of(table: Table, known: Known | None) -> str:
+    """Three lines in small letters: id and name, descriptions, columns."""
+    described = f"{table.description} {known.description if known else ''}"
+    lines = (f"{table.id} {table.name}", described, known.columns if known else "")
+    return "\n".join(line.replace("\n", " ").casefold() for line in lines)
+
+
+def _score(table: Table, text: str, wanted: str, words: list[str]) -> int:
+    """0 is the best match; every word is found somewhere."""
     if wanted in (table.id, table.name.casefold()):
         return 0
-    words = set(wanted.split())
+    places = text.split("\n", 2)
     for rank, place in enumerate(places, start=1):
         if all(word in place for word in words):
             return rank
-    return 4 if all(any(word in place for place in places) for word in words) else _NO_MATCH
+    return 4
+
+
+def behind(tables: list[Table], after: Rank | None) -> int:
+    """Where in tables in the order of their ids the page behind that place begins."""
+    return bisect_right(tables, after[1], key=lambda table: table.id) if after else 0
 
 
 def write_cursor(key: Rank, search: str, source_type: str | None) -> str:
@@ -88,25 +119,24 @@ def _digest(search: str) -> str:
     return hashlib.sha256(search.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def catalog_entry(table: Table, schema: TableSchema | None) -> CatalogEntry:
-    """What the catalog says of a table; where its schema is not known yet, less."""
-    partition = schema.partition if schema else None
-    return CatalogEntry(
+def catalog_entry(table: Table, known: Known | None) -> CatalogEntry:
+    """What the catalog says of a table; where nothing is known of it yet, less, and `metadata_as_of` says so."""
+    entry = CatalogEntry(
         id=table.id,
         name=clean(table.name, 200) or table.id,
-        description=clean(table.description or (schema.description if schema else ""), MAX_DESCRIPTION_CHARS),
+        description=clean(table.description or (known.description if known else ""), MAX_DESCRIPTION_CHARS),
         source_type=table.source_type,
         query_mode=table.query_mode,
         sql_flavor=table.dialect,
-        entity_type=schema.entity_type if schema else None,
-        rows=schema.rows if schema else None,
-        size_bytes=schema.size_bytes if schema else None,
-        partition_by=(partition.column or "_PARTITIONTIME") if partition else None,
-        clustered_by=schema.clustered_by if schema else [],
-        primary_key=(schema.primary_key if schema else []) or table.primary_key,
-        where_examples=where_examples(schema, table.dialect) if schema else [],
+        primary_key=(known.primary_key if known else []) or table.primary_key,
         fetch_via=_fetch_via(table),
+        metadata_as_of=known.as_of.replace(microsecond=0) if known else None,
     )
+    if known is not None:
+        entry.entity_type, entry.rows, entry.size_bytes = known.entity_type, known.rows, known.size_bytes
+        entry.partition_by, entry.clustered_by = known.partition_by, known.clustered_by
+        entry.where_examples = known.where_examples
+    return entry
 
 
 def _fetch_via(table: Table) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import SampleAnswer
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.cache import TtlCache
+from agnes_mcp.catalog.index import Index
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError, nearest
@@ -17,6 +21,7 @@ from agnes_mcp.sources.kinds import Sources
 
 MAX_SCHEMAS = 512
 MAX_SAMPLES = 512
+MAX_CALLERS = 64
 #: A call that ended so was misled by what is kept of its table.
 _MISLED = ("schema_changed", "approval_outdated")
 
@@ -24,6 +29,8 @@ _MISLED = ("schema_changed", "approval_outdated")
 class Tables:
     """`lists_datasets`: there are tables that are only known once their datasets have been listed. `directory`: there
     are tables that come and go with files.
+
+    `index` is what the catalog knows of them.
 
     `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far.
     """
@@ -38,6 +45,7 @@ class Tables:
         *,
         lists_datasets: bool = False,
         directory: AgnesDirectory | None = None,
+        index: Index | None = None,
     ) -> None:
         self._calls = calls
         self._access = access
@@ -48,6 +56,9 @@ class Tables:
         self._states: dict[str, object] = {}  # of local tables, as their source tells them
         self.lists_datasets = lists_datasets
         self._directory = directory
+        self.index = index or Index(None)
+        self.recalled = False
+        self._visible: dict[str, tuple[object, object, list[Table]]] = {}
         self.listed = False  # whether the datasets have been listed
         calls.failure_observers.append(self._note)
 
@@ -86,8 +97,21 @@ class Tables:
         return self._registry.by_id.get(table_id)
 
     def visible(self, principal: Principal) -> list[Table]:
-        """The tables that the principal may read, by id."""
-        return self._access.readable(principal, self._registry.by_id.values())
+        """The tables that the principal may read, by id; the same list until grants or tables change."""
+        grants, registered = self._access.grants(principal), self._registry.by_id
+        kept = self._visible.get(principal.name)
+        if kept is not None and kept[0] is grants and kept[1] is registered:
+            return kept[2]
+        found = self._access.readable(principal, registered.values())
+        if len(self._visible) >= MAX_CALLERS:
+            self._visible.clear()
+        self._visible[principal.name] = (grants, registered, found)
+        return found
+
+    @property
+    def registered(self) -> Mapping[str, Table]:
+        """Every table, whoever may see it; replaced whole when one comes or goes."""
+        return self._registry.by_id
 
     def may_read(self, principal: Principal, table_id: str, place: str | None) -> bool:
         """Whether the principal may still read what was made of that table: by its id, or by where the table is."""
@@ -117,7 +141,10 @@ class Tables:
         """What is known of the table without reading it; kept, and free to ask for."""
 
         async def ask() -> TableSchema:
-            return await self._calls.run(call, lambda: self._sources.of(table).schema(table, call))
+            schema = await self._calls.run(call, lambda: self._sources.of(table).schema(table, call))
+            if table.query_mode == "remote":
+                self.index.put(table, schema)
+            return schema
 
         if table.query_mode == "local":
             await self._forget_changed(call, table)
@@ -134,6 +161,22 @@ class Tables:
         """List the configured datasets and register what they hold. Blocking; free."""
         self._registry.replace_discovered(self._sources.discover(call))
         self.listed = True
+        self.index.note_listed(table.place for table in self._registry.by_id.values() if table.discovered)
+
+    def recall(self) -> None:
+        """Once, before datasets are listed: register what they were last seen to hold. Blocking; asks nobody."""
+        if self.recalled:
+            return
+        self.recalled = True
+        self.index.load()
+        if self.lists_datasets and not self.listed and self.index.listed:
+            with suppress(AgnesError):  # listing them tells it
+                self._registry.recall_discovered(self.index.listed)
+
+    def places_to_keep(self) -> set[str]:
+        """The remote tables there are; until the datasets have been listed, those too that they held before."""
+        places = {table.place for table in self._registry.by_id.values() if table.place}
+        return places if self.listed or not self.lists_datasets else places | self.index.listed
 
     def forget(self, table_id: str) -> None:
         """Nothing that was kept of this table is true any more. On the event loop, as every use of the caches."""

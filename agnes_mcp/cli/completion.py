@@ -1,4 +1,4 @@
-"""What a shell offers while somebody types: ids of configured tables and names of snapshots.
+"""What a shell offers while somebody types: ids of tables, configured and discovered, and names of snapshots.
 
 Only files are looked at: neither DuckDB nor the protocol's library is loaded, and nobody is asked.
 """
@@ -14,17 +14,35 @@ from agnes_mcp.errors import AgnesError
 
 
 def complete_table(context: typer.Context, incomplete: str) -> list[str]:
-    """Ids of the tables that instance.yaml lists."""
-    found = _content(context).get("tables")
+    """Ids of the tables that instance.yaml lists, and of those that its datasets were last seen to hold."""
+    content = _content(context)
+    found = content.get("tables")
     ids = [entry.get("id") for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-    return sorted(name for name in ids if isinstance(name, str) and name.startswith(incomplete))
+    named = {name for name in ids if isinstance(name, str)} | _discovered(_data_dir(content))
+    return sorted(name for name in named if name.startswith(incomplete))
 
 
 def complete_snapshot(context: typer.Context, incomplete: str) -> list[str]:
     """Names of the snapshots that lie in the data directory, whoever's they are."""
-    folder = Path(os.path.expanduser(str(_content(context).get("data_dir") or "~/.agnes"))) / "snapshots"
+    folder = _data_dir(_content(context)) / "snapshots"
     names = {path.name.split(".", 1)[0] for path in folder.glob("*/*.json")}
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _data_dir(content: dict[str, object]) -> Path:
+    return Path(os.path.expanduser(str(content.get("data_dir") or "~/.agnes")))
+
+
+def _discovered(folder: Path) -> set[str]:
+    """Ids of the register whose tables are still there; none where that is not known."""
+    from agnes_mcp.catalog.ids import Ids
+    from agnes_mcp.catalog.index import FILE_NAME, listed_places
+
+    listed, ids = listed_places(folder / FILE_NAME), Ids(folder / "ids.json")
+    try:
+        return {table_id for table_id, place in ids.read().items() if place in listed} if listed else set()
+    except AgnesError:
+        return set()
 
 
 def _content(context: typer.Context) -> dict[str, object]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agnes_mcp.models import Principal, SourceType
 
 TableId = Annotated[str, typer.Argument(help="The table's id.", autocompletion=complete_table)]
+#: What a shell waits for the datasets to be listed; the process is gone before the next question.
+_LISTED_WITHIN_S = 15.0
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a costly call.")]
 
 
@@ -49,6 +51,7 @@ def catalog(
 
     async def work(gateway: Gateway, me: Principal) -> CatalogAnswer:
         kind = kinds[source_type]
+        await gateway.catalog.settle(_LISTED_WITHIN_S)
         return await gateway.catalog.browse(
             me, search=search, source_type=kind, limit=limit, cursor=cursor, refresh=refresh
         )

@@ -63,6 +63,13 @@ class BigQuerySettings(Section):
     datasets: list[DatasetId] = Field(
         default_factory=list, description="Datasets of `project` of which every table is served, beside `tables`."
     )
+    discovery_requests_per_second: float = Field(
+        default=10,
+        gt=0,
+        le=1000,
+        description="How many remote tables a second are asked for their columns and sizes in the background, by all "
+        "processes of a data directory together; free.",
+    )
 
     @model_validator(mode="after")
     def _check_ways(self) -> BigQuerySettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import anyio.to_thread
@@ -13,12 +14,12 @@ from agnes_mcp.answers.models import CatalogAnswer, CatalogEntry, SchemaAnswer
 from agnes_mcp.answers.tables import schema_answer
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.catalog.background import Background
-from agnes_mcp.catalog.search import MAX_CURSOR_CHARS, catalog_entry, rank, rank_of, read_cursor, write_cursor
+from agnes_mcp.catalog.learning import Learning
+from agnes_mcp.catalog.search import MAX_CURSOR_CHARS, Finder, Rank, behind, catalog_entry, read_cursor, write_cursor
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Principal, SourceType, Table, TableSchema
+from agnes_mcp.models import Principal, SourceType, Table
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.books import utc_now
 from agnes_mcp.untrusted import clean
@@ -26,18 +27,21 @@ from agnes_mcp.untrusted import clean
 #: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
 LEARN_FOR_S = 2.0
 _MAX_NOTE_CHARS = 2_000
+_SO_FAR = (
+    "Columns and descriptions of {:,} of {:,} remote tables are known so far, and the others are being read: a search "
+    "finds these by id alone until then, so call again before you say that there is no such table."
+)
 
 
 class Catalog:
-    def __init__(
-        self, calls: Calls, tables: Tables, sources: Sources, background: Background, api: ApiSettings
-    ) -> None:
+    def __init__(self, calls: Calls, tables: Tables, sources: Sources, learning: Learning, api: ApiSettings) -> None:
         self._calls = calls
         self._tables = tables
         self._sources = sources
-        self._background = background
+        self._learning = learning
         self._api = api
-        self._known: dict[str, tuple[float, TableSchema]] = {}
+        self._finder = Finder(tables.index)
+        self._counted: tuple[object, int, int, int] | None = None
 
     async def browse(
         self,
@@ -52,27 +56,51 @@ class Catalog:
         """One page of the tables that the principal may read, best match first, then by id."""
         async with self._calls.open("catalog", principal) as call:
             await self._tables.look(call)
-            pending = self._background.list_datasets(again=refresh)
+            pending = await self.start_learning(again=refresh)
             visible = self._tables.visible(principal)
-            tables = [table for table in visible if source_type is None or table.source_type == source_type]
-            wanted = search.strip().casefold()
-            unread = await self._learn(call, tables, again=refresh, wanted=bool(search)) if search else 0
-            # a search through thousands of tables takes longer than the loop may be held; it needs no worker's turn
-            ranked = await anyio.to_thread.run_sync(rank, tables, wanted, self._schema_known)
+            self._learning.learn(principal, visible, again=refresh)
             after = read_cursor(cursor, search, source_type)
-            page = [table for key, table in ranked if after is None or key > after]
-            await self._learn(call, page[:limit], again=refresh, wanted=True)
-            self._refresh_behind(page[:limit], again=refresh)
+            unread = await self._learn(call, visible, again=refresh) if search else 0
+            total, page = await self._page(visible, search.strip().casefold(), source_type, after, limit)
+            shown = [table for _, table in page[:limit]]
+            await self._learn(call, shown, again=refresh)
+            self._learning.look_at(shown, self._api.catalog_cache_ttl_seconds, again=refresh)
+            known, of = self._count(visible)
             answer = CatalogAnswer(
-                tables=[], total=len(ranked), next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
-                note=_note(unread, pending, self._background.problem, self._dataset_problems()),
+                tables=[], total=total, next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
+                metadata_known=known if known < of else None, metadata_total=of if known < of else None,
+                note=self._note(unread, pending, known, of, visible),
             )  # fmt: skip
             left = self._api.max_result_chars - chars_of(answer)
-            answer.tables = fit((self._entry(table) for table in page[:limit]), left, at_least=1)
-            last = page[len(answer.tables) - 1] if len(answer.tables) < len(page) else None
-            place = rank_of(last, wanted, self._schema_known) if last else None
-            answer.next_cursor = write_cursor(place, search, source_type) if place else None
+            answer.tables = fit((self._entry(table) for table in shown), left, at_least=1)
+            last = page[len(answer.tables) - 1][0] if len(answer.tables) < len(page) else None
+            answer.next_cursor = write_cursor(last, search, source_type) if last else None
             return answer
+
+    async def start_learning(self, *, again: bool = False) -> bool:
+        """Have remote tables listed and learned behind; True while it is not known yet which ones there are."""
+        if not self._tables.recalled:
+            await self._calls.aside(self._tables.recall)
+        self._learning.learn_all()
+        return self._learning.list_datasets(again=again)
+
+    async def settle(self, within_s: float) -> None:
+        """Begin, and wait until the datasets have been listed, or could not be, for so long at most."""
+        if await self.start_learning():
+            await anyio.to_thread.run_sync(self._learning.await_listing, within_s, abandon_on_cancel=True)
+
+    async def _page(
+        self, visible: list[Table], wanted: str, source_type: SourceType | None, after: Rank | None, limit: int
+    ) -> tuple[int, list[tuple[Rank, Table]]]:
+        """How many tables match, and those behind `after`, with their places: one more than the page has."""
+        if wanted:
+            # a search through thousands of tables takes longer than the loop may be held; it needs no worker's turn
+            ranked = await anyio.to_thread.run_sync(self._finder.find, visible, wanted)
+            found = [pair for pair in ranked if source_type in (None, pair[1].source_type)]
+            return len(found), list(islice((pair for pair in found if after is None or pair[0] > after), limit + 1))
+        tables = visible if source_type is None else [t for t in visible if t.source_type == source_type]
+        start = behind(tables, after)
+        return len(tables), [((0, table.id), table) for table in tables[start : start + limit + 1]]
 
     async def columns(self, principal: Principal, table_id: str) -> SchemaAnswer:
         """A table's columns, partitioning, sizes, and how its dialect writes literals."""
@@ -83,7 +111,8 @@ class Catalog:
         """The same as part of another call, in so many characters."""
         table = await self._tables.find(call, table_id)
         schema = await self._tables.schema_of(call, table)
-        self._remember(table, schema)
+        if table.query_mode == "local":
+            self._tables.index.put(table, schema)
         return schema_answer(table, schema, chars)
 
     def listed(self, principal: Principal) -> list[Table]:
@@ -104,27 +133,14 @@ class Catalog:
         problems: Mapping[str, Any] = known.get("datasets", {})
         return problems
 
-    def _schema_known(self, table: Table) -> TableSchema | None:
-        known = self._known.get(table.id)
-        return known[1] if known else None
-
-    def _remember(self, table: Table, schema: TableSchema) -> None:
-        self._known[table.id] = (time.monotonic(), schema)
-
     def _is_stale(self, table: Table) -> bool:
-        known = self._known.get(table.id)
-        return known is None or time.monotonic() - known[0] >= self._api.catalog_cache_ttl_seconds
+        known = self._tables.index.get(table)
+        return known is None or known.age_s >= self._api.catalog_cache_ttl_seconds
 
-    def _refresh_behind(self, page: list[Table], *, again: bool) -> None:
-        """Metadata of remote tables comes from another thread, for the next call: this one does not wait."""
-        for table in page:
-            if table.query_mode == "remote" and (again or self._is_stale(table)):
-                self._background.learn(table, self._remember)
-
-    async def _learn(self, call: Call, tables: list[Table], *, again: bool, wanted: bool) -> int:
+    async def _learn(self, call: Call, tables: list[Table], *, again: bool) -> int:
         """Read the footers of local tables that are not known, for a bounded time; how many are left."""
         local = [table for table in tables if table.query_mode == "local" and (again or self._is_stale(table))]
-        if not local or not wanted:
+        if not local:
             return 0
         started = time.monotonic()
 
@@ -139,25 +155,38 @@ class Catalog:
 
     def _learn_one(self, call: Call, table: Table) -> None:
         try:
-            self._remember(table, self._sources.of(table).schema(table, call))
+            self._tables.index.put(table, self._sources.of(table).schema(table, call))
         except AgnesError:
             call.check()
-            self._known.pop(table.id, None)  # the catalog still lists it; `schema` says what is wrong
+            self._tables.index.forget(table)  # the catalog still lists it; `schema` says what is wrong
+
+    def _count(self, visible: list[Table]) -> tuple[int, int]:
+        """How many of the remote tables are known, of how many; counted anew once something has become known."""
+        changes = self._tables.index.changes
+        if self._counted is None or self._counted[0] is not visible or self._counted[1] != changes:
+            remote = [table for table in visible if table.query_mode == "remote"]
+            known = sum(self._tables.index.get(table) is not None for table in remote)
+            self._counted = (visible, changes, known, len(remote))
+        return self._counted[2:]
 
     def _entry(self, table: Table) -> CatalogEntry:
-        return catalog_entry(table, self._schema_known(table) or self._tables.schemas.get(table.id))
+        return catalog_entry(table, self._tables.index.get(table))
 
-
-def _note(unread: int, pending: bool, problem: AgnesError | None, problems: Mapping[str, Any]) -> str | None:
-    said = []
-    if pending and problem is not None:
-        said.append(f"The datasets cannot be listed ({problem.kind}): {problem.message} {problem.hint}")
-    elif pending:
-        said.append("The datasets are being listed; call again in a moment for the tables that they hold.")
-    said += [
-        f"The dataset {name} is not listed ({told['error']}): {told['message']} {told['hint']}"
-        for name, told in problems.items()
-    ]
-    if unread:
-        said.append(f"The columns of {unread} tables have not been read yet; repeat the search for them.")
-    return clean(" ".join(said), _MAX_NOTE_CHARS) or None
+    def _note(self, unread: int, pending: bool, known: int, of: int, visible: list[Table]) -> str | None:
+        said = []
+        problem = self._learning.problem
+        if pending and problem is not None:
+            said.append(f"The datasets cannot be listed ({problem.kind}): {problem.message} {problem.hint}")
+        elif pending:
+            said.append("The datasets are being listed; call again in a moment for the tables that they hold.")
+        said += [
+            f"The dataset {name} is not listed ({told['error']}): {told['message']} {told['hint']}"
+            for name, told in self._dataset_problems().items()
+        ]
+        if known < of:
+            said.append(_SO_FAR.format(known, of))
+            failed = ", ".join(f"{n:,} × {kind}" for kind, n in sorted(self._learning.failures(visible).items()))
+            said += [f"Some could not be read: {failed}; `schema` of such a table says more."] if failed else []
+        if unread:
+            said.append(f"The columns of {unread} tables have not been read yet; repeat the search for them.")
+        return clean(" ".join(said), _MAX_NOTE_CHARS) or None

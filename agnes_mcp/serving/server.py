@@ -59,8 +59,8 @@ RESOURCE_MODULES = (
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
 INSTRUCTIONS = """\
 Company tables: remote ones (BigQuery, billed by bytes scanned) and local ones (free). Work in this order:
-1. catalog: find the table; query_mode says local or remote. Never invent a table or column. A table that is not listed
-   cannot be read: say so.
+1. catalog: find the table; query_mode says local or remote. Never invent a table or column. If its note says that
+   tables are still being read, search again; a table that is not listed then cannot be read: say so.
 2. schema or describe: columns, types, partitioning, the dialect's literals. sample: a few real rows.
 3. estimate: bytes, USD, a verdict and advice, before anything that is billed. Free. Same arguments as scan and fetch.
 4. scan: rows or aggregates inline. "How many per country" is group_by and aggregates, one cheap statement.

@@ -10,13 +10,18 @@ from pathlib import Path
 import yaml
 from support.instances import table, write
 
+from agnes_mcp.stand_in import StandIn
 
-def run_doctor(folder: Path, tables: list[dict[str, object]], **more: object) -> subprocess.CompletedProcess[str]:
+
+def run_doctor(
+    folder: Path, tables: list[dict[str, object]], *, metadata: str = "127.0.0.1:9", **more: object
+) -> subprocess.CompletedProcess[str]:
+    """`metadata` is the metadata server's address; "" for none, so that a stand-in is asked without credentials."""
     config = folder / "instance.yaml"
     config.write_text(yaml.safe_dump({"data_dir": "data", "tables": tables, **more}))
     script = Path(sysconfig.get_path("scripts")) / "agnes-mcp"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("AGNES_", "GOOGLE_", "GCE_"))}
-    environment |= {"CLOUDSDK_CONFIG": str(folder / "no-gcloud"), "GCE_METADATA_IP": "127.0.0.1:9"}
+    environment |= {"CLOUDSDK_CONFIG": str(folder / "no-gcloud"), **({"GCE_METADATA_IP": metadata} if metadata else {})}
     return subprocess.run(
         [str(script), "doctor", "--config", str(config)], env=environment, capture_output=True, text=True, timeout=100
     )
@@ -45,3 +50,16 @@ def test_what_cannot_be_served_is_named_with_the_next_step(tmp_path: Path) -> No
     assert "FAILED BigQuery" in found.stdout
     assert "ok     query workers" in found.stdout
     assert str(tmp_path) not in found.stdout
+
+
+def test_a_dataset_that_cannot_be_listed_fails_and_hides_no_other(tmp_path: Path) -> None:
+    with StandIn() as bq:
+        bq.create_table("my_dataset", "orders", schema="id INT64", rows=[])
+        bq.create_dataset("closed", forbidden=True)
+        endpoints = {"api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}"}
+        bigquery = {"project": "my-project", "datasets": ["misspelt", "closed", "my_dataset"], **endpoints}
+        found = run_doctor(tmp_path, [], metadata="", data_source={"bigquery": bigquery})
+    assert found.returncode == 5
+    assert "FAILED dataset misspelt: bq_not_found" in found.stdout
+    assert "FAILED dataset closed: bq_forbidden" in found.stdout
+    assert "ok     dataset my_dataset: 1 tables" in found.stdout

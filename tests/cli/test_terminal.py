@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
+
+from agnes_mcp.stand_in import StandIn
 
 COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
 PATIENCE_S = 60.0
@@ -193,6 +197,30 @@ def test_a_shell_completes_ids_and_names(shop: Path, home: Path, typed: str, off
     last = str(len(typed.split()) - 1)
     asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": last}
     assert piped(home, **asked).stdout.split() == offered
+
+
+def test_a_shell_completes_what_was_discovered(home: Path) -> None:
+    """From files alone: BigQuery is gone by then, and no heavy library is loaded."""
+    with StandIn() as bq:
+        for name in ("wanted_one", "wanted_two", "else"):
+            bq.create_table("my_dataset", name, schema="id INT64", rows=[])
+        endpoints = {"api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}"}
+        bigquery = {"project": "my-project", "datasets": ["my_dataset"], **endpoints}
+        described = {"data_dir": str(home / "state"), "tables": [], "data_source": {"bigquery": bigquery}}
+        (home / "instance.yaml").write_text(yaml.safe_dump(described))
+        listed = piped(home, "catalog", "--json")
+        assert [entry["id"] for entry in json.loads(listed.stdout)["tables"]] == ["else", "wanted_one", "wanted_two"]
+        bq.drop_table("my_dataset", "wanted_two")
+        assert piped(home, "catalog", "--refresh").returncode == 0
+    asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": "agnes-mcp scan w", "COMP_CWORD": "2"}
+    assert piped(home, **asked).stdout.split() == ["wanted_one"]
+    code = (
+        "import sys, typer; from pathlib import Path; from agnes_mcp.cli.completion import _discovered\n"
+        f"found = _discovered(Path({str(home / 'state')!r}))\n"
+        "print(*sorted(found), *({n.split('.')[0] for n in sys.modules} & {'duckdb', 'mcp', 'pyarrow', 'google'}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=home)
+    assert ran.stdout.split() == ["else", "wanted_one"], ran.stderr
 
 
 def test_a_server_that_a_person_starts_says_what_it_serves(shop: Path, home: Path) -> None:

@@ -110,6 +110,7 @@ def build_app(
     async def run_sessions(app: Starlette) -> AsyncIterator[None]:
         async with manager.run(), anyio.create_task_group() as group:
             group.start_soon(watch_loop, metrics.loop_lag.observe)
+            await gateway.catalog.start_learning()
             yield
             group.cancel_scope.cancel()
 

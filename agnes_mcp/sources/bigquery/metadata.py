@@ -197,6 +197,7 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
                 query_mode="remote",
                 bucket=dataset,
                 source_table=name,
+                place=f"{project}.{dataset}.{name}",
                 discovered=True,
             )
             for name in page

@@ -16,10 +16,13 @@ DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
 #: A table's name: letters, marks, numbers, connectors, dashes and spaces of any script, in at most 1,024 bytes.
 _TABLE_CATEGORIES = ("L", "M", "N", "Pc", "Pd", "Zs")
 _MAX_TABLE_BYTES = 1024
+_ASCII_TABLE = re.compile(r"[A-Za-z0-9_ -]{1,1024}")
 
 
 def is_table_name(name: str) -> bool:
     """Whether BigQuery allows a table to be called so."""
+    if name.isascii():  # as almost all are, of the tens of thousands that a dataset may hold
+        return _ASCII_TABLE.fullmatch(name) is not None
     allowed = all(unicodedata.category(character).startswith(_TABLE_CATEGORIES) for character in name)
     return allowed and 0 < len(name.encode("utf-8", "surrogatepass")) <= _MAX_TABLE_BYTES
 

@@ -32,8 +32,10 @@ _NOT_ITS_FAULT = (
 )  # fmt: skip
 #: For how long the newest partition of a table is taken for its newest.
 _NEWEST_KEPT_S = 600.0
-#: What one dataset may have while others are fine; anything else is wrong with all of them.
-_OF_ONE_DATASET = ("bq_not_found", "bq_forbidden", "bq_bad_request", "cross_project_forbidden")
+#: What passes: the dataset is still what it was when it was last listed.
+_PASSING = ("bq_unreachable", "bq_upstream_error", "bq_rate_limited", "auth_failed")
+#: What ends the call itself.
+_STOPPED = ("cancelled", "timeout")
 
 
 class BigQuerySource(Source):
@@ -55,6 +57,7 @@ class BigQuerySource(Source):
         self._dataset_problems: dict[str, AgnesError] = {}
         self._newest: dict[str, tuple[float, str]] = {}
         self._policied: set[TablePath] = set()  # tables that turned out to have row access policies
+        self._listed: dict[str, list[Table]] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         """One free `tables.get`, and of a view free dry runs, which tell whether it has to be filtered, and by what.
@@ -155,19 +158,23 @@ class BigQuerySource(Source):
     def discover(self, call: Call) -> list[Table]:
         """Every table of the configured `datasets`, by `tables.list`, free. Nothing is read of any single table.
 
-        A dataset that is misspelt or forbidden hides no other: `health` names it.
+        A dataset that is misspelt, forbidden or not to be reached hides no other: `health` names it, and what it held
+        stays where that passes. Raises only what was wrong with every one of them.
         """
-        found: list[Table] = []
         problems: dict[str, AgnesError] = {}
         for dataset in self._settings.datasets:
             try:
-                found += self._list(dataset, call)
+                self._listed[dataset] = self._list(dataset, call)
             except AgnesError as error:
-                if error.kind not in _OF_ONE_DATASET:
+                if error.kind in _STOPPED:
                     raise
                 problems[dataset] = error
+                if error.kind not in _PASSING:
+                    self._listed.pop(dataset, None)
         self._dataset_problems = problems
-        return found
+        if len(problems) == len(self._settings.datasets) and all(e.kind in _PASSING for e in problems.values()):
+            raise next(iter(problems.values()))
+        return [table for dataset in self._settings.datasets for table in self._listed.get(dataset, [])]
 
     def _location_of(self, schema: TableSchema) -> str:
         """Where a job over the table runs: nowhere else is it found."""

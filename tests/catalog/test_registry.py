@@ -1,0 +1,71 @@
+"""Registering tables by the ten thousand: as much work as there are tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.steps import steps_of
+
+from agnes_mcp.catalog.ids import Ids
+from agnes_mcp.catalog.index import Index
+from agnes_mcp.catalog.registry import Registry
+from agnes_mcp.catalog.search import Finder
+from agnes_mcp.models import Column, Table, TableSchema
+
+
+def listed(count: int) -> list[Table]:
+    return [
+        Table(id=f"t{n}", source_type="bigquery", query_mode="remote", bucket="my_dataset", source_table=f"t{n}")
+        for n in range(count)
+    ]
+
+
+def test_twice_the_tables_are_twice_the_work(tmp_path: Path) -> None:
+    """At first, when all names are new, and again, when all have an id."""
+
+    def work(count: int) -> tuple[int, int]:
+        registry = Registry([], Ids(tmp_path / f"{count}.json"), "my-project", ["my_dataset"])
+        tables = listed(count)
+        anew = steps_of(lambda: registry.replace_discovered(tables))
+        assert len(registry.by_id) == count
+        return anew, steps_of(lambda: registry.replace_discovered(tables))
+
+    for few, many in zip(work(1000), work(2000), strict=True):
+        assert many < 2.5 * few
+
+
+def test_a_search_goes_over_what_is_kept_and_notices_what_is_new() -> None:
+    index = Index(None)
+    finder, tables = Finder(index), listed(50)
+    assert finder.find(tables, "heron") == []
+    index.put(tables[7], TableSchema(table_id="t7", columns=[Column(name="Heron", type="STRING")]))
+    index.put(tables[9], TableSchema(table_id="t9", columns=[], description="Herons\nand wings"))
+    assert [(rank, table.id) for (rank, _), table in finder.find(tables, "heron")] == [(2, "t9"), (3, "t7")]
+    assert [table.id for _, table in finder.find(tables, "wings t9")] == ["t9"]
+    index.forget(tables[7])
+    assert [table.id for _, table in finder.find(tables, "heron")] == ["t9"]
+
+
+def test_what_another_process_wrote_is_taken_over_where_it_is_newer(tmp_path: Path) -> None:
+    def known(index: Index, table: Table) -> str:
+        found = index.get(table)
+        return found.columns if found else ""
+
+    one, two = Index(tmp_path / "tables.jsonl"), Index(tmp_path / "tables.jsonl")
+    tables = [table.model_copy(update={"place": f"my-project.my_dataset.{table.id}"}) for table in listed(2)]
+    places = [table.place for table in tables]
+    one.put(tables[0], TableSchema(table_id="t0", columns=[Column(name="old", type="INT64")]))
+    one.note_listed(places)
+    one.save(places)
+    two.load()
+    assert (known(two, tables[0]), two.listed) == ("old", frozenset(places))
+    two.put(tables[0], TableSchema(table_id="t0", columns=[Column(name="new", type="INT64")]))
+    two.put(tables[1], TableSchema(table_id="t1", columns=[Column(name="other", type="INT64")]))
+    two.save(places)
+    one.load()
+    assert [known(one, table) for table in tables] == ["new", "other"]
+    one.save(places[:1])
+    fresh = Index(tmp_path / "tables.jsonl")
+    fresh.load()
+    assert [known(fresh, table) for table in tables] == ["new", "other"]  # nothing had changed, so nothing was written
+    assert not list(tmp_path.glob(".tables-*"))
