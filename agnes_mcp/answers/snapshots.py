@@ -9,7 +9,7 @@ from agnes_mcp.models import Column
 from agnes_mcp.snapshots.models import Snapshot
 
 _ASKED = (
-    "select", "group_by", "aggregates", "order_by", "limit", "sql", "estimated_scan_bytes_at_fetch",
+    "select", "group_by", "aggregates", "order_by", "limit", "sql",
 )  # fmt: skip
 _MORE = "{} more are not shown. Prune what is not needed."
 

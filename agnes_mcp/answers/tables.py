@@ -49,11 +49,17 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
 
 
 def answered_column(column: Column, dialect: Dialect) -> AnsweredColumn:
-    """A column as `schema` shows it."""
+    """A column as `schema` shows it: its type by the name that rows are told with; a field inside by type and mode."""
+    field = _answered(column)
+    field.type = type_name(column, dialect)
+    return field
+
+
+def _answered(column: Column) -> AnsweredColumn:
     return AnsweredColumn(
         name=column.name,
-        type=type_name(column, dialect),
+        type=column.type,
         mode=column.mode,
         description=clean(column.description, MAX_COLUMN_DESCRIPTION_CHARS),
-        fields=[answered_column(field, dialect) for field in column.fields],
+        fields=[_answered(inner) for inner in column.fields],
     )

@@ -17,13 +17,16 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Consent, Priced, Principal, Relation, ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.operations.catalog import Catalog
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.consent import Quote
+from agnes_mcp.spending.prices import row_bytes
 from agnes_mcp.spending.purchase import Purchase, Purchases
 from agnes_mcp.sql.columns import select_columns
 from agnes_mcp.sql.profile import figures_statement, profiled_columns, top_values_statement
+from agnes_mcp.sql.working import WorkingCall
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,8 +56,10 @@ class Descriptions:
         profile: bool = False,
         on_progress: OnProgress | None = None,
         consent: Consent | None = None,
+        select: list[str] | None = None,
     ) -> DescribeAnswer:
-        """Schema, `n` rows, and with `profile` figures of each column: free for local tables."""
+        """Schema, `n` rows, and with `profile` figures of each column: free for local tables. `select` narrows rows and
+        figures. Raises `over_scan_cap` with a selection that is under the cap, where there is one."""
         async with self._calls.open(
             "describe",
             principal,
@@ -65,10 +70,10 @@ class Descriptions:
         ) as call:
             whole = self._api.max_result_chars
             schema = await self._catalog.columns_within(call, table_id, int(whole * _SCHEMA_SHARE))
-            sample = await self._sample(call, table_id, n, None, int(whole * _SAMPLE_SHARE))
+            sample = await self._sample(call, table_id, n, select, int(whole * _SAMPLE_SHARE))
             answer = DescribeAnswer.model_validate({"schema": schema, "sample": sample})
             if profile:
-                answer.profile = await self._profile(call, table_id)
+                answer.profile = await self._profile(call, table_id, select)
                 fit_profile(answer.profile, whole - chars_of(answer) + chars_of(answer.profile))
             return answer
 
@@ -93,9 +98,11 @@ class Descriptions:
             free = await self._free_sample(call, table_id, n, None, self._api.max_result_chars)
             return free or SampleAnswer(**{**NO_ROWS, "truncated": True}, table_id=table_id, note=_NOT_FREE_NOTE)
 
-    async def price_describe(self, principal: Principal, table_id: str, n: int, profile: bool) -> Quote | None:
+    async def price_describe(
+        self, principal: Principal, table_id: str, n: int, profile: bool, select: list[str] | None = None
+    ) -> Quote | None:
         """What a person must be asked before that description."""
-        return await self._price("describe", principal, table_id, n, None, profile=profile)
+        return await self._price("describe", principal, table_id, n, select, profile=profile)
 
     async def price_sample(self, principal: Principal, table_id: str, n: int, select: list[str] | None) -> Quote | None:
         """What a person must be asked before that sample."""
@@ -111,7 +118,7 @@ class Descriptions:
             if await self._free_sample(call, table_id, n, select, self._api.max_result_chars) is None:
                 statements.append(await self._prepare_sample(call, table_id, n, select))
             if profile:
-                statements.append(await self._prepare_figures(call, table_id))
+                statements.append(await self._prepare_figures(call, table_id, select))
             return await self._purchases.quote(principal, statements)
 
     async def _sample(self, call: Call, table_id: str, n: int, select: list[str] | None, chars: int) -> SampleAnswer:
@@ -148,13 +155,27 @@ class Descriptions:
         where = await self._newest(call, table_id)
         return await self._purchases.prepare(call, ScanRequest(table_id=table_id, select=select, where=where, limit=n))
 
-    async def _prepare_figures(self, call: Call, table_id: str) -> Priced:
+    async def _prepare_figures(self, call: Call, table_id: str, select: list[str] | None) -> Priced:
+        """Its schema has the columns alone that are figured."""
         request = ScanRequest(table_id=table_id, where=await self._newest(call, table_id))
 
         def build(table: Table, schema: TableSchema, relation: Relation) -> Statement:
-            return figures_statement(schema, relation, table.dialect, request.where)
+            return figures_statement(schema, relation, table.dialect, request.where, _figured(schema, select).columns)
 
         return await self._purchases.prepare_own(call, table_id, build, request)
+
+    async def _select_cheaper(self, call: Call, priced: Priced, error: AgnesError) -> AgnesError:
+        """The same `over_scan_cap`, with the call that is under the cap: of the cheapest columns as many as can be."""
+        columns = sorted(profiled_columns(priced.schema), key=lambda column: row_bytes([column]))
+        while len(columns := columns[: len(columns) // 2]) > 0:
+            names = [column.name for column in priced.schema.columns if column in columns]
+            cheaper = await self._prepare_figures(call, priced.table.id, names)
+            if cheaper.price.agreed_bytes <= self._api.scan.max_scan_bytes:
+                working = WorkingCall("describe", {"table_id": priced.table.id, "profile": True, "select": names})
+                error.hint = f"Call {working}."
+                error.details["call"] = {"tool": working.tool, "arguments": working.arguments}
+                break
+        return error
 
     async def _newest(self, call: Call, table_id: str) -> str:
         """A condition on the newest partition, where the table is read with a filter only."""
@@ -187,9 +208,15 @@ class Descriptions:
             note=_BILLED_NOTE + _of_newest(priced.request.where),
         )
 
-    async def _profile(self, call: Call, table_id: str) -> ProfileAnswer:
-        priced = await self._prepare_figures(call, table_id)
-        answer, purchase = await self._collect(call, priced)
+    async def _profile(self, call: Call, table_id: str, select: list[str] | None) -> ProfileAnswer:
+        priced = await self._prepare_figures(call, table_id, select)
+        try:
+            answer, purchase = await self._collect(call, priced)
+        except AgnesError as error:
+            if error.kind != "over_scan_cap" or select is not None:
+                raise
+            raise await self._select_cheaper(call, priced, error) from None
+        priced.schema = _figured(priced.schema, select)
         profile = read_figures(priced.schema, priced.table.dialect, answer)
         profile.note = _of_newest(priced.request.where).strip() or None
         if priced.table.query_mode == "local":
@@ -222,6 +249,14 @@ class Descriptions:
             return pa.Table.from_batches(batches, purchase.schema)
 
         return await self._purchases.buy(call, priced, work)
+
+
+def _figured(schema: TableSchema, select: list[str] | None) -> TableSchema:
+    """The schema of the columns that a profile is of."""
+    if select is None:
+        return schema.model_copy(update={"columns": profiled_columns(schema)})
+    named = {name.casefold() for name in select_columns(select, schema)}
+    return schema.model_copy(update={"columns": [c for c in schema.columns if c.name.casefold() in named]})
 
 
 def _of_newest(where: str) -> str:

@@ -95,7 +95,7 @@ class Queries:
                 with call.step("read"):
                     result = self._workbench.run(sql, views, limit_rows=limit, max_bytes=MAX_ANSWER_BYTES, call=call)
             except AgnesError as error:
-                raise _point_at_fetch(error, tables) from None
+                raise _redirected(_point_at_fetch(error, tables), sql, tables, snapshots) from None
         call.line.tables = list(result.tables)
         return result, snapshots
 
@@ -162,6 +162,26 @@ def _point_at_fetch(error: AgnesError, tables: list[Table]) -> AgnesError:
         f"Aggregate it with scan, or fetch the columns and rows you need from {wanted} and query that snapshot.",
         dict(error.details),
     )
+
+
+#: What goes on after the call that a hint names.
+_THEN = {"fetch": ", then join that snapshot here", "scan": "; where several questions need the rows, fetch them once"}
+
+
+def _redirected(error: AgnesError, sql: str, tables: list[Table], snapshots: list[Snapshot]) -> AgnesError:
+    """The same; its hint names the call that was meant, where a habit is seen in the text."""
+    if error.kind not in ("query_refused", "query_failed", "table_not_found"):
+        return error
+    from agnes_mcp.sql.habits import Names, meant_by
+
+    local = {table.id for table in tables if table.query_mode == "local"}
+    remote = {table.id for table in tables} - local
+    working = meant_by(sql, Names({snapshot.name for snapshot in snapshots}, local, remote))
+    if working is not None:
+        then = _THEN.get(working.tool, "")
+        error.hint = f"Call {working}{then}."
+        error.details["call"] = {"tool": working.tool, "arguments": working.arguments}
+    return error
 
 
 def _part_warnings(used: list[str], snapshots: list[Snapshot]) -> list[str]:

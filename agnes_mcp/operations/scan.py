@@ -15,6 +15,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, Principal, ScanRequest
 from agnes_mcp.operations.snapshots import (
     Kept,
@@ -93,6 +94,13 @@ class Scans:
     def _check_room(self, call: Call, priced: Priced, keep: str) -> None:
         refuse_paying_twice(self._snapshots, call.principal, priced)
         require_room(self._snapshots, call, keep, 0)
+
+    async def point(
+        self, principal: Principal, tool: str, request: ScanRequest, error: AgnesError, having: str, distinct: bool
+    ) -> AgnesError:
+        """The same error of arguments that a scan has not, with the call that was meant."""
+        async with self._calls.open(tool, principal, noted=False) as call:
+            return await self._purchases.point(call, request, error, having, distinct)
 
     async def price_scan(self, principal: Principal, request: ScanRequest, keep: str = "") -> Quote | None:
         """What a person must be asked before that scan; uncounted, and no audit line unless it fails. Nothing where it

@@ -35,7 +35,7 @@ from agnes_mcp.access.grants import os_user
 from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Principal
+from agnes_mcp.models import Principal, ScanRequest
 from agnes_mcp.serving import wire
 from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
@@ -166,9 +166,25 @@ class AgnesServer(MCPServer[Serving]):
             if not isinstance(error, UnexpectedToolError) and "elicitation" in str(error):
                 return await self._refuse(name, unreadable_answer())
             if isinstance(cause, ValidationError) and not isinstance(error, UnexpectedToolError):
-                return await self._refuse(name, self.tools.wrong_arguments(name, cause))
+                return await self._refuse(name, await self._wrong_arguments(name, arguments, cause))
             logger.error("tool %s crashed", name, exc_info=cause or error)
             return error_result(internal_error())
+
+    async def _wrong_arguments(self, name: str, arguments: dict[str, Any], cause: ValidationError) -> AgnesError:
+        """What to say of them; where HAVING or DISTINCT was given as an argument, with the call that was meant."""
+        error, given = self.tools.wrong_arguments(name, cause), dict(arguments)
+        having, distinct = given.pop("having", ""), given.pop("distinct", False)
+        if name not in ("scan", "fetch", "estimate") or len(given) == len(arguments):
+            return error
+        try:
+            asked = {key: value for key, value in given.items() if key in ScanRequest.model_fields and value}
+            lists = asked.keys() & {"select", "group_by", "aggregates", "order_by"}
+            asked |= {key: [asked[key]] for key in lists if not isinstance(asked[key], list)}
+            request = ScanRequest.model_validate(asked)
+            scans, principal = self.serving.gateway.scans, self.serving.principal
+            return await scans.point(principal, name, request, error, str(having or ""), bool(distinct))
+        except (ValidationError, AgnesError):
+            return error
 
     async def read_resource(
         self, uri: AnyUrl | str, context: Context[Serving, Any] | None = None

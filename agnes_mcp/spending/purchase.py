@@ -145,11 +145,18 @@ class Purchases:
         try:
             priced = await self.prepare_own(call, request.table_id, build, request)
         except AgnesError as error:
-            from agnes_mcp.spending.turns import Turns
-
-            raise await Turns(self._calls, self._tables, self._statements).point(call, request, error) from None
+            raise await self.point(call, request, error) from None
         call.line.estimated_scan_bytes = priced.price.scan_bytes
         return priced
+
+    async def point(
+        self, call: Call, request: ScanRequest, error: AgnesError, having: str = "", distinct: bool = False
+    ) -> AgnesError:
+        """The same error, with the call that was meant where a habit is seen in the request."""
+        from agnes_mcp.spending.turns import Turns
+
+        turns = Turns(self._calls, self._tables, self._statements)
+        return await turns.point(call, request, error, having, distinct)
 
     async def prepare_own(
         self,

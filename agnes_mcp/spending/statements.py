@@ -34,7 +34,8 @@ def check_way(request: ScanRequest) -> None:
         raise AgnesError(
             "invalid_argument",
             "Neither table_id nor sql says what is to be read.",
-            "Give table_id, from catalog, with select, where, group_by, …; or sql, one SELECT in GoogleSQL.",
+            'Give table_id: scan(table_id="orders", group_by=["country"], aggregates=[{"function": "count"}]); '
+            'or sql, one SELECT in GoogleSQL: scan(sql="SELECT country, COUNT(*) FROM orders GROUP BY country").',
         )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HABITS = frozenset({
     "unknown_column", "invalid_argument", "nested_select", "unknown_function", "disallowed_node",
-    "cross_table_reference", "parse_error", "not_boolean",
+    "cross_table_reference", "parse_error", "not_boolean", "unknown_argument",
 })  # fmt: skip
 _JOINED = re.compile(r"\b(?:JOIN|,)\s*([A-Za-z_][A-Za-z0-9_]*)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

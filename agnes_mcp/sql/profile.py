@@ -25,15 +25,17 @@ def is_ordered(column: Column) -> bool:
     return column.mode != "REPEATED" and not column.fields and not column.type.upper().startswith(_UNORDERED)
 
 
-def figures_statement(schema: TableSchema, relation: Relation, dialect: Dialect, where: str = "") -> Statement:
+def figures_statement(
+    schema: TableSchema, relation: Relation, dialect: Dialect, where: str = "", columns: list[Column] | None = None
+) -> Statement:
     """One row: rows, then per column nulls and, where the column has an order, distinct, min and max; of the rows that
-    the predicate `where` keeps."""
+    the predicate `where` keeps. `columns` None: those that `profiled_columns` gives."""
     from sqlglot import exp
 
     from agnes_mcp.sql.statement import identifier_path, select_from
 
     outputs: list[Any] = [exp.alias_(exp.Count(this=exp.Star()), "rows", quoted=True)]
-    for index, column in enumerate(profiled_columns(schema)):
+    for index, column in enumerate(profiled_columns(schema) if columns is None else columns):
         value = identifier_path([column.name])
         figures: dict[str, Any] = {
             "nulls": exp.Count(this=exp.If(this=value.is_(exp.null()), true=exp.Literal.number(1)))

@@ -69,6 +69,9 @@ TURNS: list[tuple[str, dict[str, Any], str, str]] = [
     ("scan", {"where": "customers.tier = 'gold'", "select": ["id"]}, "scan", "JOIN customers"),
     ("scan", {"table_id": "flights JOIN customers USING (customer_id)", "select": ["id", "tier"]}, "scan", "JOIN"),
     ("estimate", {"group_by": ["DATE_TRUNC(day, WEEK)"], "aggregates": COUNT}, "estimate", "DATE_TRUNC(day, WEEK)"),
+    ("scan", {"group_by": "status", "aggregates": COUNT, "having": "count(*) > 5"}, "scan", "HAVING count(*) > 5"),
+    ("scan", {"group_by": "status", "having": "sum(amount) > 5"}, "scan", "HAVING sum(amount) > 5"),
+    ("scan", {"select": ["status", "late"], "distinct": True}, "scan", "group_by"),
     ("fetch", {"select": ["legs.carrier"]}, "fetch", 'name="flights_rows"'),
 ]  # fmt: skip
 #: The same of tables whose rows are here.
@@ -82,6 +85,27 @@ LOCAL_TURNS: list[tuple[str, dict[str, Any], str, str]] = [
     ("scan", {"select": ["here_customers.tier"]}, "query", "JOIN here_customers USING (customer_id)"),
     ("fetch", {"select": ["upper(status) AS state"]}, "query", "AS state"),
 ]  # fmt: skip
+#: What is typed into `query`; `kept` is a snapshot.
+TYPED: list[tuple[str, str, str]] = [
+    ("SELECT status, count(*) FROM flights GROUP BY status", "scan", "FROM flights"),
+    ("SELECT date_trunc('month', day) AS month, count(*) AS n FROM flights GROUP BY 1", "scan", "TRUNC"),
+    ("SELECT id::VARCHAR AS text FROM flights WHERE late LIMIT 3", "scan", "CAST(id AS STRING)"),
+    ("SELECT f.id, c.tier FROM flights f JOIN customers c USING (customer_id)", "scan", "JOIN customers"),
+    ("SELECT f.id FROM flights f JOIN here_customers c USING (customer_id)", "fetch", 'table_id="flights"'),
+    ("SELECT f.id FROM flights f JOIN kept k USING (customer_id)", "fetch", 'name="flights_rows"'),
+    ("DESCRIBE kept", "query", "SELECT * FROM kept"),
+    ("describe here_flights", "schema", "here_flights"),
+    ("DESC flights;", "schema", "flights"),
+    ("PRAGMA table_info('kept')", "query", "kept"),
+    ("SUMMARIZE here_flights", "describe", '"here_flights"'),
+    ("SHOW TABLES", "catalog", "catalog()"),
+    ("CREATE TABLE mine AS SELECT id FROM here_flights", "query", "SELECT id FROM here_flights"),
+    ("CREATE OR REPLACE TEMP VIEW mine AS SELECT id FROM flights", "scan", "SELECT id FROM flights"),
+    ("EXPLAIN SELECT id FROM here_flights", "query", "SELECT id FROM here_flights"),
+    ("COPY (SELECT id FROM here_flights) TO 'x.csv'", "query", "SELECT id FROM here_flights"),
+    ("TRUNCATE TABLE kept", "snapshot_drop", "kept"),
+    ("drop table if exists kept", "snapshot_drop", "kept"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +162,41 @@ async def test_every_wrong_turn_names_a_call_that_works(gateway: Gateway, table_
     async with gateway, connected(gateway, "auto") as client:
         asked = [(tool, {"table_id": table_id, **given}, instead, said) for tool, given, instead, said in turns]
         assert await wrong_ways(client, asked) == []
+
+
+async def test_what_is_typed_into_query_by_habit_names_the_call_that_does_it(gateway: Gateway) -> None:
+    async with gateway, connected(gateway, "auto") as client:
+        failed: list[Any] = []
+        for sql, instead, said in TYPED:
+            await client.call_tool("fetch", {"table_id": "here_customers", "name": "kept"})
+            told = body_of(await client.call_tool("query", {"sql": sql}))
+            call = told.get("details", {}).get("call")
+            if call is None or call["tool"] != instead or said not in told["hint"]:
+                failed.append((sql, told.get("error"), told.get("hint")))
+                continue
+            answer = await client.call_tool(call["tool"], call["arguments"])
+            if answer.is_error and body_of(answer)["error"] != "snapshot_exists":
+                failed.append((sql, told["hint"], body_of(answer)))
+        assert failed == []
+
+
+async def test_a_text_over_files_is_handed_to_query_and_nothing_at_all_is_told_both_ways(gateway: Gateway) -> None:
+    async with gateway, connected(gateway, "auto") as client:
+        told = body_of(await client.call_tool("scan", {"sql": "SELECT count(*) FROM here_flights"}))
+        assert told["error"] == "remote_sql_local_table"
+        assert 'query(sql="SELECT count(*) FROM here_flights")' in told["hint"].replace(chr(92), "")
+        empty = body_of(await client.call_tool("scan", {"sql": ""}))
+        assert empty["error"] == "invalid_argument"
+        assert "scan(table_id=" in empty["hint"]
+        assert "scan(sql=" in empty["hint"]
+
+
+async def test_a_profile_over_the_cap_names_the_columns_that_are_under_it(gateway: Gateway) -> None:
+    gateway.settings.api.scan.max_scan_bytes = 5_000
+    async with gateway, connected(gateway, "auto") as client:
+        told = body_of(await client.call_tool("describe", {"table_id": "flights", "profile": True}))
+        assert told["error"] == "over_scan_cap"
+        call = told["details"]["call"]
+        body = body_of(await client.call_tool(call["tool"], call["arguments"]))
+        assert [column["name"] for column in body["profile"]["columns"]] == body["sample"]["columns"]
+        assert set(call["arguments"]["select"]) == set(body["sample"]["columns"])

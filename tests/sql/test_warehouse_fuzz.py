@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from agnes_mcp.sql.warehouse import admit
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_000)]
 
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
 _SLOWEST_S = 2.0  # of processor time: what waits for the machine does not count
 #: Pieces that would reach further, were they let through anywhere.
 PIECES = [
@@ -97,7 +99,7 @@ def check(text: str, granted: frozenset[str]) -> str:
     finally:
         assert time.thread_time() - started < _SLOWEST_S, "too slow"
     assert {place.path for place in admitted.tables} <= granted
-    folded = admitted.sql.casefold()
+    folded = _LITERAL.sub("''", admitted.sql.casefold())  # a table's name in a text is a text
     outside = [place for place in WITHHELD if f"`{place.path}`".casefold() in folded]
     assert not outside
     again = admit(admitted.sql, NAMES)

@@ -33,6 +33,7 @@ from agnes_mcp.sql.warehouse.reading import check_counts, confirm, read
 from agnes_mcp.sql.warehouse.refusals import refuse
 from agnes_mcp.sql.warehouse.scope import Relation, Scope
 from agnes_mcp.sql.warehouse.spelling import Spelling
+from agnes_mcp.sql.working import WorkingCall
 
 __all__ = ["Admitted", "Names", "Place", "Use", "admit"]
 
@@ -110,12 +111,16 @@ def _local(local: list[str], text: str) -> AgnesError:
     return refuse(
         "remote_sql_local_table",
         f"{', '.join(local)} {'is' if len(local) == 1 else 'are'} not in BigQuery.",
-        "Call `query` with this SQL, in DuckDB's dialect; it is free.",
+        f"Call {WorkingCall('query', {'sql': text})}, in DuckDB's dialect; it is free."
+        if len(text) <= _SHOWN_CHARS
+        else "Call `query` with this SQL, in DuckDB's dialect; it is free.",
         text,
         tables=local,
     )
 
 
+#: How long a text may be to be shown again whole.
+_SHOWN_CHARS = 600
 #: How a text is refused that may be good SQL of DuckDB's dialect.
 _UNREAD = frozenset({"parse_error", "unknown_function", "disallowed_node", "unsupported_literal"})
 _AFTER_FROM = re.compile(r"\b(?:FROM|JOIN)\s+([A-Za-z_][A-Za-z0-9_]*)\b(?!\s*[.(])", re.IGNORECASE)

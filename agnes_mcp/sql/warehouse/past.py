@@ -21,7 +21,9 @@ def moment_of(version: exp.Expr, binding: Binding) -> str:
 
     A string alone is not taken: BigQuery reads it in the time zone of Los Angeles.
     """
-    expression = version.args["expression"]
+    expression = version.args.get("expression")
+    if expression is None:
+        raise binding.refuse("parse_error", "FOR SYSTEM_TIME AS OF needs a moment.", _HINT, version)
     if type(expression) is exp.Cast and expression.args["to"].this != exp.DType.TIMESTAMPTZ:
         raise binding.refuse("unsupported_literal", "A moment of the past is a TIMESTAMP.", _HINT, version)
     names = {str(node.this) for node in expression.find_all(exp.Anonymous)}
