@@ -95,7 +95,7 @@ class Scans:
         refuse_paying_twice(self._snapshots, call.principal, priced)
         require_room(self._snapshots, call, keep, 0)
 
-    async def point(
+    async def correct(
         self, principal: Principal, tool: str, request: ScanRequest, error: AgnesError, having: str, distinct: bool
     ) -> AgnesError:
         """The same error of arguments that a scan has not, with the call that was meant."""

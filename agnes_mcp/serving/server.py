@@ -182,7 +182,7 @@ class AgnesServer(MCPServer[Serving]):
             asked |= {key: [asked[key]] for key in lists if not isinstance(asked[key], list)}
             request = ScanRequest.model_validate(asked)
             scans, principal = self.serving.gateway.scans, self.serving.principal
-            return await scans.point(principal, name, request, error, str(having or ""), bool(distinct))
+            return await scans.correct(principal, name, request, error, str(having or ""), bool(distinct))
         except (ValidationError, AgnesError):
             return error
 
