@@ -48,6 +48,8 @@ def test_what_cannot_be_served_is_named_with_the_next_step(tmp_path: Path) -> No
     assert "FAILED table broken: table_unavailable" in found.stdout
     assert "FAILED table sessions: " in found.stdout
     assert "FAILED BigQuery" in found.stdout
+    assert "scopes as configured, not asked of Google: cloud-platform" in found.stdout.replace("\n", " ")
+    assert "DuckDB's bigquery extension: off: No BigQuery access token" in found.stdout
     assert "ok     query workers" in found.stdout
     assert str(tmp_path) not in found.stdout
 

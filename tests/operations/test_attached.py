@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import duckdb
 import pytest
 from support.attached_double import COMMAND, FileStatements
 from support.metadata_server import MetadataServer
+from support.waiting import PATIENCE_S
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.processes.processes import Processes
@@ -124,3 +126,33 @@ async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, tmp_pat
         assert answer.snapshot.rows == ROWS
         state = (await gateway.usage.today(os_user())).bigquery["extension"]["state"]
         assert state == "not to be had: it ends the process that loads it"
+
+
+async def test_who_serves_attaches_ahead_and_usage_says_so(
+    bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agnes_mcp.gateway._ATTACH_AFTER_S", 0.0)
+    async with gateway_over(bq, tmp_path) as gateway:
+        gateway.attach_ahead()
+
+        async def told() -> dict[str, Any]:
+            return dict((await gateway.usage.today(os_user())).bigquery.get("extension") or {})
+
+        with anyio.fail_after(PATIENCE_S):
+            while (await told()).get("state") != "attached":
+                await anyio.sleep(0.05)
+        assert (await told())["datasets"] == ["my-project.my_dataset"]
+        assert (await gateway.usage.today(os_user())).bigquery["token"]["token_age_s"] >= 0
+    assert bq.query_jobs() == []
+
+
+def test_no_tool_reads_through_the_extensions_query_function() -> None:
+    """It has no cap, no label and no job id: it is written into extracts, recognised in them, and never run."""
+    root = Path(__file__).parents[2]
+    found = {
+        str(path.relative_to(root))
+        for folder in ("agnes_mcp", "tools", "resources")
+        for path in (root / folder).rglob("*.py")
+        if "bigquery_query" in path.read_text(encoding="utf-8")
+    }
+    assert found == {f"agnes_mcp/extracts/{name}.py" for name in ("offers", "rebuilding", "statements")}
