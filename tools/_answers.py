@@ -1,6 +1,7 @@
 """Answers as a client receives them: the same facts as structured content and as one block of compact text.
 
-And the progress of worker threads until then, told at a pace that the client can use.
+And the progress of worker threads until then, told at a pace that the client can use; and what may stand for an
+argument on the way in.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ BILLED = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent
 WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=True)
 #: Removes files of the caller's own; doing it again changes nothing more.
 DROPS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
+
+
+def empty_for_null(value: object) -> object:
+    """null is no text."""
+    return "" if value is None else value
+
+
+def listed(value: object) -> object:
+    """One thing is a list of one."""
+    return [value] if isinstance(value, str | dict) else value
 
 
 def answer(model: BaseModel) -> CallToolResult:

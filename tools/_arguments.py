@@ -11,9 +11,10 @@ from pydantic import BeforeValidator, Field
 
 from agnes_mcp.models import Aggregate
 
-#: null is no text; one thing is a list of one.
-EMPTY_FOR_NULL = BeforeValidator(lambda value: "" if value is None else value)
-LISTED = BeforeValidator(lambda value: [value] if isinstance(value, str | dict) else value)
+from ._answers import empty_for_null, listed
+
+EMPTY_FOR_NULL = BeforeValidator(empty_for_null)
+LISTED = BeforeValidator(listed)
 
 MAX_TEXT_CHARS = 16_384
 Text = Annotated[str, EMPTY_FOR_NULL, Field(max_length=MAX_TEXT_CHARS)]
