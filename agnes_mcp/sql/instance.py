@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.names import literal
+from agnes_mcp.sql.stored_views import closed_over
 from agnes_mcp.sql.views import View, attach_statement, make_view, probe_statement
 
 if TYPE_CHECKING:
@@ -110,8 +111,20 @@ def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
                     attached[path] = f"file_{len(attached)}"
                     connection.execute(attach_statement(path, attached[path]))
                 database = attached[path]
+                _refuse_open_view(connection, view, database)
             small = {"buffer_size": CSV_BUFFER_BYTES, **view.options} if view.kind == "csv" else view.options
             make_view(connection, replace(view, options=small), database)
+
+
+def _refuse_open_view(connection: DuckDBPyConnection, view: View, database: str) -> None:
+    """A view that somebody stored in the file may tell of this process: what it may read, and where that is."""
+    stored = connection.execute(
+        "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = ? AND NOT internal "
+        "AND lower(schema_name) = lower(?) AND lower(view_name) = lower(?)",
+        [database, view.source_schema, view.source_table],
+    ).fetchone()
+    if stored is not None and not closed_over(connection, database, *stored):
+        raise table_unavailable(view.name)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """DuckDB files, open only while somebody reads them: a file that stays attached keeps its writer out.
 
 What a file holds is somebody else's text. A view in it is read here only where every name in it is a table or view of
-the same file and nothing in it can open another one; `query` reads it in a process that has that file and no other.
+the same file and nothing in it can open another one or tell of this process; `query` looks at it in the same way.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
-from agnes_mcp.sources.local.stored_views import closed_over
 from agnes_mcp.sql.duckdb_errors import unavailable
 from agnes_mcp.sql.names import identifier, literal
+from agnes_mcp.sql.stored_views import closed_over
 
 if TYPE_CHECKING:
     import duckdb
