@@ -76,6 +76,7 @@ def predicates(dialect: Dialect) -> Text:
         st.builds(lambda a, p: f"{a} LIKE '{p}'", text, pattern),
         st.builds(lambda a, p: f"{a} NOT LIKE '{p}'", text, pattern),
         st.one_of(number, text, day).map(lambda a: f"{a} IS NOT NULL"),
+        _of_lists(dialect, number, text, comparison),
     )
     forms = [
         "{} AND {}", "{} OR {}", "NOT ({} OR {})", "({} AND {})", "({}) = ({})", "NOT ({}) AND {}",
@@ -84,13 +85,23 @@ def predicates(dialect: Dialect) -> Text:
     return st.recursive(atoms, lambda inner: _fill(forms, inner), max_leaves=5)
 
 
+def _of_lists(dialect: Dialect, number: Text, text: Text, comparison: Text) -> Text:
+    """EXISTS over a list of texts, and over one of records, whose conditions name columns beside the list too."""
+    tag, item = ("AS t", "AS i") if dialect == "bigquery" else ("AS l(t)", "AS l(i)")
+    tags = st.builds(lambda op, a: f"EXISTS(SELECT 1 FROM UNNEST(tags) {tag} WHERE t {op} {a})", comparison, text)
+    form = "{}EXISTS (SELECT * FROM UNNEST(items) {} WHERE i.sku {} {} OR i.price {} {})"
+    maybe = st.sampled_from(["", "NOT "])
+    items = st.builds(lambda op, a, b, no: form.format(no, item, op, a, op, b), comparison, text, number, maybe)
+    return st.one_of(tags, items)
+
+
 PIECES = """
 ' " ` ''' \"\"\" r' b' e' \\ \\' -- # /* */ /*+ ; , . * ( ) [ ] { } < > = != == :: := -> ->> => |> || | & ^ ~ @
 @@ $1 ? :x % // ** 1 0 .5 1e400 0x1F 1_000 NULL TRUE AND OR NOT XOR IN BETWEEN LIKE ILIKE IS DISTINCT FROM CASE WHEN
 THEN ELSE END CAST SAFE_CAST TRY_CAST EXTRACT INTERVAL DAY UNNEST SELECT UNION EXISTS VALUES TABLE WITH LIMIT ORDER BY
 GROUP HAVING QUALIFY WINDOW OVER ARRAY STRUCT ROW MAP DATE( TIMESTAMP( STRUCT( ARRAY[ IF( COUNT( LOWER( COALESCE(
 OFFSET( SAFE. p.d.f( web_sessions other device tags amount country_code is_paid _PARTITIONTIME DROP ⟦0⟧ ⟦a0⟧ ⟦2028⟧
-⟦202e⟧ ⟦200b⟧ ⟦a⟧ é
+⟦202e⟧ ⟦200b⟧ ⟦a⟧ é FROM AS WHERE UNNEST(items) UNNEST(tags) EXISTS(SELECT
 """.split()  # noqa: SIM905
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlglot import exp
+
 from agnes_mcp.models import Column, TableSchema
-from agnes_mcp.sql.predicate.kinds import Kind, kind_of
+from agnes_mcp.sql.predicate.kinds import OTHER, Kind, kind_of
 
 
 class UnresolvedError(Exception):
@@ -28,22 +30,34 @@ class UnresolvedError(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """The start of a path: the column's own spelling, its kind, and how many segments that took: 2 after the table."""
+    """The start of a path: the column's own spelling, its kind, and how many segments that took: 2 after the table.
+    `within` is what the name stands in: the element of a list whose field it is."""
 
     name: str
     kind: Kind
     segments: int
+    within: str = ""
 
 
 class Columns:
     """The columns of one table, by name without regard to case."""
 
+    depth = 0  # how many lists they are inside of
+
     def __init__(self, schema: TableSchema) -> None:
         self.table_id = schema.table_id
+        self._schema = schema
         self._columns = {c.name.casefold(): c for c in [*schema.pseudo_columns, *schema.columns]}
 
     def __contains__(self, name: str) -> bool:
         return name.casefold() in self._columns
+
+    def taken(self) -> set[str]:
+        """Every name that there is, folded: of the table, its columns, their fields."""
+        every = [column.name for _, column in self._schema.walk()]
+        return {
+            name.casefold() for name in (self._schema.table_id, *(c.name for c in self._schema.pseudo_columns), *every)
+        }
 
     def find(self, path: list[str]) -> Place:
         """Where the path `a.b.c` starts. A column wins over the table's own name where both could be meant."""
@@ -62,11 +76,70 @@ class Columns:
         hint = f"A predicate reads only the columns of {self.table_id}; leave {path[0][:40]!r} out."
         raise UnresolvedError("cross_table_reference", message, 0, self._names(), hint)
 
+    def holds(self, node: exp.Expr) -> bool:
+        """Whether the path `node` leads into the innermost list's element."""
+        return False
+
     def _unknown(self, name: str, segment: int) -> UnresolvedError:
         return unknown(name, f"The table {self.table_id!r}", self._names(), segment)
 
     def _names(self) -> list[str]:
         return [column.name for column in self._columns.values()]
+
+
+class ElementColumns(Columns):
+    """What names mean in a condition on the elements of a list: first the element, by `names`, then, where GoogleSQL
+    `exposes` them, its fields, then what they mean around it.
+
+    `list_name` and `element_name` are how it is written: by names that no column and no field has.
+    """
+
+    def __init__(self, outer: Columns, element: Kind | None, names: list[list[str]], *, exposes: bool) -> None:
+        self.table_id, self._schema, self.depth = outer.table_id, outer._schema, outer.depth + 1
+        self._outer, self._element = outer, element or OTHER
+        self._spellings = [[part.casefold() for part in name] for name in names]
+        fields = self._element.fields if exposes else ()
+        self._columns = {field.name.casefold(): field for field in fields}
+        taken = self.taken()
+        self.list_name, self.element_name = (_free(f"{word}_{self.depth}", taken) for word in ("list", "element"))
+
+    def __contains__(self, name: str) -> bool:
+        folded = name.casefold()
+        return (
+            any(spelling[0] == folded for spelling in self._spellings)
+            or super().__contains__(name)
+            or (name in self._outer)
+        )
+
+    def find(self, path: list[str]) -> Place:
+        folded = [part.casefold() for part in path]
+        for spelling in sorted(self._spellings, key=len, reverse=True):
+            if folded[: len(spelling)] == spelling:
+                return Place(self.element_name, self._element, len(spelling))
+        field = self._columns.get(folded[0])
+        if field is not None:
+            return Place(field.name, kind_of(field), 1, self.element_name)
+        place = self._outer.find(path)
+        if not place.within and place.name.casefold() in self._columns:
+            message = f"{place.name[:80]!r} of the table is hidden here by the element's field of that name."
+            hint = "Take that condition out of EXISTS."
+            raise UnresolvedError("cross_table_reference", message, 0, [], hint)
+        return place
+
+    def holds(self, node: exp.Expr) -> bool:
+        column = node
+        while isinstance(column, exp.Dot):
+            column = column.this
+        return isinstance(column, exp.Column) and column.parts[0].name == self.element_name
+
+    def _names(self) -> list[str]:
+        return [*(".".join(name) for name in self._spellings), *super()._names(), *self._outer._names()]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"{name}_"
+    return name
 
 
 def _leads(column: Column, name: str) -> bool:

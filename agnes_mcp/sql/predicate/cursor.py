@@ -46,19 +46,20 @@ class Cursor:
         self.text, self.columns, self.rules = text, columns, rules
         self.faults: list[Fault] = []
         self.growing: set[int] = set()  # by id: what a longer text is put in place of
-        self._lexemes, self._index = lexemes, 0
+        self.subqueries = 0  # EXISTS read so far
+        self._lexemes, self.position = lexemes, 0
 
     @property
     def next(self) -> Lexeme:
-        return self._lexemes[self._index]
+        return self._lexemes[self.position]
 
     @property
     def after_next(self) -> Lexeme:
-        return self._lexemes[min(self._index + 1, len(self._lexemes) - 1)]
+        return self._lexemes[min(self.position + 1, len(self._lexemes) - 1)]
 
     def advance(self) -> Lexeme:
         lexeme = self.next
-        self._index = min(self._index + 1, len(self._lexemes) - 1)
+        self.position = min(self.position + 1, len(self._lexemes) - 1)
         return lexeme
 
     def at_word(self, *words: str) -> bool:
@@ -118,6 +119,8 @@ class Cursor:
         word = lexeme.value
         if word in QUERY_WORDS:
             hint = "Write values instead of a query; fetch the other table on its own, then use `query`."
+            if self.text.upper().find("UNNEST") >= 0:
+                hint = "Over a list of this table: EXISTS (SELECT 1 FROM UNNEST(list) AS e WHERE e.field = 'value')."
             return self.refuse("nested_select", f"{shown} begins a query inside the predicate.", hint, lexeme)
         if word in STATEMENT_WORDS:
             hint = "Write only a condition; this server reads."

@@ -109,7 +109,6 @@ FUNCTION_HINTS: dict[Dialect, dict[str, str]] = {
         "IIF": "Use IF(condition, x, y).",
         "JSON_EXTRACT_STRING": "Use JSON_VALUE(x, '$.path').",
         "RAND": "A predicate is the same for every read; it has no random values.",
-        "EXISTS": "A predicate reads only its own table.",
         **{part: _EXTRACT.format(part=part) for part in ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE")},
     },
     "duckdb": {
@@ -153,7 +152,6 @@ FUNCTION_HINTS: dict[Dialect, dict[str, str]] = {
         "JSON_EXTRACT_SCALAR": "Use json_extract_string(x, '$.path').",
         "UNNEST": "Use list_contains(x, value).",
         "RANDOM": "A predicate is the same for every read; it has no random values.",
-        "EXISTS": "A predicate reads only its own table.",
     },
 }  # fmt: skip
 

@@ -27,5 +27,7 @@ MAX_REPLACEMENT_CHARS = 64
 MAX_NODES = 6_000
 #: Characters of the refused text that an error repeats.
 MAX_FRAGMENT_CHARS = 80
-#: `%` in one LIKE pattern that also has `_` or ESCAPE: DuckDB's matching takes about (length of the text)^(this).
-MAX_LIKE_WILDCARDS = 2
+#: `EXISTS` over lists in one predicate.
+MAX_EXISTS = 16
+#: `EXISTS` over the lists of an element inside `EXISTS`.
+MAX_EXISTS_DEPTH = 2

@@ -62,3 +62,14 @@ def _data_type(spelling: str, dialect: Dialect) -> exp.DataType:
 def cast(value: exp.Expr, spelling: str, dialect: Dialect, tries: bool = False) -> exp.Cast:
     target = _data_type(spelling, dialect).copy()
     return exp.TryCast(this=value, to=target, safe=True) if tries else exp.Cast(this=value, to=target)
+
+
+def exists(listed: exp.Expr, list_name: str, element_name: str, where: exp.Expr | None, dialect: Dialect) -> exp.Exists:
+    """`EXISTS(SELECT 1 FROM UNNEST(listed) AS element WHERE …)`; in DuckDB `AS list(element)`."""
+    element = [name(element_name)]
+    alias = exp.TableAlias(this=name(list_name), columns=element) if dialect == "duckdb" else None
+    unnest = exp.Unnest(expressions=[listed], alias=alias or exp.TableAlias(columns=element), offset=False)
+    kept = {"where": exp.Where(this=where)} if where is not None else {}
+    return exp.Exists(
+        this=exp.Select(expressions=[exp.Literal(this="1", is_string=False)], from_=exp.From(this=unnest), **kept)
+    )

@@ -7,6 +7,7 @@ from sqlglot import exp
 from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.calls import call
 from agnes_mcp.sql.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WORDS, Expressions, Read
+from agnes_mcp.sql.predicate.exists import exists
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NULL, NUMBER, TEXT, Kind, kind_named, list_of
 from agnes_mcp.sql.predicate.paths import column, subscripts
 from agnes_mcp.sql.predicate.words import interval, part, type_name, typed_literal, zone
@@ -47,7 +48,7 @@ def _word(reader: Expressions) -> Read:
     word = lexeme.value
     if word == "INTERVAL":
         return interval(reader)
-    if after.kind == "symbol" and after.value == "(" and word not in QUERY_WORDS:
+    if after.kind == "symbol" and after.value == "(" and word not in QUERY_WORDS - {"EXISTS"}:
         return _named_call(reader)
     if word in reader.rules.literals and after.kind == "string":
         return typed_literal(reader)
@@ -77,7 +78,7 @@ def _begins_statement(reader: Expressions) -> bool:
 
 def _named_call(reader: Expressions) -> Read:
     special = {
-        "CAST": _cast, reader.rules.try_cast: _cast, "EXTRACT": _extract,
+        "CAST": _cast, reader.rules.try_cast: _cast, "EXTRACT": _extract, "EXISTS": exists,
     }.get(reader.next.value)  # fmt: skip
     return subscripts(reader, special(reader) if special else call(reader), [])
 

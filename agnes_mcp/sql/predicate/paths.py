@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.sql.predicate import nodes
-from agnes_mcp.sql.predicate.columns import UnresolvedError, field_of
+from agnes_mcp.sql.predicate.columns import Place, UnresolvedError, field_of
 from agnes_mcp.sql.predicate.cursor import Cursor, Read
 from agnes_mcp.sql.predicate.hints import FUNCTION_HINTS
 from agnes_mcp.sql.predicate.kinds import OTHER, kind_of
@@ -27,14 +27,32 @@ def column(cursor: Cursor) -> Read:
     return _placed(cursor, path)
 
 
+def plain_path(cursor: Cursor) -> Read:
+    """`column` or `record.field`, whatever it holds, and nothing behind it."""
+    path = [cursor.advance()]
+    while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+        cursor.advance()
+        path.append(cursor.advance())
+    try:
+        place = cursor.columns.find([_spelled(cursor, segment) for segment in path])
+    except UnresolvedError as unresolved:
+        cursor.note(unresolved, path[unresolved.segment])
+        return _unread(path[0].start)
+    return _at(cursor, place, path)
+
+
+def _at(cursor: Cursor, place: Place, path: list[Lexeme]) -> Read:
+    names = [place.within, place.name] if place.within else [place.name]
+    return _descend(cursor, Read(nodes.column(names), place.kind, path[0].start), names, path[place.segments :])
+
+
 def _placed(cursor: Cursor, path: list[Lexeme]) -> Read:
     try:
         place = cursor.columns.find([_spelled(cursor, segment) for segment in path])
     except UnresolvedError as unresolved:
         cursor.note(unresolved, path[unresolved.segment])
         return _skip_subscripts(cursor, path[0].start)
-    read = Read(nodes.column([place.name]), place.kind, path[0].start)
-    return subscripts(cursor, _descend(cursor, read, [place.name], path[place.segments :]), path)
+    return subscripts(cursor, _at(cursor, place, path), path)
 
 
 def _spelled(cursor: Cursor, segment: Lexeme) -> str:

@@ -13,8 +13,7 @@ from sqlglot import exp
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.sql.predicate.cursor import Expressions, Read
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NUMBER, TEXT, Kind
-from agnes_mcp.sql.predicate.lexemes import Lexeme
-from agnes_mcp.sql.predicate.limits import MAX_CHAIN, MAX_LIKE_WILDCARDS
+from agnes_mcp.sql.predicate.limits import MAX_CHAIN
 from agnes_mcp.sql.predicate.operands import list_literal, operand
 from agnes_mcp.sql.predicate.refusals import Fault, refuse
 
@@ -149,19 +148,11 @@ class Reader(Expressions):
         if self.at_symbol("||"):
             hint = "Write the pattern as one string literal."
             raise self.refuse("disallowed_node", f"{operator.value} takes one pattern in quotes.", hint, self.next)
-        if self.rules.dialect == "duckdb":
-            self._require_cheap_pattern(str(pattern.value), pattern)
         extra = {"negate": True} if negated else {}
         node: exp.Expr = _PATTERNS[operator.value](this=left.node, expression=literal, **extra)
         if self.rules.dialect == "duckdb" and self.take_word("ESCAPE"):
             node = exp.Escape(this=node, expression=self._escape_character())
         return Read(node, BOOLEAN, left.start)
-
-    def _require_cheap_pattern(self, text: str, pattern: Lexeme) -> None:
-        """DuckDB tries a pattern with `_` again from every place for each `%`, and nothing interrupts it meanwhile."""
-        if text.count("%") > MAX_LIKE_WILDCARDS and ("_" in text or self.at_word("ESCAPE")):
-            message = f"A LIKE pattern with _ or ESCAPE has more than {MAX_LIKE_WILDCARDS} %."
-            raise self.refuse("too_complex", message, "Use regexp_matches(x, 'pattern').", pattern)
 
     def _escape_character(self) -> exp.Expr:
         lexeme = self.advance()

@@ -92,11 +92,16 @@ NODES: dict[type[exp.Expr], frozenset[str]] = {
     exp.Literal: frozenset({"this", "is_string"}),
     exp.Null: frozenset(),
     exp.Array: frozenset({"expressions", "value_constructor", "struct_name_inheritance"}),
+    exp.Exists: frozenset({"this"}),
+    exp.Select: frozenset({"expressions", "from_", "where"}),
+    exp.From: frozenset({"this"}),
+    exp.Where: frozenset({"this"}),
+    exp.Unnest: frozenset({"expressions", "offset", "alias"}),
+    exp.TableAlias: frozenset({"this", "columns"}),
 }
 _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
     "bigquery": {
         exp.In: frozenset({"this", "expressions", "unnest"}),
-        exp.Unnest: frozenset({"expressions", "offset"}),
         exp.Bracket: frozenset({"this", "expressions", "offset", "safe"}),
     },
     "duckdb": {
@@ -188,8 +193,29 @@ def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
             raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
         if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
             raise _unlisted("A call behind a dot", text)
+        if type(node) in _OF_QUERIES and not _in_exists(node):
+            raise _unlisted(f"{type(node).__name__} outside EXISTS", text)
         if type(node) is exp.Anonymous and not _listed_call(node, rules):
             raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
+
+
+_OF_QUERIES = frozenset({exp.Exists, exp.Select, exp.From, exp.Where, exp.Unnest, exp.TableAlias})
+
+
+def _in_exists(node: exp.Expr) -> bool:
+    """Whether a node of a query stands where EXISTS over a list, or `x IN UNNEST(list)`, has it."""
+    parent = node.parent
+    if type(node) is exp.Exists:
+        return type(node.this) is exp.Select
+    if type(node) is exp.Select:
+        one = node.expressions == [exp.Literal(this="1", is_string=False)]
+        return type(parent) is exp.Exists and one and type(node.args.get("from_")) is exp.From
+    if type(node) is exp.From:
+        return type(parent) is exp.Select and type(node.this) is exp.Unnest and node.this.args.get("alias") is not None
+    if type(node) is exp.Unnest:
+        path = len(node.expressions) == 1 and type(node.expressions[0]) in (exp.Column, exp.Dot)
+        return (type(parent) is exp.From and path) or (type(parent) is exp.In and node.args.get("alias") is None)
+    return type(parent) is (exp.Select if type(node) is exp.Where else exp.Unnest)
 
 
 def _listed_call(node: exp.Anonymous, rules: Rules) -> bool:

@@ -46,18 +46,59 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
     ]
     if _tokens(sql, dialect) != expected:
         raise _broken("its tokens are not those that were put together")
+    bare = _without_exists(predicate, dialect)
     depth = 0
-    for kind, _ in predicate:
+    for kind, _ in bare:
         depth += {"L_PAREN": 1, "R_PAREN": -1}.get(kind, 0)
         if depth < 0:
             raise _broken("the predicate closes a bracket that it did not open")
-    if depth or not predicate or any(kind in _ONCE for kind, _ in predicate):
+    if depth or not bare or any(kind in _ONCE for kind, _ in bare):
         raise _broken("the predicate is not one condition")
     words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
     if not words <= RULES[dialect].words:
         raise _broken("the predicate holds a word that no predicate has")
-    if [kind for kind, _ in expected if kind in _ONCE] != ["SELECT", "WHERE"]:
+    around = [*_tokens(prefix_sql, dialect), ("WHERE", "WHERE"), *_tokens(suffix_sql, dialect)]
+    if [kind for kind, _ in around if kind in _ONCE] != ["SELECT", "WHERE"]:
         raise _broken("it is not one SELECT with one WHERE")
+
+
+_OPENS = ["EXISTS", "L_PAREN", "SELECT", "NUMBER", "FROM", "UNNEST", "L_PAREN"]
+
+
+def _without_exists(tokens: list[tuple[str, str]], dialect: Dialect) -> list[tuple[str, str]]:
+    """The predicate's tokens, with `EXISTS(` for each `EXISTS(SELECT 1 FROM UNNEST(path) AS name WHERE`; the bracket
+    closes where its condition ends. Raises where EXISTS begins anything else."""
+    left: list[tuple[str, str]] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at][0] != "EXISTS":
+            left.append(tokens[at])
+            at += 1
+            continue
+        left += tokens[at : at + 2]
+        at = _past_unnest(tokens, at, dialect)
+        if at == len(tokens) or tokens[at][0] not in ("WHERE", "R_PAREN"):
+            raise _broken("EXISTS holds more than a list and a condition")
+        at += tokens[at][0] == "WHERE"
+    return left
+
+
+def _past_unnest(tokens: list[tuple[str, str]], at: int, dialect: Dialect) -> int:
+    def take(*kinds: str) -> None:
+        nonlocal at
+        found = [kind for kind, _ in tokens[at : at + len(kinds)]]
+        if found != list(kinds):
+            raise _broken("EXISTS holds another query than one over a list")
+        at += len(kinds)
+
+    take(*_OPENS)
+    take("IDENTIFIER")
+    while at < len(tokens) and tokens[at][0] == "DOT":
+        take("DOT", "IDENTIFIER")
+    take("R_PAREN", "ALIAS", "IDENTIFIER")
+    if dialect == "duckdb":
+        take("L_PAREN", "IDENTIFIER", "R_PAREN")
+    return at
 
 
 def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
@@ -76,10 +117,35 @@ def _confirm_duckdb(sql: str, prefix_sql: str, predicate_sql: str, suffix_sql: s
     alone = _select(f"SELECT 1 FROM t WHERE (\n{predicate_sql}\n)")  # noqa: S608 - parsed only, never run
     if whole["from_table"]["type"] != "BASE_TABLE" or any(whole[key] != value for key, value in _NODE_PARTS.items()):
         raise _broken("it reads more than one table")
+    _confirm_queries(whole["where_clause"])
     if whole["where_clause"] is None or whole["where_clause"] != alone["where_clause"]:
         raise _broken("its condition is not the predicate")
     if {**whole, "where_clause": None} != bare:
         raise _broken("the predicate changed a clause beside it")
+
+
+def _confirm_queries(tree: Any) -> None:
+    """Raise unless every query in a condition, as DuckDB reads it, is EXISTS over one column's list."""
+    for part in tree if isinstance(tree, list) else tree.values() if isinstance(tree, dict) else ():
+        _confirm_queries(part)
+    if not isinstance(tree, dict):
+        return
+    if tree.get("class") == "SUBQUERY" and tree["subquery_type"] != "EXISTS":
+        raise _broken("it holds a query that is no EXISTS")
+    source = tree.get("from_table")
+    if source is None:
+        return
+    function = source.get("function") or {}
+    columns = [child.get("class") for child in function.get("children") or ()]
+    listed = source["type"] == "TABLE_FUNCTION" and function.get("function_name") == "unnest" and not function["schema"]
+    if not listed or columns != ["COLUMN_REF"] or any(tree[key] != value for key, value in _NODE_PARTS.items()):
+        raise _broken("EXISTS reads something else than a list")
+    if (
+        tree["modifiers"]
+        or tree["group_expressions"]
+        or [one.get("class") for one in tree["select_list"]] != ["CONSTANT"]
+    ):
+        raise _broken("EXISTS holds another clause than WHERE")
 
 
 def _select(sql: str) -> dict[str, Any]:
