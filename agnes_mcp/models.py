@@ -70,7 +70,7 @@ class Column(Model):
 
 
 class Partition(Model):
-    """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE or HIVE."""
+    """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE, HIVE, SHARD."""
 
     column: str | None = None
     type: str = "DAY"

@@ -162,7 +162,8 @@ class Ids:
 
 def table_id_of(name: str) -> str:
     """A usable id of a table's own name, in whatever script: small letters, digits and `_`."""
-    plain = name.strip()
+    plain = name[:-1].rstrip("_- ") if name.endswith("*") else name  # of shards what they have in common
+    plain = plain.strip()
     if not plain.isascii():
         from anyascii import anyascii
 

@@ -90,7 +90,9 @@ class TableSettings(Section):
     )
     bucket: DatasetId | Literal[""] = Field(default="", description="BigQuery: the dataset. Needed.")
     source_table: BigQueryTableId | Literal[""] = Field(
-        default="", description="The table's name in the dataset, or inside the DuckDB file; not given: the id."
+        default="",
+        description="The table's name in the dataset (`events_*`: all whose names begin so, as one table with "
+        "`_TABLE_SUFFIX`), or inside the DuckDB file; not given: the id.",
     )
     path: str = Field(
         default="",

@@ -99,7 +99,7 @@ Percent = Annotated[
 HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
 BigQueryTableId = Annotated[
-    str, StringConstraints(pattern=r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\z", max_length=1024)
+    str, StringConstraints(pattern=r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\*?\z", max_length=1024)
 ]
 Names = Annotated[list[str], BeforeValidator(_list_of_names)]
 CsvType = Annotated[

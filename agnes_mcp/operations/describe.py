@@ -181,7 +181,8 @@ class Descriptions:
         """A condition on the newest partition, where the table is read with a filter only."""
         table = await self._tables.find(call, table_id)
         schema = await self._tables.schema_of(call, table)
-        if schema.partition is None or not schema.partition.filter_required:
+        partition = schema.partition
+        if partition is None or not (partition.filter_required or partition.type == "SHARD"):
             return ""
         return await self._calls.run(call, lambda: self._sources.of(table).newest(table, schema, call))
 
@@ -260,7 +261,7 @@ def _figured(schema: TableSchema, select: list[str] | None) -> TableSchema:
 
 
 def _of_newest(where: str) -> str:
-    return f" A filter is required on it, so this is of the newest partition: {where}." if where else ""
+    return f" Of the newest partition, as not all of it is read at once: {where}." if where else ""
 
 
 class _TopValues:

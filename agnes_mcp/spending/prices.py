@@ -178,6 +178,8 @@ def _advise_partition(statement: Statement, schema: TableSchema) -> list[str]:
     column = schema.partition.column or "_PARTITIONTIME"
     if _names_in(statement) & {column.casefold(), *(() if schema.partition.column else ("_partitiondate",))}:
         return []
+    if schema.partition.type == "SHARD":
+        return [f"No condition compares {column} with constants, so every shard is read: filter on {column}."]
     must = "requires a filter" if schema.partition.filter_required else "is partitioned by it: filter"
     return [f"No condition on {column}: the table {must} on {column} so that only some partitions are read."]
 

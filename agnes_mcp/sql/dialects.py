@@ -57,7 +57,9 @@ def where_examples(schema: TableSchema, dialect: Dialect) -> list[str]:
     """Up to three predicates on columns that exist, the partition's first, each of which a scan would take."""
     first = schema.partition.column if schema.partition else None
     columns = sorted(schema.columns, key=lambda c: (c.name != first, c.name not in schema.clustered_by))
-    examples = (_example(column, schema, dialect) for column in columns if column.mode != "REPEATED")
+    suffix = ["_TABLE_SUFFIX >= '20260101'"] if schema.partition and schema.partition.type == "SHARD" else []
+    of_columns = (_example(column, schema, dialect) for column in columns if column.mode != "REPEATED")
+    examples = itertools.chain(suffix, of_columns)
     return list(itertools.islice((example for example in examples if example), _MAX_EXAMPLES))
 
 

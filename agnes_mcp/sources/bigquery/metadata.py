@@ -12,6 +12,7 @@ from agnes_mcp.models import Column, Partition, Table, TableSchema
 from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
 from agnes_mcp.sources.bigquery.names import TablePath, is_table_name
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
+from agnes_mcp.sources.bigquery.shards import fold
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -177,11 +178,12 @@ def count_tables(client: bigquery.Client, project: str, dataset: str, most: int,
 
 
 def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: Attempts) -> list[Table]:
-    """Every table, view and external table of a dataset, page by page. A name that cannot stand in SQL is left out."""
+    """Every table, view and external table of a dataset, page by page; tables of one day each are one table, see
+    `shards`. A name that cannot stand in SQL is left out."""
     from google.cloud import bigquery
 
     reference = bigquery.DatasetReference(project, dataset)
-    found: list[Table] = []
+    found: list[str] = []
     token: str | None = None
     while True:
 
@@ -189,23 +191,23 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
             return _list_page(client, reference, at, timeout_s)
 
         page, token = attempts.run(f"listing the dataset {dataset}", read)
-        found.extend(
-            Table(
-                id=name,
-                name=name,
-                source_type="bigquery",
-                query_mode="remote",
-                bucket=dataset,
-                source_table=name,
-                place=f"{project}.{dataset}.{name}",
-                discovered=True,
-            )
-            for name in page
-            if is_table_name(name)
-        )
+        found.extend(page)
         if not token:
-            return found
+            return [_listed(project, dataset, name) for name in fold(name for name in found if is_table_name(name))]
         attempts.call.report(len(found), None, f"{len(found)} tables of {dataset} found")
+
+
+def _listed(project: str, dataset: str, name: str) -> Table:
+    return Table(
+        id=name,
+        name=name,
+        source_type="bigquery",
+        query_mode="remote",
+        bucket=dataset,
+        source_table=name,
+        place=f"{project}.{dataset}.{name}",
+        discovered=True,
+    )
 
 
 def _list_page(

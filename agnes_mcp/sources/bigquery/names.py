@@ -28,7 +28,7 @@ def is_table_name(name: str) -> bool:
 
 
 class TablePath(NamedTuple):
-    """Where a table is."""
+    """Where a table is. `table` may end in `*`: then it is all whose names begin so, see `shards`."""
 
     project: str
     dataset: str
@@ -38,6 +38,10 @@ class TablePath(NamedTuple):
     def resource(self) -> str:
         """As the Storage Read API writes it."""
         return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
+
+    @property
+    def is_family(self) -> bool:
+        return self.table.endswith("*")
 
     @property
     def dotted(self) -> str:
@@ -50,7 +54,7 @@ def table_path(table: Table, default_project: str) -> TablePath:
     for what, allowed in (
         ("project", PROJECT.fullmatch(path.project)),
         ("bucket (dataset)", DATASET.fullmatch(path.dataset)),
-        ("source_table", is_table_name(path.table)),
+        ("source_table", is_table_name(path.table.removesuffix("*"))),
     ):
         if not allowed:
             raise ConfigError(

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+from agnes_mcp.calls.call import Call
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, TableSchema
 
 #: How BigQuery refuses a statement without such a condition; the column is that of the table below the view.
@@ -30,6 +32,21 @@ def wanted_column(complaint: str) -> str | None:
     """The column that a dry run without any condition asks for; None where it complains of something else."""
     found = _WANTED.search(complaint)
     return found[1] if found else None
+
+
+def find_required(schema: TableSchema, bytes_where: BytesWhere, call: Call) -> Partition | None:
+    """How a view has to be filtered, by what dry runs complain of; None: it has not, or nobody tells."""
+
+    def complaint(condition: str) -> str:
+        try:
+            bytes_where(condition)
+        except AgnesError as error:
+            call.check()
+            return f"{error.kind} {error.message}"
+        return ""
+
+    named = wanted_column(complaint(""))
+    return required_partition(named, schema, lambda condition: not complaint(condition)) if named else None
 
 
 def required_partition(named: str, schema: TableSchema, passes: Callable[[str], bool]) -> Partition | None:

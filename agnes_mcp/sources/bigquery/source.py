@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import JobReference, Partition, Price, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import JobReference, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Reading, Source
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class BigQuerySource(Source):
         self._parts: Parts | None = None
         self._last_error = ""
         self._dataset_problems: dict[str, AgnesError] = {}
+        self._newest_shards: dict[TablePath, TablePath] = {}
         self._newest: dict[str, tuple[float, str]] = {}
         self._policied: set[TablePath] = set()  # tables that turned out to have row access policies
         self._listed: dict[str, list[Table]] = {}
@@ -65,26 +66,18 @@ class BigQuerySource(Source):
         Raises `bq_not_found`, `bq_forbidden` and the like; never runs a job.
         """
         from agnes_mcp.sources.bigquery.metadata import fetch_resource, schema_of
+        from agnes_mcp.sources.bigquery.shards import family_schema, newest_shard
 
         with self._asking(table, call) as (parts, path, attempts):
+            if path.is_family:
+                newest = self._newest_shards[path] = newest_shard(parts.clients.rest, path, attempts)
+                return family_schema(schema_of(table, fetch_resource(parts.clients.rest, newest, attempts)))
             schema = schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
         if schema.entity_type == "VIEW":
-            schema.partition = self._required_partition(table, schema, call)
+            from agnes_mcp.sources.bigquery.newest import find_required
+
+            schema.partition = find_required(schema, lambda where: self._dry_bytes(table, schema, where, call), call)
         return schema
-
-    def _required_partition(self, table: Table, schema: TableSchema, call: Call) -> Partition | None:
-        from agnes_mcp.sources.bigquery.newest import required_partition, wanted_column
-
-        def complaint(condition: str) -> str:
-            try:
-                self._dry_bytes(table, schema, condition, call)
-            except AgnesError as error:
-                call.check()
-                return f"{error.kind} {error.message}"
-            return ""
-
-        named = wanted_column(complaint(""))
-        return required_partition(named, schema, lambda condition: not complaint(condition)) if named else None
 
     def _dry_bytes(self, table: Table, schema: TableSchema, condition: str, call: Call) -> int | None:
         """What reading all of the table under that condition would take; free."""
@@ -98,6 +91,9 @@ class BigQuerySource(Source):
         """Found by dry runs, free; kept for a while, so that what a person is asked about is what runs."""
         from agnes_mcp.sources.bigquery.newest import newest_condition, today_utc
 
+        if "*" in table.source_table:
+            family, newest = self._shard_of(table, schema, call)
+            return f"_TABLE_SUFFIX = '{newest.table[len(family.table) - 1 :]}'"
         if schema.partition is None or not schema.partition.filter_required:
             return ""
         key = ".".join(self.relation(table)[:3])
@@ -113,9 +109,12 @@ class BigQuerySource(Source):
         and where BigQuery gives rows to a query only, as under row access policies."""
         from agnes_mcp.sources.bigquery.metadata import STORED, preview_rows
 
-        if schema.entity_type not in STORED:
+        family = "*" in table.source_table
+        if schema.entity_type not in STORED and not family:
             return None
+        newest = self._shard_of(table, schema, call)[1] if family else None
         with self._asking(table, call, schema) as (parts, path, attempts):
+            path = newest or path
             try:
                 return preview_rows(parts.clients.rest, path, schema, columns, n, attempts)
             except AgnesError as error:
@@ -126,12 +125,25 @@ class BigQuerySource(Source):
         call.check()
         return None
 
+    def _shard_of(self, table: Table, schema: TableSchema, call: Call) -> tuple[TablePath, TablePath]:
+        """A family of shards, and its newest table."""
+        from agnes_mcp.sources.bigquery.shards import newest_shard
+
+        with self._asking(table, call, schema) as (parts, path, attempts):
+            if path not in self._newest_shards:
+                self._newest_shards[path] = newest_shard(parts.clients.rest, path, attempts)
+            return path, self._newest_shards[path]
+
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """A dry run of exactly this statement; see `price_of` for what its figures mean."""
         from agnes_mcp.sources.bigquery.price import price_of
 
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
             price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
+        if table.discovered and path.is_family:
+            from agnes_mcp.sources.bigquery.shards import refuse_others
+
+            refuse_others(path, price.referenced_tables)
         # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
         return price.unknown() if price.scan_bytes == 0 and path in self._policied else price
 
