@@ -26,8 +26,8 @@ def refuse(
 
 
 def printable(fragment: str) -> str:
-    """At most 80 characters of it, those that nobody sees shown as U+FFFD."""
-    return visible(fragment, MAX_FRAGMENT_CHARS)
+    """At most 80 characters of it, those that nobody sees, spaces of other scripts too, shown as U+FFFD."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in visible(fragment, MAX_FRAGMENT_CHARS))
 
 
 class Fault(NamedTuple):
