@@ -12,7 +12,7 @@ from support.instances import ME
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, Consent, ScanRequest
-from agnes_mcp.stand_in import StandIn
+from agnes_mcp.stand_in import Fault, StandIn
 
 MIB = 2**20
 OpenGateway = Callable[..., Gateway]
@@ -95,6 +95,24 @@ async def test_a_cap_that_was_reached_has_a_true_next_step(bq: StandIn, open_gat
     assert error.kind == "bytes_billed_cap_reached"
     assert "api.scan.unknown_price_cap_bytes" in error.hint
     assert "estimate" not in error.hint
+
+
+@pytest.mark.parametrize("grows", [True, False])
+async def test_a_cap_that_was_reached_at_a_known_price(bq: StandIn, open_gateway: OpenGateway, grows: bool) -> None:
+    """Sent back to `estimate` is only who will hear something else there."""
+    bq.faults.add(Fault("job", reason="bytesBilledLimitExceeded", stall_s=0.2))
+    async with open_gateway() as gateway:
+        running = asyncio.ensure_future(refusal(gateway.scans.scan(ME, ROWS)))
+        while not bq.query_jobs():
+            await asyncio.sleep(0.01)
+        if grows:
+            rows = [{"id": n, "day": "2026-01-01"} for n in range(99)]
+            bq.create_table("my_dataset", "orders", schema="id INT64, day DATE", rows=rows)
+        error = await running
+        used = (await gateway.usage.today(ME)).quota.daily_bytes_used
+    assert (error.kind, error.details["bytes_billed"], used) == ("bytes_billed_cap_reached", 0, 0)
+    assert ("Call `estimate` again" in error.hint) == grows
+    assert ("still says 72 bytes" in error.hint) != grows
 
 
 async def test_figures_of_an_estimate(bq: StandIn, open_gateway: OpenGateway) -> None:
