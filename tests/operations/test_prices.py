@@ -115,6 +115,19 @@ async def test_a_cap_that_was_reached_at_a_known_price(bq: StandIn, open_gateway
     assert ("still says 72 bytes" in error.hint) != grows
 
 
+@pytest.mark.parametrize("reason", ["backendError", "jobRateLimitExceeded"])
+async def test_a_job_that_bigquery_failed_is_repeated_and_billed_once(
+    bq: StandIn, open_gateway: OpenGateway, reason: str
+) -> None:
+    bq.faults.add(Fault("job", reason=reason, times=2))
+    async with open_gateway() as gateway:
+        answer = await gateway.scans.scan(ME, ROWS)
+        used = (await gateway.usage.today(ME)).quota
+    jobs = [job.body["jobReference"]["jobId"] for job in bq.query_jobs()]
+    assert (len(jobs), answer.job_id, answer.row_count) == (3, jobs[-1], 9)
+    assert (answer.bytes_billed, used.daily_bytes_used, used.daily_bytes_reserved) == (10 * MIB, 10 * MIB, 0)
+
+
 async def test_figures_of_an_estimate(bq: StandIn, open_gateway: OpenGateway) -> None:
     async with open_gateway() as gateway:
         direct = await gateway.scans.estimate(ME, ScanRequest(table_id="sessions", select=["padding"]))

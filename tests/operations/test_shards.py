@@ -37,6 +37,7 @@ async def test_a_configured_family_is_one_table(sharded: StandIn, open_gateway: 
         kept = await gateway.queries.query(ME, "SELECT count(*) FROM kept")
         text = "SELECT COUNT(*) AS n FROM events WHERE _TABLE_SUFFIX BETWEEN '20260102' AND '20260103'"
         joined = await gateway.scans.scan(ME, ScanRequest(googlesql=text))
+        unbounded = await gateway.scans.estimate(ME, ScanRequest(googlesql="SELECT id FROM events"))
         with pytest.raises(AgnesError) as refused:
             await gateway.scans.scan(ME, ScanRequest(table_id="events", where="_TABLE_SUFFIX = (SELECT 'x')"))
     assert schema.entity_type == "SHARDED"
@@ -53,6 +54,7 @@ async def test_a_configured_family_is_one_table(sharded: StandIn, open_gateway: 
     assert fetched.snapshot is not None
     assert (kept.rows, joined.rows) == ([[40]], [[40]])
     assert refused.value.kind == "nested_select"
+    assert " ".join(unbounded.advice).count("_TABLE_SUFFIX") == 1
 
 
 async def test_shards_of_a_dataset_are_one_id(sharded: StandIn, open_gateway: OpenGateway) -> None:

@@ -32,7 +32,7 @@ def _schema(use: Use) -> TableSchema:
 
 def _partition(use: Use) -> str:
     partition = _schema(use).partition
-    if partition is None or partition.type == "HIVE":
+    if partition is None or partition.type in ("HIVE", "SHARD"):
         return ""
     wanted = {partition.column} if partition.column else set(_INGESTION)
     if wanted & use.conditions:
