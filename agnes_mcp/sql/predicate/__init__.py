@@ -8,8 +8,10 @@ A predicate passes these gates, each in its own module, and is refused at the fi
     reader,         3  read by a small grammar: one condition over the columns of one table. Functions and types are
     operands, calls 4  on lists, by the name that was written; patterns, formats, positions and counts are literals
     paths, columns  5  every path leads to a value in the schema; the condition is true, false or NULL
+    exists          5  the one query in it: EXISTS over a list of the row, whose names mean what they mean there
     second_reading  6  rendered from the tree, the text is parsed by sqlglot into the same tree, of listed nodes only
-    skeleton        7  the finished statement holds one SELECT, one table, this predicate, and the server's own clauses
+    skeleton        7  the finished statement holds one SELECT, one table, this predicate, and the server's own clauses;
+                       what SELECT the predicate has is EXISTS over a path
 
 Nothing of the caller's text goes further than its lexemes: names are written as the schema spells them, strings anew.
 """
