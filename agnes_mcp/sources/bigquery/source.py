@@ -82,8 +82,7 @@ class BigQuerySource(Source):
     def _dry_bytes(self, table: Table, schema: TableSchema, condition: str, call: Call) -> int | None:
         """What reading all of the table under that condition would take; free."""
         where = f" WHERE {condition}" if condition else ""
-        place = ".".join(self.relation(table)[:3])
-        sql = f"SELECT * FROM `{place}`{where}"  # noqa: S608 - checked names, a condition of ours
+        sql = f"SELECT * FROM `{'.'.join(self.relation(table)[:3])}`{where}"  # noqa: S608 - checked names
         asked = Statement(sql=sql, dialect="bigquery", columns=[], source_columns=[], predicate_sql=condition)
         return self.price(table, schema, asked, call).scan_bytes
 
@@ -137,12 +136,11 @@ class BigQuerySource(Source):
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """A dry run of exactly this statement; see `price_of` for what its figures mean."""
         from agnes_mcp.sources.bigquery.price import price_of
+        from agnes_mcp.sources.bigquery.shards import refuse_others
 
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
             price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
         if table.discovered and path.is_family:
-            from agnes_mcp.sources.bigquery.shards import refuse_others
-
             refuse_others(path, price.referenced_tables)
         # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
         return price.unknown() if price.scan_bytes == 0 and path in self._policied else price
