@@ -1,9 +1,11 @@
 """Many clients at once: 64 sessions over streamable HTTP call mixed tools, while a few of them scan.
 
-    python bench/load.py [--seconds 20] [--sessions 64] [--think 1.0]
+    python bench/load.py [--seconds 20] [--sessions 64] [--think 1.0] [--attack]
 
 It starts a real server and prints calls per second, the latency of cheap calls next to that of one client alone, how
 late the server's event loop ran (from its own metrics), and what was left behind: errors, slots, reserved bytes.
+With `--attack` another caller has twelve endless queries, patterns that nothing interrupts, and estimates of predicates
+of three kilobytes under way all the time; the figures are those of the others.
 """
 
 from __future__ import annotations
@@ -45,6 +47,14 @@ WORK: tuple[tuple[str, dict[str, Any]], ...] = (
     ("scan", {"table_id": "small", "where": "id = {nonce}", "limit": 5}),
     ("query", {"sql": "SELECT {nonce} AS nonce, count(*) AS n FROM small"}),
 )
+ATTACKER = "mallory"
+_LONG = " OR ".join(f"note LIKE '%{number:03}%'" for number in range(140))
+#: What the attacker has under way, and how many of each.
+ATTACKS: tuple[tuple[str, dict[str, Any], int], ...] = (
+    ("query", {"sql": "SELECT max(a.id * b.id) FROM big AS a, big AS b, big AS c"}, 12),
+    ("scan", {"table_id": "big", "where": f"note ILIKE '{'%x' * 12}Z'", "limit": 1}, 4),
+    ("estimate", {"table_id": "big", "where": _LONG}, 20),
+)
 #: What a busy server may refuse, and says so.
 EXPECTED = ("quota_exceeded",)
 
@@ -76,13 +86,30 @@ def make_instance(folder: Path) -> Path:
     big = "SELECT i AS id, i % 1000 AS bucket, 'x' || i AS note FROM range(3000000) AS r(i)"
     small = "SELECT i AS id, 'name ' || i AS name FROM range(1000) AS r(i)"
     tables = [table("big", write(folder, "big.parquet", big)), table("small", write(folder, "small.parquet", small))]
-    users = [user(f"user{n}", "*") for n in range(USERS)]
+    users = [user(ATTACKER, "*"), *(user(f"user{n}", "*") for n in range(USERS))]
     server = {"max_calls_per_minute_per_user": None, "metrics_token_sha256": digest_token(SCRAPER)}
     return write_instance(folder / "instance.yaml", tables=tables, access={"users": users}, server=server)
 
 
-async def load(served: Served, seconds: float, sessions: int, think_s: float) -> Tally:
-    """Let so many sessions call for so long, and count."""
+async def load(served: Served, seconds: float, sessions: int, think_s: float, attack: bool = False) -> Tally:
+    """Let so many sessions call for so long, and count; `attack`: beside a caller who wants everything."""
+    async with anyio.create_task_group() as attackers:
+        for tool, arguments, times in ATTACKS if attack else ():
+            for _ in range(times):
+                attackers.start_soon(keep_calling, served, tool, arguments)
+        tally = await load_honestly(served, seconds, sessions, think_s)
+        attackers.cancel_scope.cancel()
+    return tally
+
+
+async def keep_calling(served: Served, tool: str, arguments: dict[str, Any]) -> None:
+    async with connect(served, "http", "auto", token_of(ATTACKER)) as client:
+        while True:
+            await client.call_tool(tool, arguments)
+
+
+async def load_honestly(served: Served, seconds: float, sessions: int, think_s: float) -> Tally:
+    """The same without the attacker."""
     tally = Tally()
     await call_alone(served, tally)
     ready = Gate(sessions)
@@ -200,9 +227,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--think", type=float, default=1.0, help="mean seconds between a session's calls")
+    parser.add_argument("--attack", action="store_true", help="beside a caller who wants everything")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serve(make_instance(Path(folder))) as served:
-        tally = anyio.run(load, served, given.seconds, given.sessions, given.think)
+        tally = anyio.run(load, served, given.seconds, given.sessions, given.think, given.attack)
     report(tally, given.sessions)
     sys.exit(bool(tally.errors or tally.left_over or tally.crossed))
 
