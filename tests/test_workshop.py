@@ -54,7 +54,8 @@ def test_what_soaks_tells_what_it_tried() -> None:
     found = soaking_tests()
     assert len(found) >= 10
     assert [f"{path.name}::{node.name}" for path, node in found if "tell" not in called(node)] == []
-    assert [path.name for path in {path for path, _ in found} if "count" not in called(MODULES[path])] == []
+    fixed = {path.name for path, _ in found if "count" not in called(MODULES[path])}
+    assert fixed == {"test_corpora.py"}  # attacks that were collected: all of them, each time
 
 
 def test_what_takes_its_number_from_the_tier_is_run_in_both() -> None:
