@@ -22,6 +22,7 @@ MAX_CURSOR_CHARS = 500
 Rank = tuple[int, str]
 #: Lists of tables whose texts are kept, one for each of the callers that searched last.
 _KEPT_LISTS = 8
+_BLOCK = 64
 _NO_MATCH = 9
 
 
@@ -33,7 +34,7 @@ class Finder:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._kept: OrderedDict[int, tuple[list[Table], int, list[str]]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[list[Table], int, tuple[list[str], list[str]]]] = OrderedDict()
 
     def find(self, tables: list[Table], wanted: str) -> list[tuple[Rank, Table]]:
         """The tables in which every word of `wanted`, in small letters, is found; best first, each with its place.
@@ -41,20 +42,24 @@ class Finder:
         There is a word at least.
         """
         words = sorted(set(wanted.split()), key=len, reverse=True)
-        texts, first = self._texts(tables), words[0]
-        found = [(number, text) for number, text in enumerate(texts) if first in text]
+        texts, blocks = self._texts(tables)
+        near = (number * _BLOCK for number, block in enumerate(blocks) if words[0] in block)
+        found = [(n, texts[n]) for start in near for n in range(start, min(start + _BLOCK, len(texts)))]
+        found = [(number, text) for number, text in found if words[0] in text]
         for word in words[1:]:
             found = [(number, text) for number, text in found if word in text]
         ranked = [((_score(tables[number], text, wanted, words), tables[number].id), tables[number])
                   for number, text in found]  # fmt: skip
         return sorted((pair for pair in ranked if pair[0][0] < _NO_MATCH), key=lambda pair: pair[0])
 
-    def _texts(self, tables: list[Table]) -> list[str]:
+    def _texts(self, tables: list[Table]) -> tuple[list[str], list[str]]:
+        """What is searched of each table, and of so many together: most of these hold no word that is sought."""
         changes = self._index.changes
         kept = self._kept.get(id(tables))
         if kept is not None and kept[0] is tables and kept[1] == changes:
             return kept[2]
-        texts = [_text_of(table, self._index.get(table)) for table in tables]
+        each = [_text_of(table, self._index.get(table)) for table in tables]
+        texts = (each, ["\n".join(each[start : start + _BLOCK]) for start in range(0, len(each), _BLOCK)])
         self._kept[id(tables)] = (tables, changes, texts)
         while len(self._kept) > _KEPT_LISTS:
             self._kept.popitem(last=False)

@@ -41,7 +41,8 @@ class Catalog:
         self._learning = learning
         self._api = api
         self._finder = Finder(tables.index)
-        self._counted: tuple[object, int, int, int] | None = None
+        self._split: tuple[object, list[Table], list[Table]] | None = None
+        self._counted: tuple[object, int, int] | None = None
 
     async def browse(
         self,
@@ -60,12 +61,13 @@ class Catalog:
             visible = self._tables.visible(principal)
             self._learning.learn(principal, visible, again=refresh)
             after = read_cursor(cursor, search, source_type)
-            unread = await self._learn(call, visible, again=refresh) if search else 0
+            local, remote = self._by_way(visible)
+            unread = await self._learn(call, local, again=refresh) if search else 0
             total, page = await self._page(visible, search.strip().casefold(), source_type, after, limit)
             shown = [table for _, table in page[:limit]]
             await self._learn(call, shown, again=refresh)
             self._learning.look_at(shown, self._api.catalog_cache_ttl_seconds, again=refresh)
-            known, of = self._count(visible)
+            known, of = self._count(remote), len(remote)
             answer = CatalogAnswer(
                 tables=[], total=total, next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
                 metadata_known=known if known < of else None, metadata_total=of if known < of else None,
@@ -160,14 +162,19 @@ class Catalog:
             call.check()
             self._tables.index.forget(table)  # the catalog still lists it; `schema` says what is wrong
 
-    def _count(self, visible: list[Table]) -> tuple[int, int]:
-        """How many of the remote tables are known, of how many; counted anew once something has become known."""
-        changes = self._tables.index.changes
-        if self._counted is None or self._counted[0] is not visible or self._counted[1] != changes:
+    def _by_way(self, visible: list[Table]) -> tuple[list[Table], list[Table]]:
+        """The local tables and the remote ones, kept for as long as the list is the same."""
+        if self._split is None or self._split[0] is not visible:
             remote = [table for table in visible if table.query_mode == "remote"]
-            known = sum(self._tables.index.get(table) is not None for table in remote)
-            self._counted = (visible, changes, known, len(remote))
-        return self._counted[2:]
+            self._split = (visible, [table for table in visible if table.query_mode == "local"], remote)
+        return self._split[1:]
+
+    def _count(self, remote: list[Table]) -> int:
+        """How many of these are known; counted anew once something has become known."""
+        changes = self._tables.index.changes
+        if self._counted is None or self._counted[0] is not remote or self._counted[1] != changes:
+            self._counted = (remote, changes, sum(self._tables.index.get(table) is not None for table in remote))
+        return self._counted[2]
 
     def _entry(self, table: Table) -> CatalogEntry:
         return catalog_entry(table, self._tables.index.get(table))
