@@ -48,7 +48,8 @@ def bq() -> Iterator[StandIn]:
 
 @pytest.fixture
 def config(bq: StandIn, tmp_path: Path) -> Path:
-    return write_config(bq, tmp_path)
+    """A stuck scan stays until something ends it, however long fifty servers take on a busy machine."""
+    return write_config(bq, tmp_path, api={"scan": {"request_timeout_seconds": 86_400}})
 
 
 def write_config(bq: StandIn, folder: Path, **more: Any) -> Path:
