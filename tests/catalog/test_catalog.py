@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.instances import ME, settings_of, table
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import chars_of, compact
 from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
@@ -23,7 +23,7 @@ async def ids_of(gateway: Gateway, **asked: Any) -> list[str]:
     cursor = ""
     while True:
         page = await gateway.catalog.browse(ME, cursor=cursor, **asked)
-        assert len(compact(page.model_dump(mode="json"))) <= gateway.settings.api.max_result_chars
+        assert chars_of(page) <= gateway.settings.api.max_result_chars
         assert page.tables or not page.total
         found += [entry.id for entry in page.tables]
         if page.next_cursor is None:
