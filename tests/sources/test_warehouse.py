@@ -170,20 +170,28 @@ def test_duckdb_still_has_the_exceptions_that_are_known() -> None:
         ("SELECT CAST('abc' AS INT)", "query_failed"),
         ("SELECT 200::TINYINT", "query_failed"),
         ("SELECT 9223372036854775807::BIGINT + i FROM range(1, 2) AS r(i)", "query_failed"),
-        ("SELECT regexp_matches('a', '(')", "query_failed"),
-        ("SELECT strptime('x', '%Y')", "query_failed"),
+        ("SELECT regexp_matches('a', '(')", "table_unavailable"),
+        ("SELECT strptime('x', '%Y')", "table_unavailable"),
         ("SELECT DATE 'not a date'", "query_failed"),
         ("SELECT no_such_column", "schema_changed"),
         ("SELECT * FROM no_such_table", "schema_changed"),
         ("SELECT * FROM read_parquet('/nowhere/at/all.parquet')", "table_unavailable"),
-        ("SELECT list_sort([1], 'no such order')", "query_failed"),
+        ("SELECT list_sort([1], 'no such order')", "table_unavailable"),
     ],
 )
 def test_real_failures_say_what_to_do(warehouse: Warehouse, sql: str, kind: str) -> None:
+    """No word of these is an agent's, so an argument that DuckDB cannot take comes out of a file."""
     with pytest.raises(AgnesError) as caught, warehouse.cursor() as cursor:
         cursor.execute(sql).fetchall()
     assert caught.value.kind == kind
     assert "/nowhere" not in caught.value.message
+
+
+@pytest.mark.parametrize("sql", ["SELECT regexp_matches('a', '(')", "SELECT strptime('x', '%Y')"])
+def test_an_argument_that_an_agent_wrote_is_told_as_theirs(sql: str) -> None:
+    with pytest.raises(duckdb.Error) as caught:
+        duckdb.execute(sql).fetchall()
+    assert of_our_statement(caught.value, sql).kind == "query_failed"
 
 
 def test_running_out_of_memory_is_its_own_kind(tmp_path: Path) -> None:
@@ -210,7 +218,7 @@ def test_failures_in_the_middle_of_a_stream_are_translated_as_well(warehouse: Wa
         reader = cursor.execute(sql).to_arrow_reader(1_000)
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is what is tested
             reader.read_all()
-    assert of_our_statement(warehouse.cause_of(caught.value, call, sql)).kind == kind
+    assert of_our_statement(warehouse.cause_of(caught.value, call, sql), sql).kind == kind
 
 
 @pytest.mark.parametrize("raised", [duckdb.InterruptException, OSError])
