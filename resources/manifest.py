@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from agnes_mcp.answers.fitting import compact
 from agnes_mcp.serving.server import AgnesServer
 
-from ._contents import JSON, content
+from ._contents import JSON
 
 
 def register(server: AgnesServer) -> None:
@@ -17,4 +18,5 @@ def register(server: AgnesServer) -> None:
     )
     async def manifest() -> str:
         serving = server.serving
-        return content(await serving.gateway.manifests.manifest(serving.principal))
+        manifest = await serving.gateway.manifests.manifest(serving.principal)
+        return compact(manifest.model_dump(mode="json"))  # every key, as over HTTP: programs read it

@@ -65,7 +65,7 @@ def extract(config: Config = None, as_json: Json = False) -> None:
 
     answer = run_over(Gateway(settings), work)
     if as_json:
-        print_json(answer)
+        print_json(answer, defaults=True)
     else:
         _tell_extract(answer)
     if answer.errors:
@@ -101,7 +101,7 @@ def rebuild(
     answer = run_over(Gateway(settings), work)
     shown = {name: tables for name, tables in answer.sources.items() if source in ("", name)}
     if as_json:
-        print_json(answer.model_copy(update={"sources": shown}))
+        print_json(answer.model_copy(update={"sources": shown}), defaults=True)
     else:
         rows = [[name, len(tables), ", ".join(tables)] for name, tables in shown.items()]
         print_rows(["SOURCE", "TABLES", "NAMES"], rows, empty="(no tables)")
@@ -132,7 +132,7 @@ def manifest(config: Config = None, as_json: Json = False) -> None:
 
     answer = run(config, work)
     if as_json:
-        print_json(answer)
+        print_json(answer, defaults=True)
         return
     rows = [
         [
@@ -185,7 +185,7 @@ def sync(
 
 def _tell_sync(answer: SyncAnswer, as_json: bool, dry_run: bool) -> None:
     if as_json:
-        print_json(answer)
+        print_json(answer, defaults=True)
         return
     if answer.skipped_remote:
         say(answer.remote_line())

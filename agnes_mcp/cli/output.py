@@ -35,9 +35,14 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def print_json(answer: BaseModel | Any) -> None:
-    """The structured answer, whole and on one line: what a program reads."""
-    content = tidy(answer.model_dump(mode="json", exclude_defaults=True)) if isinstance(answer, BaseModel) else answer
+def print_json(answer: BaseModel | Any, *, defaults: bool = False) -> None:
+    """The structured answer on one line, as the tool gives it: what has its default is left out.
+
+    `defaults`: every key is there, for programs that read what no tool gives.
+    """
+    content = answer
+    if isinstance(answer, BaseModel):
+        content = tidy(answer.model_dump(mode="json", exclude_defaults=not defaults))
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
 
 

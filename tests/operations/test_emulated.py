@@ -76,7 +76,7 @@ async def test_schema_and_sample(gateway: Gateway) -> None:
     sample = await gateway.descriptions.sample(ME, "orders", 5)
     view = await gateway.descriptions.sample(ME, "orders_v", 5)
     assert kinds["id"] == ("INT64", "REQUIRED")
-    assert kinds["tags"] == ("STRING", "REPEATED")
+    assert kinds["tags"] == ("ARRAY<STRING>", "REPEATED")
     assert [column.name for column in schema.columns[5].fields] == ["city"]
     assert sample.row_count == view.row_count == 5
     assert sample.columns == ["id", "day", "country", "amount", "tags", "buyer"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import pyarrow as pa
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
@@ -99,8 +100,16 @@ def run(bench: Workbench, sql: str, views: list[View], **limits: Any) -> Result:
 
 def rows(result: Result) -> list[list[Any]]:
     """Rows as JSON would have them: texts for what JSON has not."""
-    columns = [column.to_pylist() for column in result.table().columns]
+    columns = [_values(column) for column in result.table().columns]
     return [[plain(value) for value in row] for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python has them; as Arrow prints them where Python has no such moment (infinity, as a day)."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [column.slice(row, 1).to_string() for row in range(len(column))]
 
 
 def plain(value: Any) -> Any:

@@ -66,6 +66,23 @@ async def test_every_answer_fits_its_schema_and_says_the_same_twice(settings: Se
             jsonschema.validate(result.structured_content, schema)
 
 
+async def test_null_says_what_leaving_out_says(settings: Settings, mode: Any) -> None:
+    """Many clients send every argument that a schema lists; one that has to be given is missing where it is null."""
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+        for tool in (await client.list_tools()).tools:
+            listed = dict.fromkeys(tool.input_schema.get("properties", {}))
+            given = {
+                name: value
+                for name, value in dict(GOOD)[tool.name].items()
+                if name in tool.input_schema.get("required", [])
+            }
+            bare = body_of(await client.call_tool(tool.name, given))
+            full = body_of(await client.call_tool(tool.name, listed | given))
+            assert bare.get("error") == full.get("error"), (tool.name, full)
+        missing = await client.call_tool("schema", {"table_id": None})
+        assert body_of(missing)["error"] == "invalid_argument"
+
+
 async def test_tools_are_described_and_annotated(gateway: Gateway, mode: Any) -> None:
     writers = {"fetch", "snapshot_refresh"}
     droppers = {"snapshot_drop", "snapshot_prune"}
