@@ -217,8 +217,11 @@ class Descriptions:
             if error.kind != "over_scan_cap" or select is not None:
                 raise
             raise await self._select_cheaper(call, priced, error) from None
+        all_columns = len(priced.schema.columns)
         priced.schema = _figured(priced.schema, select)
         profile = read_figures(priced.schema, priced.table.dialect, answer)
+        if select is None:
+            profile.columns_cut += all_columns - len(priced.schema.columns)
         profile.note = _of_newest(priced.request.where).strip() or None
         if priced.table.query_mode == "local":
             await self._add_top_values(call, priced, profile)

@@ -22,6 +22,7 @@ from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
     CallToolResult,
     GetPromptResult,
     InputRequiredResult,
@@ -157,7 +158,9 @@ class AgnesServer(MCPServer[Serving]):
             if name in self.tools.changing:
                 await self._announce(name, result, context)
             return result
-        except MCPError:  # of a request of ours: the question about a price is the only one
+        except MCPError as error:  # of a request of ours: the question about a price is the only one
+            if error.code == MISSING_REQUIRED_CLIENT_CAPABILITY:
+                raise  # the protocol's own word for a client that never said it could be asked
             return await self._refuse(name, unasked())
         except ToolError as error:
             cause = error.__cause__

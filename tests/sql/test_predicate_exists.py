@@ -197,6 +197,7 @@ def accepted(texts: Texts, wanted: int, dialect: Dialect) -> list[tuple[str, str
     return found
 
 
+@pytest.mark.soak
 def test_names_mean_what_duckdb_takes_them_for() -> None:
     tried, agreed = count(60, 3_000), 0
     with duckdb.connect() as connection:
@@ -216,6 +217,7 @@ def test_names_mean_what_duckdb_takes_them_for() -> None:
     tell("EXISTS over lists, DuckDB", tried=tried, through=agreed)
 
 
+@pytest.mark.soak
 def test_names_mean_what_googlesql_takes_them_for(evaluator: Evaluator) -> None:
     from zetasql.core import ServerError
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -62,23 +61,24 @@ class Registered:
         first = next(batches, None)
         if first is None:
             return
+        yield first  # DuckDB would look for the second message before it gave a row of this one
         with self._warehouse.cursor(self._call) as cursor:
-            yield from self._through(cursor, first, batches)
+            yield from self._through(cursor, batches, first.num_rows)
 
     def close(self) -> None:
         self._reading.close()
 
     def _through(
-        self, cursor: duckdb.DuckDBPyConnection, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]
+        self, cursor: duckdb.DuckDBPyConnection, batches: Iterator[pa.RecordBatch], batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
         import duckdb
 
-        feed = _Feed(chain([first], rest))
+        feed = _Feed(batches)
         # The bare stream: a reader of pyarrow's DuckDB wraps in a scanner, which reads ahead without bound.
         cursor.register(_STREAM, pa.RecordBatchReader.from_batches(self.schema, feed).__arrow_c_stream__())
         reader = None
         try:
-            reader = cursor.execute(_SQL).to_arrow_reader(max(first.num_rows, LEAST_BATCH_ROWS))
+            reader = cursor.execute(_SQL).to_arrow_reader(max(batch_rows, LEAST_BATCH_ROWS))
             for batch in reader:
                 yield under_schema(batch, self.schema)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
