@@ -59,17 +59,19 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found: dict[str, list[Figure]] = {}
-    before, failed = conditions(), []
+    kept: dict[str, Any] = json.loads(asked.json.read_text()) if asked.json and asked.json.exists() else {}
+    failed = []
     for bench in asked.only:
         print(f"== {bench}", file=sys.stderr, flush=True)
+        before = conditions()
         try:
             found[bench] = run(bench, asked.small)
+            kept[bench] = {"measured": before, "figures": [vars(figure) for figure in found[bench]]}
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             failed.append(str(error))
     print(table([figure for figures in found.values() for figure in figures]))
-    if asked.json:
-        kept = {bench: [vars(figure) for figure in figures] for bench, figures in found.items()}
-        asked.json.write_text(json.dumps({"measured": before, "figures": kept}, indent=1, ensure_ascii=False) + "\n")
+    if asked.json:  # what was not asked for stays as it was measured before
+        asked.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)
     return int(bool(failed))

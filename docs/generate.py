@@ -32,7 +32,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "audit: fields": audit.fields,
     "audit: rotation": audit.rotation,
     "rooms": rooms.rooms,
-    "performance: conditions": performance.conditions,
     **{f"performance: {bench}": partial(performance.figures, bench) for bench in performance.BENCHES},
     "values: duckdb": values.duckdb_values,
     "values: bigquery": values.bigquery_values,

@@ -16,18 +16,15 @@ BENCHES = (
 )  # fmt: skip
 
 
-def conditions() -> str:
-    measured = _RUN["measured"]
+def figures(bench: str) -> str:
+    if bench not in _RUN:
+        return "Not measured in the last run."
+    measured = _RUN[bench]["measured"]
     versions = ", ".join(f"{name} {measured[name]}" for name in ("python", "duckdb", "mcp", "sqlglot", "pyarrow"))
-    return (
+    conditions = (
         f"Measured on {measured['date']} with {measured['processors']} processors (load before it: "
         f"{measured['load_before']}); {versions}."
     )
-
-
-def figures(bench: str) -> str:
-    if bench not in _RUN["figures"]:
-        return "Not measured in the last run."
     rows = [
         (
             figure["name"],
@@ -37,9 +34,9 @@ def figures(bench: str) -> str:
             f"**{_number(figure['value'])}**",
             _target(figure),
         )
-        for figure in _RUN["figures"][bench]
+        for figure in _RUN[bench]["figures"]
     ]
-    return table(("figure", "against", "ours", "theirs", "value", "target"), rows)
+    return conditions + "\n\n" + table(("figure", "against", "ours", "theirs", "value", "target"), rows)
 
 
 def _target(figure: dict[str, Any]) -> str:
