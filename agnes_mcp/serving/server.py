@@ -146,6 +146,13 @@ class AgnesServer(MCPServer[Serving]):
         with self.serving.gateway.calls.request(name):
             return await self._call_known(name, arguments, context)
 
+    def _given(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Null says what leaving an argument out says: many clients send every argument that a schema lists."""
+        tool = self._tool_manager.get_tool(name)
+        listed = tool.parameters if tool else {}
+        optional = listed.get("properties", {}).keys() - set(listed.get("required", []))
+        return {key: value for key, value in arguments.items() if value is not None or key not in optional}
+
     async def _call_known(
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None
     ) -> CallToolResult | InputRequiredResult:
@@ -154,7 +161,7 @@ class AgnesServer(MCPServer[Serving]):
         except AgnesError as error:
             return await self._refuse(name, error)
         try:
-            result = await super().call_tool(name, arguments, context)
+            result = await super().call_tool(name, self._given(name, arguments), context)
             if name in self.tools.changing:
                 await self._announce(name, result, context)
             return result

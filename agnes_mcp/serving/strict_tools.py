@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from mcp.server.mcpserver.tools import Tool, ToolManager
 from mcp.types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError
 
 from agnes_mcp.errors import AgnesError, ConfigError, nearest
 from agnes_mcp.serving.errors import allow_errors, describe_arguments
@@ -59,11 +59,7 @@ class StrictTools:
         said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
         tool = Tool.from_function(fn, title=title, description=said, annotations=annotations, meta=meta or None)
         base: Any = tool.fn_metadata.arg_model
-        forbidding = {
-            "model_config": ConfigDict(extra="forbid"),
-            "__module__": base.__module__,
-            "without_nulls": model_validator(mode="before")(cast("Any", classmethod(_without_nulls))),
-        }
+        forbidding = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
         strict = type(base.__name__, (base,), forbidding)
         tool.fn_metadata.arg_model = strict
         tool.parameters = terse(cast("Any", strict).model_json_schema(by_alias=True))
@@ -91,16 +87,6 @@ class StrictTools:
         tool = self._registered.get_tool(name)
         known = list(tool.parameters.get("properties", {})) if tool else []
         return describe_arguments(name, known, error)
-
-
-def _without_nulls(model: type[BaseModel], arguments: Any) -> Any:
-    """Null says what leaving an argument out says: many clients send every argument that a schema lists."""
-    if not isinstance(arguments, dict):
-        return arguments
-    optional = {
-        name for key, field in model.model_fields.items() if not field.is_required() for name in (key, field.alias)
-    }
-    return {name: value for name, value in arguments.items() if value is not None or name not in optional}
 
 
 def load_feature(name: str) -> Any:

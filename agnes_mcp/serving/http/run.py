@@ -64,13 +64,14 @@ async def serve_http(
             ws="none",
         ),
     )
-    sys.stderr.write(f"agnes-mcp: serving {binding.url}/mcp (streamable HTTP) and {binding.url}/sse (SSE)\n")
-    sys.stderr.flush()
     try:
         async with anyio.create_task_group() as group:
             await group.start(web.stop_on_signal)
             if sys.platform != "win32":
                 await group.start(_reload_on_signal, gateway, config_path)
+            # not before the signals have their receivers: whoever reads this line may send one
+            sys.stderr.write(f"agnes-mcp: serving {binding.url}/mcp (streamable HTTP) and {binding.url}/sse (SSE)\n")
+            sys.stderr.flush()
             gateway.attach_ahead()
             await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
