@@ -55,6 +55,7 @@ def _bytes(path: Path, content: bytes) -> Path:
 def csvs(folder: Path) -> dict[str, Awkward]:
     numbers = "".join(f"{n},{n}\n" for n in range(25_000))
     ragged = _bytes(folder / "ragged.csv", b"a,b\n1,2\n3,4,5\n6\n")
+    fewer = _bytes(folder / "fewer.csv", b"a,b\n1,2\n1,2\n3,4,5\n")
     late = _bytes(folder / "late.csv", f"x,y\n{numbers}25000,none\n".encode())
     latin = _bytes(folder / "latin.csv", "x,name\n1,café\n".encode("latin-1"))
     german = _bytes(folder / "german.csv", b"id;amount;day\n1;1234,5;31.12.2025\n2;0,5;01.01.2026\n")
@@ -79,6 +80,24 @@ def csvs(folder: Path) -> dict[str, Awkward]:
             ragged,
             "SELECT * FROM read_csv('{path}', delim=',', null_padding=true, strict_mode=false)",
             table={"csv": {"delimiter": ",", "null_padding": True}},
+        ),
+        "fewer_at_first": Awkward(fewer, kind="table_unavailable", says="skip: 3"),
+        "fewer_skipped": Awkward(
+            fewer, "SELECT 3::BIGINT, 4::BIGINT, 5::BIGINT", table={"csv": {"skip": 3, "header": False}}
+        ),
+        "fewer_typed": Awkward(
+            fewer, kind="table_unavailable", says="null_padding", table={"csv": {"null_values": ["-"]}}
+        ),
+        "header_apart": Awkward(
+            _bytes(folder / "header_apart.csv", b"a|b\n1,2\n3,4\n"), kind="table_unavailable", says="skip: 1"
+        ),
+        "titled": Awkward(
+            _bytes(folder / "titled.csv", b"Sales of the year\n\nid,amount\n1,2\n3,4\n"),
+            "SELECT 1::BIGINT AS id, 2::BIGINT AS amount UNION ALL SELECT 3, 4",
+        ),
+        "quoted_places": Awkward(
+            _bytes(folder / "quoted.csv", b'"City, State"\n"Brno, CZ"\n"Praha, CZ"\n'),
+            "SELECT 'Brno, CZ' UNION ALL SELECT 'Praha, CZ'",
         ),
         "latin": Awkward(latin, kind="table_unavailable", says="encoding"),
         "latin_said": Awkward(latin, "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "latin-1"}}),

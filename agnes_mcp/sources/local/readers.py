@@ -13,9 +13,9 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
-from agnes_mcp.sql.names import literal
 from agnes_mcp.sql.views import View, relation_of
 
 if TYPE_CHECKING:
@@ -39,16 +39,9 @@ CSV_OPTIONS: dict[str, str] = {
     "skip": "skip",
     "null_padding": "null_padding",
 }
-Options = Mapping[str, names.Literal]
 _WHOLE_FILE = -1
-#: Options that speak of several files together, or of folders.
-_OF_MANY_FILES = frozenset({"union_by_name", "hive_partitioning"})
-#: Ends of lines as DuckDB takes them for an option; a file that mixes them is left to it.
-_ENDS = frozenset({"\\n", "\\r\\n", "\\r"})
 _PACKED = {"gz": "gzip", "zst": "zstd"}
 _MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
-#: A line that DuckDB could not split gives one column whose name still holds these.
-_DELIMITERS = (",", ";", "\t", "|")
 
 
 class Readers:
@@ -88,13 +81,12 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
     Files of one layout are read by it; of others, the types of all columns together are kept.
     """
     if view.kind == "csv" and not table.csv:  # with options of the operator's, DuckDB finds out the rest by itself
-        layouts = [_sniff(path, view.options, cursor) for path in files.paths]
+        layouts = [layout_of(table, path, view.options, cursor) for path in files.paths]
         if all(layout == layouts[0] for layout in layouts):
-            _refuse_ragged(table, layouts[0]["columns"])
             return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
     types = _infer(view, cursor)
-    if "delimiter" not in table.csv:
-        _refuse_ragged(table, types)
+    if view.kind == "csv" and table.csv:
+        refuse_ragged(table, files.paths, view.options, list(types), cursor)
     keys = {name.casefold() for name in files.hive}
     types = {name: kind for name, kind in types.items() if name.casefold() not in keys}
     if view.kind == "csv":
@@ -119,34 +111,6 @@ def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def _sniff(path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """How one CSV is laid out, and the types of its columns, over all of its rows."""
-    asked = {"sample_size": _WHOLE_FILE, **{k: v for k, v in options.items() if k not in _OF_MANY_FILES}}
-    named = "".join(f", {name} = {literal(value)}" for name, value in asked.items())
-    cursor.execute(f"FROM sniff_csv({literal(path)}{named})")
-    names_found = [entry[0] for entry in cursor.description or ()]
-    found = dict(zip(names_found, cursor.fetchall()[0], strict=True))
-    layout: dict[str, Any] = {
-        "delim": found["Delimiter"],
-        "quote": _plain(found["Quote"]),
-        "escape": _plain(found["Escape"]),
-        "comment": _plain(found["Comment"]),
-        "new_line": found["NewLineDelimiter"],
-        "skip": found["SkipRows"],
-        "header": found["HasHeader"],
-        "columns": {column["name"]: column["type"] for column in found["Columns"]},
-        "dateformat": found["DateFormat"],
-        "timestampformat": found["TimestampFormat"],
-    }
-    return {
-        name: value for name, value in layout.items() if value is not None and (name != "new_line" or value in _ENDS)
-    }
-
-
-def _plain(mark: str | None) -> str:
-    return "" if mark in (None, "(empty)") else mark
-
-
 def _compression(paths: list[str]) -> dict[str, str]:
     """DuckDB knows a packed file by an ending in small letters only; others it is told, where all are packed alike."""
     packed = {_PACKED.get(path.lower().rpartition(".")[2], "none") for path in paths}
@@ -163,25 +127,6 @@ def _infer(view: View, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
     whole = replace(view, options={"sample_size": _WHOLE_FILE, **view.options})
     cursor.execute(f"DESCRIBE SELECT * FROM {relation_of(whole)}")  # noqa: S608 - quoted parts only
     return {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
-
-
-def _refuse_ragged(table: Table, columns: Mapping[str, str]) -> None:
-    only = next(iter(columns)) if len(columns) == 1 else ""
-    delimiter = next((mark for mark in _DELIMITERS if mark in only), None)
-    if delimiter is not None:
-        raise ragged(table, delimiter)
-
-
-def ragged(table: Table, delimiter: str) -> AgnesError:
-    """The lines of a CSV have different numbers of fields, so that no delimiter could be found."""
-    shown = {"\t": "\\t"}.get(delimiter, delimiter)
-    return AgnesError(
-        "table_unavailable",
-        f"The table {table.id!r} cannot be read: its lines have different numbers of fields.",
-        f'Whoever keeps this instance can say how to read it: csv: {{delimiter: "{shown}", null_padding: true}} fills '
-        "short lines with nulls, ignore_errors: true leaves out lines that do not fit.",
-        {"options": ["delimiter", "null_padding", "ignore_errors"]},
-    )
 
 
 #: What DuckDB says of a text that it cannot read, what is wrong in our words, and the options that serve.

@@ -1,0 +1,147 @@
+"""How a CSV is laid out: found out by DuckDB, and refused where it would leave lines out without anybody's word."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Table
+from agnes_mcp.sql import names
+from agnes_mcp.sql.names import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+Options = Mapping[str, names.Literal]
+_WHOLE_FILE = -1
+#: Options that speak of several files together, or of folders.
+_OF_MANY_FILES = frozenset({"union_by_name", "hive_partitioning"})
+#: Ends of lines as DuckDB takes them for an option; a file that mixes them is left to it.
+_ENDS = frozenset({"\\n", "\\r\\n", "\\r"})
+#: What separates fields in the files that people have; a line that could not be split still holds one.
+_DELIMITERS = (",", ";", "\t", "|")
+#: The operator's options that say what becomes of lines that do not fit, in DuckDB's words.
+_SAID = frozenset({"null_padding", "ignore_errors"})
+#: Lines before the first row that are looked at. People write a title and some notes there.
+_LOOKED_AT = 200
+
+
+def layout_of(table: Table, path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """How one CSV is laid out, and the types of its columns, over all of its rows; as options of DuckDB's.
+
+    Raises `table_unavailable` for lines of different numbers of fields.
+    """
+    found = _sniff(path, {"sample_size": _WHOLE_FILE, **options}, cursor)
+    layout: dict[str, Any] = {
+        "delim": found["Delimiter"],
+        "quote": _plain(found["Quote"]),
+        "escape": _plain(found["Escape"]),
+        "comment": _plain(found["Comment"]),
+        "new_line": found["NewLineDelimiter"],
+        "skip": found["SkipRows"],
+        "header": found["HasHeader"],
+        "columns": {column["name"]: column["type"] for column in found["Columns"]},
+        "dateformat": found["DateFormat"],
+        "timestampformat": found["TimestampFormat"],
+    }
+    _refuse(table, path, options, list(layout["columns"]), found, cursor)
+    return {
+        name: value for name, value in layout.items() if value is not None and (name != "new_line" or value in _ENDS)
+    }
+
+
+def refuse_ragged(
+    table: Table, paths: list[str], options: Options, columns: list[str], cursor: duckdb.DuckDBPyConnection
+) -> None:
+    """Raises `table_unavailable` where DuckDB, told these options, would leave lines out, or not split them."""
+    if _SAID & set(options):
+        return
+    known = {name: value for name, value in options.items() if name not in ("types", "sample_size")}
+    for path in paths:
+        found = _sniff(path, known, cursor)
+        _refuse(table, path, options, columns if len(columns) > 1 else _names(found), found, cursor)
+
+
+def _sniff(path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    asked = {name: value for name, value in options.items() if name not in _OF_MANY_FILES}
+    named = "".join(f", {name} = {literal(value)}" for name, value in asked.items())
+    cursor.execute(f"FROM sniff_csv({literal(path)}{named})")
+    names_found = [entry[0] for entry in cursor.description or ()]
+    return dict(zip(names_found, cursor.fetchall()[0], strict=True))
+
+
+def _names(found: Mapping[str, Any]) -> list[str]:
+    return [column["name"] for column in found["Columns"]]
+
+
+def _plain(mark: str | None) -> str:
+    return "" if mark in (None, "(empty)") else mark
+
+
+def _refuse(
+    table: Table,
+    path: str,
+    options: Options,
+    columns: list[str],
+    found: Mapping[str, Any],
+    cursor: duckdb.DuckDBPyConnection,
+) -> None:
+    only = columns[0] if len(columns) == 1 else ""
+    delimiter = next((mark for mark in _DELIMITERS if mark in only), None)
+    if delimiter is not None and "delim" not in options and not _is_one_column(path, options, delimiter, cursor):
+        raise _unsplit(table, delimiter)
+    skipped = int(found["SkipRows"] or 0) if "skip" not in options else 0
+    if skipped and _holds_fields(_first_lines(path, min(skipped, _LOOKED_AT), options, cursor), found["Delimiter"]):
+        raise _left_out(table, skipped)
+
+
+def _is_one_column(path: str, options: Options, delimiter: str, cursor: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the delimiter only stands within quotes: asked to split at it, DuckDB finds one column still."""
+    import duckdb
+
+    try:
+        return len(_names(_sniff(path, {**options, "delim": delimiter}, cursor))) == 1
+    except duckdb.InvalidInputException:
+        return False
+
+
+def _first_lines(path: str, count: int, options: Options, cursor: duckdb.DuckDBPyConnection) -> list[str]:
+    """Those lines as they are written, however the file is packed and encoded."""
+    kept = {name: value for name, value in options.items() if name in ("encoding", "compression")}
+    named = "".join(f", {name} = {literal(value)}" for name, value in kept.items())
+    reading = (
+        "auto_detect = false, header = false, delim = '\x01', quote = '', escape = '', strict_mode = false, "
+        "null_padding = true, ignore_errors = true, columns = {'line': 'VARCHAR'}"
+    )
+    cursor.execute(f"FROM read_csv({literal(path)}, {reading}{named}) LIMIT {count}")
+    return [line or "" for (line,) in cursor.fetchall()]
+
+
+def _holds_fields(lines: Collection[str], delimiter: str) -> bool:
+    """Whether one of the lines that DuckDB left out is more than a title: it has fields, or begins a quoted one."""
+    marks = {*_DELIMITERS, delimiter}
+    return any(line.startswith('"') or any(mark in line for mark in marks) for line in lines)
+
+
+def _unsplit(table: Table, delimiter: str) -> AgnesError:
+    shown = {"\t": "\\t"}.get(delimiter, delimiter)
+    return AgnesError(
+        "table_unavailable",
+        f"The table {table.id!r} cannot be read: its lines have different numbers of fields.",
+        f'Whoever keeps this instance can say how to read it: csv: {{delimiter: "{shown}", null_padding: true}} fills '
+        "short lines with nulls, ignore_errors: true leaves out lines that do not fit.",
+        {"options": ["delimiter", "null_padding", "ignore_errors"]},
+    )
+
+
+def _left_out(table: Table, skipped: int) -> AgnesError:
+    lines = "its first line does" if skipped == 1 else f"its first {skipped} lines do"
+    return AgnesError(
+        "table_unavailable",
+        f"The table {table.id!r} cannot be read: {lines} not have the same number of fields as the rest.",
+        f"Whoever keeps this instance can say how to read it: csv: {{skip: {skipped}}} leaves them out, "
+        "csv: {null_padding: true} keeps them and fills short lines with nulls, csv: {delimiter: …} names another "
+        "delimiter.",
+        {"options": ["skip", "null_padding", "delimiter"]},
+    )
