@@ -3,11 +3,11 @@
 A predicate passes these gates, each in its own module, and is refused at the first that it does not pass:
 
     characters      1  a string of at most 8,192 printable characters
-    lexemes         2  cut into lexemes of a closed list; between them only ASCII white space
-    shape           2  bounded: tokens, brackets, calls, CASE, runs of NOT
+    lexemes         2  cut into lexemes of a closed list; between them only ASCII white space; bounded: tokens,
+                       brackets, calls, CASE, runs of NOT
     reader,         3  read by a small grammar: one condition over the columns of one table. Functions and types are
-    operands, calls 4  on lists, by the name that was written; patterns, formats, positions and counts are literals
-    paths, columns  5  every path leads to a value in the schema; the condition is true, false or NULL
+    operands        4  on lists, by the name that was written; patterns, formats, positions and counts are literals
+    leaves, columns 5  every path leads to a value in the schema; the condition is true, false or NULL
     exists          5  the one query in it: EXISTS over a list of the row, whose names mean what they mean there
     second_reading  6  rendered from the tree, the text is parsed by sqlglot into the same tree, of listed nodes only
     skeleton        7  the finished statement holds one SELECT, one table, this predicate, and the server's own clauses;
@@ -26,12 +26,11 @@ from agnes_mcp.models import Dialect, TableSchema
 from agnes_mcp.sql.predicate.characters import check_characters
 from agnes_mcp.sql.predicate.columns import Columns
 from agnes_mcp.sql.predicate.dialects import RULES
-from agnes_mcp.sql.predicate.lexemes import cut
+from agnes_mcp.sql.predicate.lexemes import check_shape, cut
 from agnes_mcp.sql.predicate.reader import Reader
 from agnes_mcp.sql.predicate.refusals import first_of, refuse
 from agnes_mcp.sql.predicate.rules import Rules
 from agnes_mcp.sql.predicate.second_reading import confirm_reading, render
-from agnes_mcp.sql.predicate.shape import check_shape
 from agnes_mcp.sql.predicate.skeleton import confirm_skeleton
 
 __all__ = ["RULES", "confirm_skeleton", "render_predicate", "validate_predicate"]

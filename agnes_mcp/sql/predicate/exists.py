@@ -12,9 +12,9 @@ from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.columns import ElementColumns
 from agnes_mcp.sql.predicate.cursor import QUERY_WORDS, Expressions, Read
 from agnes_mcp.sql.predicate.kinds import BOOLEAN
+from agnes_mcp.sql.predicate.leaves import plain_path
 from agnes_mcp.sql.predicate.lexemes import Lexeme
 from agnes_mcp.sql.predicate.limits import MAX_EXISTS, MAX_EXISTS_DEPTH
-from agnes_mcp.sql.predicate.paths import plain_path
 
 _SHAPE = "Write EXISTS (SELECT 1 FROM UNNEST(list_column) AS e WHERE e.field = 'value')."
 _LITERALS = ("TRUE", "FALSE", "NULL")

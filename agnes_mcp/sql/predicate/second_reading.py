@@ -22,11 +22,10 @@ from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.characters import check_characters
-from agnes_mcp.sql.predicate.lexemes import cut
+from agnes_mcp.sql.predicate.lexemes import check_shape, cut
 from agnes_mcp.sql.predicate.limits import MAX_NODES
 from agnes_mcp.sql.predicate.refusals import refuse
 from agnes_mcp.sql.predicate.rules import Rules
-from agnes_mcp.sql.predicate.shape import check_shape
 
 # sqlglot logs the text that it cannot parse; a caller could write lines of its own into the log that way.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)

@@ -11,18 +11,17 @@ import re
 from typing import NamedTuple
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sql.predicate import strings
+from agnes_mcp.sql.predicate.characters import BIGQUERY_STRING, Wanted, check_characters, decode
 from agnes_mcp.sql.predicate.hints import SYMBOL_HINTS, Refusal, symbol_hint
 from agnes_mcp.sql.predicate.limits import MAX_NUMBER_CHARS
 from agnes_mcp.sql.warehouse.limits import MAX_CHARS, MAX_TOKENS
 from agnes_mcp.sql.warehouse.refusals import refuse
-from agnes_mcp.untrusted import find_hidden
 
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.])"
 _LEXEME = re.compile(
     r"(?P<gap>[ \t\r\n]+)"
     r"|(?P<refused>--|/\*|\|>|->>?|==|//|<=>|(?:[bB][rR]?|[rR][bB])(?=['\"]))"
-    rf"|(?P<string>{strings.BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
+    rf"|(?P<string>{BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<name>`[^`\\\r\n]+`(?!`))|(?P<symbol><>|!=|<=|>=|=>|\|\||<<|>>|[=<>+\-*/&|^~(),.\[\];])"
 )
 #: A project's name may hold dashes, and stands without quotes where a table is named.
@@ -49,6 +48,16 @@ _HINTS: dict[str, Refusal] = {
     ":": _VALUE,
 }
 
+#: What a statement has to be, before it is cut.
+STATEMENT = Wanted(
+    noun="statement",
+    refuse=refuse,
+    max_chars=MAX_CHARS,
+    send="Send the SELECT as a string.",
+    shorten="Shorten it: BETWEEN instead of a long IN list, or several statements with fetch and query.",
+    fill="Write one SELECT in GoogleSQL.",
+)
+
 
 class Lexeme(NamedTuple):
     """`value`: a word in capitals, a name or string decoded, a number or symbol as written; "" at the end.
@@ -67,7 +76,7 @@ def cut(text: str) -> list[Lexeme]:
 
     Raises `parse_error`, `too_complex`, `unsupported_literal`, `multi_statement`, `disallowed_node`.
     """
-    _check_characters(text)
+    check_characters(text, STATEMENT)
     lexemes: list[Lexeme] = []
     position = 0
     match_at, size = _LEXEME.match, len(text)
@@ -87,31 +96,6 @@ def cut(text: str) -> list[Lexeme]:
     _check_strings(lexemes, text)
     lexemes.append(Lexeme("end", "", size, size))
     return _without_last_semicolon(lexemes, text)
-
-
-def _check_characters(text: object) -> None:
-    if not isinstance(text, str):
-        raise refuse("parse_error", f"SQL is text, not {type(text).__name__}.", "Send the SELECT as a string.")
-    if len(text) > MAX_CHARS:
-        raise refuse(
-            "too_complex",
-            f"The statement has {len(text):,} characters; at most {MAX_CHARS:,} are read.",
-            "Shorten it: BETWEEN instead of a long IN list, or several statements with fetch and query.",
-            text,
-            characters=len(text),
-        )
-    if not text.strip(" \t\r\n"):
-        raise refuse("parse_error", "The statement is empty.", "Write one SELECT in GoogleSQL.", text)
-    position = find_hidden(text)
-    if position >= 0:
-        raise refuse(
-            "parse_error",
-            f"U+{ord(text[position]):04X} at {position} is not a printable character.",
-            "Remove control characters and invisible ones, in strings too.",
-            text,
-            position,
-            position + 1,
-        )
 
 
 def _word(text: str, start: int, end: int, lexemes: list[Lexeme]) -> int:
@@ -158,7 +142,7 @@ def _extracts(lexemes: list[Lexeme]) -> bool:
 
 def _lexeme(kind: str, source: str, text: str, start: int, end: int) -> Lexeme:
     if kind == "string":
-        return Lexeme("string", strings.decode(source, "bigquery", text, start), start, end)
+        return Lexeme("string", decode(source, "bigquery", text, start), start, end)
     if kind == "number":
         return Lexeme("number", _number(source, text, start), start, end)
     return Lexeme(kind, source[1:-1] if kind == "name" else source, start, end)
