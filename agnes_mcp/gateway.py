@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import sys
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 import anyio
@@ -23,7 +18,6 @@ from agnes_mcp.catalog.learning import Learning
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import EngineSettings, Settings
-from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.extracts.published import Publisher
 from agnes_mcp.operations.catalog import Catalog
@@ -36,12 +30,12 @@ from agnes_mcp.operations.query import Queries
 from agnes_mcp.operations.retention import Retention
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import Snapshots
+from agnes_mcp.operations.upkeep import Upkeep
 from agnes_mcp.operations.usage import Usage
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.sources.kinds import Makers, Sources, source_makers
 from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.spending.accounts import Accounts
-from agnes_mcp.spending.books import utc_now
 from agnes_mcp.spending.consent import Questions
 from agnes_mcp.spending.purchase import Purchases
 from agnes_mcp.spending.recovery import Recovery
@@ -51,39 +45,29 @@ from agnes_mcp.workbench import JOB as QUERIES
 from agnes_mcp.workbench import Workbench
 
 MakeSources = Callable[[Settings, Warehouse, Processes], Makers]
-logger = logging.getLogger(__name__)
-
-#: A host waits for the first answers; Google's libraries take a second to load.
-_ATTACH_AFTER_S = 2.0
-#: A token, and the extension's download where it is not here yet.
-_MAKE_READY_WITHIN_S = 180.0
 
 
 class Gateway:
     """Use it as an async context, or call `aclose`. Whatever loads slowly or starts processes waits for its first use.
 
-    `makers` replaces how sources are made, and `ahead` is what `make_ready` does; the demo brings its own.
+    `makers` replaces how sources are made; `ahead` is done once a client has seen the tools. The demo brings its own.
     """
 
     def __init__(
         self, settings: Settings, makers: MakeSources = source_makers, ahead: Callable[[], None] | None = None
     ) -> None:
-        api, datasets = settings.api, settings.data_source.bigquery.datasets if settings.data_source.bigquery else []
+        api, engine, bigquery = settings.api, settings.engine, settings.data_source.bigquery
         self.settings = settings
-        self._closing = threading.Event()
-        self._ahead = ahead
-        bigquery = settings.data_source.bigquery
         self.access = Access(settings.access.users, settings.access.groups, bigquery.project if bigquery else "")
         self.registry = Registry.from_settings(settings)
         self.books = open_books(settings.quota.store, settings.data_dir / "books")
         self.store = SnapshotStore.from_settings(settings)
-        engine = settings.engine
         self.warehouse = Warehouse(memory_limit_bytes=engine.memory_limit_bytes, threads=engine.threads)
         self.processes = _open_processes(engine)
         self.workbench = Workbench(self.processes, timeout_s=engine.query_timeout_seconds)
         self.sources = Sources(makers(settings, self.warehouse, self.processes))
         audit = Audit(settings.data_dir / "audit", settings.audit.rotate_at_bytes)
-        self.calls = Calls(audit, engine.workers, self.processes.size, self._restore)
+        self.calls = Calls(audit, engine.workers, self.processes.size, lambda: self.upkeep.restore())
         self.directory = AgnesDirectory.from_settings(settings)
         self.tables = Tables(
             self.calls,
@@ -91,7 +75,7 @@ class Gateway:
             self.registry,
             self.sources,
             api,
-            lists_datasets=bool(datasets),
+            lists_datasets=bool(bigquery and bigquery.datasets),
             directory=self.directory,
             index=Index(settings.data_dir / FILE_NAME),
         )
@@ -119,38 +103,19 @@ class Gateway:
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
         self.overviews = Overviews(self.calls, self.access, self.accounts, self.store)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
-
-    async def make_ready(self) -> None:
-        """What can be done ahead of the first call. A server does it once its client has seen the tools."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            await anyio.to_thread.run_sync(ahead)
-
-    async def reload(self, settings: Settings) -> None:
-        """Take over the tables, users, grants and limits of these settings; everything else needs a new start."""
-        call = self.calls.background("reload")
-        changed = await self.calls.run(call, lambda: self.registry.replace_configured(settings))
-        for table_id in changed:
-            self.tables.forget(table_id)
-        self.access.replace(settings.access.users, settings.access.groups)
-        limits = self.settings.api.scan  # the one that every part of the instance looks at
-        for name in type(limits).model_fields:
-            setattr(limits, name, getattr(settings.api.scan, name))
-
-    def attach_ahead(self) -> None:
-        """For whoever serves: attach what is to be attached, in a thread, once the first answers have left."""
-        bigquery = self.settings.data_source.bigquery
-        if bigquery is not None and bigquery.attach in ("auto", "eager") and "bigquery" in self.sources.kinds:
-            threading.Thread(target=self._make_ready, name="agnes-attach", daemon=True).start()
-
-    def _make_ready(self) -> None:
-        if self._closing.wait(_ATTACH_AFTER_S):
-            return
-        call = self.calls.background("attach", _MAKE_READY_WITHIN_S)
-        try:
-            self.sources.make_ready("bigquery", call, list(self.registry.by_id.values()))
-        except AgnesError as error:
-            logger.warning("BigQuery's extension is not attached: %s", error.kind)
+        self.upkeep = Upkeep(
+            self.calls,
+            self.access,
+            self.registry,
+            self.tables,
+            self.sources,
+            self.store,
+            self.accounts,
+            self.recovery,
+            self.retention,
+            settings,
+            ahead,
+        )
 
     async def __aenter__(self) -> Gateway:
         return self
@@ -170,45 +135,15 @@ class Gateway:
         return not closing.cancelled_caught and self.calls.stuck == 0
 
     def _close(self) -> None:
-        """Whoever asks before whom it asks."""
-        self._closing.set()
+        """Whoever asks before whom it asks: what begins calls, the calls, what they read from; last the books, in which
+        each call is settled."""
         self._learning.close()
-        self.recovery.close()
-        self.retention.close()
+        self.upkeep.close()
         self.calls.close()
         self.sources.close()
         self.processes.close()
         self.warehouse.close()
         self.books.close()
-
-    def _restore(self) -> None:
-        """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
-        _make_private(self.settings.data_dir)
-        self.retention.start()
-        try:
-            self.store.sweep()
-        except AgnesError as error:
-            logger.warning("leftovers of snapshots not removed: %s", error.kind)
-        try:
-            for moved in self.registry.bind():
-                logger.warning("the id %s meant %s and means %s now", *moved)
-        except AgnesError as error:
-            logger.error("%s", error.message)
-        try:
-            self.accounts.restore(lambda: self.calls.audit.billed_today(utc_now()))
-            self.recovery.begin()
-        except AgnesError as error:  # what spends is refused by the books themselves
-            logger.error("the quota's books cannot be asked: %s", error.kind)
-
-
-def _make_private(folder: Path) -> None:
-    """Rows and bills are this user's own: nobody else of this machine looks into the folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if sys.platform != "win32" and folder.stat().st_uid == os.getuid():
-            folder.chmod(0o700)
-    except OSError as error:  # whatever writes there says so for itself
-        logger.warning("data_dir could not be made private: %s", error.strerror)
 
 
 def _open_processes(engine: EngineSettings) -> Processes:

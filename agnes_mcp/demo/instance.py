@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def open_demo(settings: Settings, *, at_once: bool = False) -> Gateway:
     """Serve the demo's tables, made first where they are missing.
 
-    `at_once`: without waiting for them: `Gateway.make_ready` has them made, and calls that need them wait.
+    `at_once`: without waiting for them: `Upkeep.make_ready` has them made, and calls that need them wait.
     """
     demo = demo_settings(settings)
     making = Making(demo_folder(demo))

@@ -107,7 +107,7 @@ class AgnesServer(MCPServer[Serving]):
 
     async def list_tools(self) -> list[ListedTool]:
         self.tools.load()
-        await self.serving.gateway.make_ready()
+        await self.serving.gateway.upkeep.make_ready()
         return await super().list_tools()
 
     def end_streams(self) -> None:

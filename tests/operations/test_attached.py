@@ -132,9 +132,9 @@ async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, tmp_pat
 async def test_who_serves_attaches_ahead_and_usage_says_so(
     bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agnes_mcp.gateway._ATTACH_AFTER_S", 0.0)
+    monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
     async with gateway_over(bq, tmp_path) as gateway:
-        gateway.attach_ahead()
+        gateway.upkeep.attach_ahead()
 
         async def told() -> dict[str, Any]:
             return dict((await gateway.usage.today(os_user())).bigquery.get("extension") or {})

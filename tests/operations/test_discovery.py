@@ -240,7 +240,7 @@ async def test_tables_of_a_reloaded_instance_are_learned(many: StandIn, open_gat
         settings["tables"].append(
             {"id": "sales", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}
         )
-        await gateway.reload(Settings.model_validate(settings))
+        await gateway.upkeep.reload(Settings.model_validate(settings))
         found = await settled(gateway, search="sales")
         assert [entry.entity_type for entry in found.tables] == ["BASE TABLE"]
 

@@ -72,7 +72,7 @@ async def serve_http(
             # not before the signals have their receivers: whoever reads this line may send one
             sys.stderr.write(f"agnes-mcp: serving {binding.url}/mcp (streamable HTTP) and {binding.url}/sse (SSE)\n")
             sys.stderr.flush()
-            gateway.attach_ahead()
+            gateway.upkeep.attach_ahead()
             await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
     finally:
@@ -92,7 +92,7 @@ async def _reload_on_signal(gateway: Gateway, config_path: Path | None, *, task_
         async for _ in signals:
             try:
                 settings = await anyio.to_thread.run_sync(load_settings, config_path)
-                await gateway.reload(settings)
+                await gateway.upkeep.reload(settings)
             except AgnesError as error:
                 logger.error("not reloaded: %s %s", error.message, error.hint)
             else:
