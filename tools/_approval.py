@@ -46,8 +46,13 @@ def approval(tool: str, price: Callable[..., Awaitable[Quote | None]]) -> Callab
         again = ctx.request_state is not None  # a further round of a call whose question was shown
         return await serving.gateway.questions.ask(key, lambda: price(ctx=ctx, **arguments), again=again)
 
-    async def ask(quoted: Annotated[Quote | None, Resolve(quote)]) -> Approval | Elicit[Approval]:
-        return _NOTHING_TO_ASK if quoted is None else Elicit(quoted.question, Approval)
+    async def ask(
+        ctx: Context[Serving], quoted: Annotated[Quote | None, Resolve(quote)]
+    ) -> Approval | Elicit[Approval]:
+        if quoted is None:
+            return _NOTHING_TO_ASK
+        ctx.request_context.lifespan_context.gateway.calls.asked(quoted.made_at_ns)
+        return Elicit(quoted.question, Approval)
 
     async def consent(
         ctx: Context[Serving],
@@ -55,13 +60,16 @@ def approval(tool: str, price: Callable[..., Awaitable[Quote | None]]) -> Callab
         answer: Annotated[ElicitationResult[Approval], Resolve(ask)],
     ) -> Consent | None:
         """None where there is nobody to ask. Raises `approval_declined`, `approval_cancelled`."""
+        calls = ctx.request_context.lifespan_context.gateway.calls
         if isinstance(answer, AcceptedElicitation) and answer.data.approve:
+            calls.answered()
             if quoted is not None:
                 return quoted.consent()
             return Consent() if can_ask(ctx) else None
         error = _not_approved(quoted, cancelled=isinstance(answer, CancelledElicitation))
-        serving = ctx.request_context.lifespan_context
-        await serving.gateway.calls.refuse(tool, serving.principal, error, quoted.table_id if quoted else None)
+        calls.answered(error.kind)
+        principal = ctx.request_context.lifespan_context.principal
+        await calls.refuse(tool, principal, error, quoted.table_id if quoted else None)
         raise error
 
     return consent

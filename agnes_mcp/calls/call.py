@@ -42,6 +42,14 @@ class Tracer(ABC):
         """Around a call, with its audit line; what is in that line at the end is what became of it."""
 
     @abstractmethod
+    def asked(self, since_ns: int) -> None:
+        """A person is asked about the price of this request, since that time (nanoseconds of the epoch)."""
+
+    @abstractmethod
+    def answered(self, error_kind: str | None = None) -> None:
+        """The person's answer is there, or what came in its place; the time until now is the step `approve`."""
+
+    @abstractmethod
     def step(self, step: Step) -> AbstractContextManager[Any]:
         """Around a step of a call, in whichever thread."""
 

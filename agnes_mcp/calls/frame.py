@@ -112,6 +112,16 @@ class Calls:
         """Around what one request of a client makes of calls, for whoever traces."""
         return UNTRACED if self.tracer is None else self.tracer.request(tool)
 
+    def asked(self, since_ns: int) -> None:
+        """A person is asked about a price, since that time (nanoseconds of the epoch), for whoever traces."""
+        if self.tracer is not None:
+            self.tracer.asked(since_ns)
+
+    def answered(self, error_kind: str | None = None) -> None:
+        """What was asked is answered, or will not be. Nothing where nothing was asked."""
+        if self.tracer is not None:
+            self.tracer.answered(error_kind)
+
     def background(self, tool: str, timeout_s: float | None = None) -> Call:
         """A call without a caller: work of the process's own, ended by its deadline or by `close`; not audited."""
         call = Call(tool, NOBODY, timeout_s)

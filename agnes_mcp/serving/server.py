@@ -250,7 +250,9 @@ class AgnesServer(MCPServer[Serving]):
             self.serving.rate.take(principal)
 
     async def _refuse(self, tool: str, error: AgnesError) -> CallToolResult:
-        await self.serving.gateway.calls.refuse(tool[:64], self.serving.principal, error)
+        calls = self.serving.gateway.calls
+        calls.answered(error.kind)  # a question that was put, and whose answer nobody can read
+        await calls.refuse(tool[:64], self.serving.principal, error)
         return error_result(error)
 
 

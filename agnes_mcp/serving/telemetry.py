@@ -1,8 +1,11 @@
 """Traces of calls for OpenTelemetry, where the standard OTEL_* variables ask for them: off by default.
 
     tools/call scan         all that one request makes, below the client's own span where it sends one
+      approve               from the question about the price to the person's answer, where a person was asked
       agnes scan            the call: its request_id, how it ended, what it billed
-        authorise, price, reserve (in it approve), read (in it shape)
+        authorise, price, reserve (in it approve, where nobody was asked), read (in it shape)
+
+A question that the protocol carries in two requests began before the second one, in whose trace it stands.
 
 A span says which tool, how long, how it ended and how many bytes; never a name or a value of anybody's data, nor who
 asked: that is in the audit, under the same request_id. The tracing is this module's own and not the process's, so that
@@ -16,6 +19,8 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agnes_mcp import __version__
@@ -68,6 +73,16 @@ def _is_wanted(environ: Mapping[str, str]) -> bool:
     return "otlp" in exporters if exporters else any(environ.get(name, "").strip() for name in ENDPOINTS)
 
 
+@dataclass
+class _Question:
+    """What a person is asked within one request; `since_ns` None: nothing, or it is answered."""
+
+    since_ns: int | None = None
+
+
+_QUESTION: ContextVar[_Question | None] = ContextVar("question of this request", default=None)
+
+
 class Spans(Tracer):
     """Calls as spans of that provider."""
 
@@ -81,11 +96,34 @@ class Spans(Tracer):
     @contextmanager
     def request(self, tool: str) -> Iterator[None]:
         attributes = {"agnes.tool": tool}
-        with self._tracer.start_as_current_span(
-            f"tools/call {tool}", kind=self._of_requests, attributes=attributes, record_exception=False,
-            set_status_on_exception=False,
-        ):  # fmt: skip
-            yield
+        mark = _QUESTION.set(_Question())
+        try:
+            with self._tracer.start_as_current_span(
+                f"tools/call {tool}", kind=self._of_requests, attributes=attributes, record_exception=False,
+                set_status_on_exception=False,
+            ):  # fmt: skip
+                try:
+                    yield
+                except BaseException:  # the client left, or took the request back, while the person thought
+                    self.answered("cancelled")
+                    raise
+        finally:
+            _QUESTION.reset(mark)
+
+    def asked(self, since_ns: int) -> None:
+        question = _QUESTION.get()
+        if question is not None:
+            question.since_ns = since_ns
+
+    def answered(self, error_kind: str | None = None) -> None:
+        question = _QUESTION.get()
+        if question is None or question.since_ns is None:
+            return
+        span = self._tracer.start_span("approve", start_time=question.since_ns)
+        question.since_ns = None
+        if error_kind is not None:
+            _fail(span, error_kind)
+        span.end()
 
     @contextmanager
     def call(self, call: Call) -> Iterator[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import time_ns
 
 from agnes_mcp.catalog.cache import TtlCache
 from agnes_mcp.config.settings import ScanSettings
@@ -27,6 +28,7 @@ class Quote:
     scan_bytes: int
     usd: float
     unasked_bytes: int = 0  # spent before without a word, in the window
+    made_at_ns: int = field(default_factory=time_ns, compare=False)  # and with it the question: since the epoch
 
     @property
     def question(self) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agnes_mcp.calls.audit import hash_predicate
-from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.call import UNTRACED, Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings
@@ -222,7 +222,8 @@ class Purchases:
 
     def _agreed(self, call: Call, priced: Priced, unasked_bytes: int) -> bool:
         """Whether a person has said yes to this. Raises `approval_outdated` where one has to be asked."""
-        with call.step("approve"):
+        asked = call.consent is not None and call.consent.allowed  # that was a step of its own, a person's time long
+        with UNTRACED if asked else call.step("approve"):
             if call.consent is None:  # without anybody to ask, the hard caps decide
                 return False
             require_consent(call.consent, priced, self._scan, unasked_bytes)

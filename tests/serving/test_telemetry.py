@@ -6,6 +6,7 @@ import gzip
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,12 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import mcp.types as t
 import pytest
 from mcp import Client, StdioServerParameters
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
-from serving.served import AGNES_MCP, environment, write_instance
+from serving.served import AGNES_MCP, ERAS, Era, environment, write_instance
 from support.instances import ME, settings_of, table, write
 
 from agnes_mcp.calls.call import UNTRACED, Call
@@ -155,6 +157,85 @@ async def test_a_scan_is_a_trace_of_its_steps(collector: Collector, remote: Sett
     for foreign in ("canary", "my_dataset", "my-project", "select ", str(remote.data_dir)):
         assert foreign.encode() not in sent, foreign
     assert b"agnes-mcp" in sent
+
+
+def asking(settings: Settings) -> Settings:
+    settings.api.scan.confirm_above_bytes = 1
+    return settings
+
+
+COSTLY = {"table_id": "canary_notes", "select": ["canary"]}
+ANSWERS = [
+    (t.ElicitResult(action="accept", content={"approve": True}), None),
+    (t.ElicitResult(action="decline"), "approval_declined"),
+    (t.ElicitResult(action="cancel"), "approval_cancelled"),
+]
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("answer", "kind"), ANSWERS, ids=lambda value: str(value)[:20])
+async def test_the_time_in_which_a_person_thought_is_a_step(
+    collector: Collector, remote: Settings, era: Era, answer: t.ElicitResult, kind: str | None
+) -> None:
+    """It holds the whole of it, in whichever way the protocol carries the question."""
+    thought: list[int] = []
+
+    async def person(*_: object) -> t.ElicitResult:
+        thought.append(time.time_ns())
+        await anyio.sleep(0.05)
+        thought.append(time.time_ns())
+        return answer
+
+    async with (
+        traced(asking(remote)) as gateway,
+        Client(build_server(gateway, lambda: ME), mode=era, elicitation_callback=person) as client,
+    ):
+        assert (await client.call_tool("scan", COSTLY)).is_error == (kind is not None)
+    approve = collector.named("approve")
+    assert approve.start_time_unix_nano <= thought[0]
+    assert approve.end_time_unix_nano >= thought[1]
+    assert attributes(approve).get("error.type") == kind
+    requests = [span for span in collector.spans if span.name == "tools/call scan"]
+    assert approve.parent_span_id in {span.span_id for span in requests}
+    assert approve.trace_id == max(requests, key=lambda span: span.start_time_unix_nano).trace_id
+    ran = [span for span in collector.spans if span.name == "read"]
+    assert len(ran) == (kind is None)
+    assert all(span.start_time_unix_nano >= approve.end_time_unix_nano for span in ran)
+    assert b"canary" not in b"".join(collector.payloads)
+
+
+async def test_a_question_that_nobody_answers_ends_with_its_request(collector: Collector, remote: Settings) -> None:
+    shown = anyio.Event()
+
+    async def person(*_: object) -> t.ElicitResult:
+        shown.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with (
+        traced(asking(remote)) as gateway,
+        Client(build_server(gateway, lambda: ME), mode="legacy", elicitation_callback=person) as client,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(client.call_tool, "scan", COSTLY)
+        await shown.wait()
+        group.cancel_scope.cancel()
+    assert attributes(collector.named("approve"))["error.type"] == "cancelled"
+    assert tree(collector.spans)["approve"] == "tools/call scan"
+    assert "read" not in {span.name for span in collector.spans}
+
+
+async def test_an_answer_that_is_none_is_told_as_one(collector: Collector, remote: Settings) -> None:
+    async def person(*_: object) -> t.ElicitResult:
+        return t.ElicitResult(action="accept", content={"approve": "perhaps, canary"})
+
+    async with (
+        traced(asking(remote)) as gateway,
+        Client(build_server(gateway, lambda: ME), mode="legacy", elicitation_callback=person) as client,
+    ):
+        assert (await client.call_tool("scan", COSTLY)).is_error
+    assert attributes(collector.named("approve"))["error.type"] == "approval_cancelled"
+    assert b"canary" not in b"".join(collector.payloads)
 
 
 async def test_a_query_and_a_fetch_are_traced_too(collector: Collector, remote: Settings) -> None:
