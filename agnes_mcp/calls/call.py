@@ -19,9 +19,8 @@ from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, JobReference, Principal, Progress
 
-#: What waiting for a worker process is counted as.
-PROCESS = "process"
-
+#: What waiting for a thread and for a worker process is counted as.
+THREAD, PROCESS = "thread", "process"
 
 #: The parts of a call that are traced: is it granted, what does it cost, was it agreed to, is it within the budget, the
 #: rows, the answer made of them.

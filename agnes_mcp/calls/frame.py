@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
-from agnes_mcp.calls.call import PROCESS, UNTRACED, Call, Tracer, cancelled, timed_out
+from agnes_mcp.calls.call import PROCESS, THREAD, UNTRACED, Call, Tracer, cancelled, timed_out
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Consent, Principal, Progress
@@ -154,9 +154,9 @@ class Calls:
         return self._workers.busy
 
     @property
-    def waiting(self) -> int:
-        """How many calls wait for a thread or a process."""
-        return self._workers.waiting + self._apart.waiting
+    def waiting(self) -> dict[str, int]:
+        """How many calls wait for a thread, and how many for a process."""
+        return {THREAD: self._workers.waiting, PROCESS: self._apart.waiting}
 
     @property
     def stuck(self) -> int:

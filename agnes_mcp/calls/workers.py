@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.to_thread
 
-from agnes_mcp.calls.call import Call, cancelled, timed_out
+from agnes_mcp.calls.call import THREAD, Call, cancelled, timed_out
 from agnes_mcp.calls.turns import Turns
 from agnes_mcp.errors import AgnesError
 
@@ -35,7 +35,7 @@ class Workers:
     `waited_as` is the name under which a call's waiting is counted.
     """
 
-    def __init__(self, count: int, waited_as: str = "thread") -> None:
+    def __init__(self, count: int, waited_as: str = THREAD) -> None:
         self._turns = Turns(count)
         self._waited_as = waited_as
         self._threads = anyio.CapacityLimiter(math.inf)  # turns bound them; whose thread was given up needs one more

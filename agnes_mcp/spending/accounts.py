@@ -71,6 +71,11 @@ class Accounts:
             if not line.length:
                 self._lines.pop(name, None)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a slot. On the event loop alone."""
+        return sum(line.length for line in list(self._lines.values()))
+
     def tell_of_slot(self, principal: Principal) -> None:
         """A slot of the principal's is free: whoever waits for one looks at once."""
         if principal.name in self._lines:

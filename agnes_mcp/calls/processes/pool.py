@@ -44,6 +44,12 @@ class Pool:
             self._fill()
 
     @property
+    def busy(self) -> int:
+        """How many processes have work."""
+        with self._changed:
+            return len(self._busy)
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
         with self._changed:

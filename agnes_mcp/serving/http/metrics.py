@@ -16,10 +16,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from agnes_mcp.access.grants import os_user
-from agnes_mcp.calls.call import Call
+from agnes_mcp.calls.call import PROCESS, Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
+from agnes_mcp.spending.line import SLOT
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 #: From a cached catalog to a scan at its time limit, in seconds.
@@ -98,13 +99,15 @@ class _Standing(Collector):
         yield GaugeMetricFamily(
             "agnes_stuck_threads", "Threads that outlast their calls.", value=self._gateway.calls.stuck
         )
-        yield GaugeMetricFamily(
-            "agnes_waiting_calls",
-            "Calls that stand in line for a thread or a process.",
-            value=self._gateway.calls.waiting,
-        )
+        waiting = GaugeMetricFamily("agnes_waiting_calls", "Calls that stand in line, by what for.", labels=["queue"])
+        lengths = {**self._gateway.calls.waiting, SLOT: self._gateway.accounts.waiting}
+        lengths[PROCESS] += self._gateway.processes.pool.waiting  # of calls that have the thread to wait in
+        for queue, length in lengths.items():
+            waiting.add_metric([queue], length)
+        yield waiting
         yield self._lookups()
         pool = self._gateway.processes.pool
+        yield GaugeMetricFamily("agnes_busy_processes", "Worker processes that work.", value=pool.busy)
         yield CounterMetricFamily(
             "agnes_processes_started", "Worker processes, the first of each place included.", value=pool.started
         )

@@ -32,9 +32,12 @@ from serving.served import (
 )
 
 from agnes_mcp.access.grants import digest_token
+from agnes_mcp.serving.http.metrics import watch_loop
 from agnes_mcp.stand_in import StandIn
 
 ANA, SCRAPER = token_of("ana"), "scraper-token-of-the-metrics"
+#: Rows that are read for as long as nobody stops it.
+ENDLESS = "SELECT count(*) FROM range(1000000000000) AS a(i) WHERE hash(i) = 1"
 JSON = {"Content-Type": "application/json", **ACCEPT}
 
 
@@ -57,6 +60,7 @@ def config(bq: StandIn, tmp_path: Path, tables: list[dict[str, Any]]) -> Path:
         tmp_path / "instance.yaml",
         tables=[*tables, remote],
         data_source={"bigquery": bigquery},
+        api={"scan": {"max_concurrent_per_user": 1}},
         access={"users": [user("ana", "*"), user("bob", [])]},
         server={"metrics_token_sha256": digest_token(SCRAPER), "max_sessions": 3},
     )
@@ -107,22 +111,62 @@ async def _see_waits_lookups_and_processes(served: Served, client: Any) -> None:
     assert (figure(served, "agnes_processes_started_total") or 0) >= 1
     assert figure(served, "agnes_wait_seconds_count", queue="process") == 1
     assert (figure(served, "agnes_wait_seconds_count", queue="thread") or 0) >= 2
-    assert figure(served, "agnes_waiting_calls") == 0
+    assert {figure(served, "agnes_waiting_calls", queue=queue) for queue in ("thread", "process", "slot")} == {0}
+    assert (figure(served, "agnes_event_loop_lag_seconds_count") or 0) > 0
+    await _see_a_process_replaced(served, client)
+
+
+async def _see_a_process_replaced(served: Served, client: Any) -> None:
+    """A query that its caller takes back takes its process along."""
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "query", {"sql": ENDLESS})
+            while figure(served, "agnes_busy_processes") != 1:
+                await anyio.sleep(0.02)
+            group.cancel_scope.cancel()
+        while figure(served, "agnes_processes_replaced_total") != 1:
+            await anyio.sleep(0.02)
 
 
 async def _see_a_scan_running(served: Served, client: Any, bq: StandIn) -> None:
+    """One scan has the only slot, and another one stands in line for it."""
+    asked = {"table_id": "remote", "select": ["id"], "limit": 5}
+    waited = figure(served, "agnes_wait_seconds_count", queue="slot") or 0
     bq.job_latency_s = 3600
     try:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
-                group.start_soon(client.call_tool, "scan", {"table_id": "remote", "select": ["id"], "limit": 5})
+                group.start_soon(client.call_tool, "scan", asked)
                 while figure(served, "agnes_running_scans", principal="ana") != 1:
+                    await anyio.sleep(0.02)
+                group.start_soon(client.call_tool, "scan", asked)
+                while figure(served, "agnes_waiting_calls", queue="slot") != 1:
                     await anyio.sleep(0.02)
                 group.cancel_scope.cancel()
             while figure(served, "agnes_running_scans", principal="ana") != 0:
                 await anyio.sleep(0.02)
+            while figure(served, "agnes_waiting_calls", queue="slot") != 0:
+                await anyio.sleep(0.02)
+            while figure(served, "agnes_wait_seconds_count", queue="slot") != waited + 1:
+                await anyio.sleep(0.02)
     finally:
         bq.job_latency_s = 0
+
+
+async def test_work_on_the_loop_shows_as_its_lag() -> None:
+    """Whoever keeps the loop makes it late by as much; one that is free is told about as well."""
+    lags: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch_loop, lags.append)
+        while not lags:
+            await anyio.sleep(0.01)
+        time.sleep(0.3)  # noqa: ASYNC251 - this is what is to be seen
+        seen = len(lags)
+        while len(lags) < seen + 2:
+            await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    assert min(lags) >= 0
+    assert max(lags) >= 0.2
 
 
 def test_metrics_are_for_their_own_token(config: Path) -> None:
