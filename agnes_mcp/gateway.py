@@ -101,7 +101,7 @@ class Gateway:
         self.published = Publisher(settings.data_dir / "published", self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
         self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
-        self.overviews = Overviews(self.calls, self.access, self.accounts, self.store)
+        self.overviews = Overviews(self.calls, self.access, self.accounts, self.store, self.retention)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
         self.upkeep = Upkeep(
             self.calls,

@@ -31,6 +31,8 @@ Status = Literal["ok", "rejected", "quota_exceeded", "truncated", "cancelled", "
 ROTATE_AT_BYTES = 16 * 2**20
 LOCK_WAIT_S = 2.0
 APPEND_WAIT_S = 0.2
+#: Names that one line holds of what was removed.
+MAX_REMOVED = 100
 #: The `tool` of a line that says what an earlier call was billed, whose own line could not say it.
 RECOVERY = "recovery"
 

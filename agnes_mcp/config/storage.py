@@ -39,11 +39,11 @@ class SnapshotSettings(Section):
     )
     keep_days: _DAYS | None = Field(
         default=None,
-        description="Days after its fetch or last refresh on which a snapshot is removed, whoever's it is; logged, "
-        "with a line of the audit. null: kept until its owner drops it.",
+        description="Days after its fetch or last refresh on which a snapshot is removed, and a chart after it was "
+        "drawn, whoever's it is; logged, with a line of the audit. null: kept until its owner drops it, or it expires.",
     )
     keep_gb: Number | None = Field(
         default=None,
-        description="GiB of everybody's snapshots together, beyond which the oldest are removed, told in the same "
-        "ways; null: any number.",
+        description="GiB of everybody's snapshots and charts together, beyond which the oldest are removed, told in "
+        "the same ways; null: any number.",
     )

@@ -99,7 +99,7 @@ class Charts:
         async with self._open(principal, source, on_progress, consent) as call:
             chart, tables, billed = await self._chart(call, source, request)
             picture = await self._calls.run_apart(call, lambda: chart.png(call))
-            uri, lost = await self._calls.aside(lambda: self._keep(principal, chart, tables))
+            uri, lost = await self._calls.aside(lambda: self._keep(call, chart, tables))
             words = [*chart.words, *(note for note in (missing_note(picture), lost) if note)]
             answer = ChartAnswer(
                 title=chart.title, words=words, marks=chart.marks, spec=uri, tables=tables, bytes_billed=billed
@@ -215,14 +215,17 @@ class Charts:
         plan = aggregated(request, schema, source.where, limit)
         return plan, await self._purchases.prepare(call, plan.scan)
 
-    def _keep(self, principal: Principal, chart: Chart, tables: list[str]) -> tuple[str | None, str]:
-        """Its address; without one, what to say of that: the picture is paid for and leaves in any case."""
+    def _keep(self, call: Call, chart: Chart, tables: list[str]) -> tuple[str | None, str]:
+        """Its address; without one, what to say of that: the picture is paid for and leaves in any case. Older ones
+        that go for it are named in the audit."""
         spec = json.dumps(chart.spec, ensure_ascii=False, separators=(",", ":"))
         try:
-            return CHART_URI.format(id=self._snapshots.keep_chart(principal.name, spec, tables)), ""
+            chart_id, gone = self._snapshots.keep_chart(call.principal.name, spec, tables)
         except AgnesError as error:
             logger.warning("a chart could not be kept: %s", error.kind)
             return None, f"The specification is not kept: {error.message}"
+        call.line.removed = [*gone] or None
+        return CHART_URI.format(id=chart_id), ""
 
     def _kept(self, principal: Principal, chart_id: str) -> KeptChart | None:
         """A chart whose rows the caller may still read: grants are those of now, dropped snapshots take it along."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,28 +11,35 @@ from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal, QuotaLeft
+from agnes_mcp.operations.retention import Retention
 from agnes_mcp.snapshots import SnapshotStore
+from agnes_mcp.snapshots.models import DiskUsage
 from agnes_mcp.spending.accounts import Accounts
 
+logger = logging.getLogger(__name__)
 #: Lines of the audit that are shown.
 RECENT_CALLS = 40
 
 
 @dataclass(frozen=True)
 class Overview:
-    """`budgets` by user (None: the books could not be asked), `running` calls, `recent` audit lines, newest first."""
+    """`budgets` by user (None: the books could not be asked), `running` calls, `recent` audit lines, newest first.
+    `audit_bytes` is for who sees everybody. `retention`: what removes what nobody drops, in words."""
 
     whole: bool
     budgets: dict[str, QuotaLeft | None] = field(default_factory=dict)
     running: list[Call] = field(default_factory=list)
     recent: list[dict[str, Any]] = field(default_factory=list)
-    snapshots: int = 0
-    used_bytes: int = 0
-    free_bytes: int = 0
+    disk: DiskUsage | None = None
+    audit_bytes: int | None = None
+    retention: list[str] = field(default_factory=list)
 
 
 class Overviews:
-    def __init__(self, calls: Calls, access: Access, accounts: Accounts, store: SnapshotStore) -> None:
+    def __init__(
+        self, calls: Calls, access: Access, accounts: Accounts, store: SnapshotStore, retention: Retention
+    ) -> None:
+        self._retention = retention
         self._calls = calls
         self._access = access
         self._accounts = accounts
@@ -45,9 +53,11 @@ class Overviews:
             budgets = {name: await self._left(name, principal) for name in names}
             whose = None if whole else principal.name
             recent = await self._calls.run(call, lambda: self._calls.audit.recent(RECENT_CALLS, whose))
-            disk = await self._calls.run(call, lambda: self._store.disk_usage(whose))
+            disk = await self._calls.run(call, lambda: self._disk(whose))
+            audit_bytes = await self._calls.run(call, lambda: self._calls.audit.size_bytes) if whole else None
+        rules = [self._retention.of_snapshots, self._retention.of_audit if whole else None]
         running = [one for one in self._calls.running() if whole or one.principal == principal]
-        return Overview(whole, budgets, running, recent, disk.snapshot_count, disk.used_bytes, disk.free_bytes)
+        return Overview(whole, budgets, running, recent, disk, audit_bytes, [rule for rule in rules if rule])
 
     def cancel(self, principal: Principal, request_id: str) -> bool:
         """End a running call of this principal's own; False where there is none of that id."""
@@ -56,6 +66,14 @@ class Overviews:
                 call.stop(cancelled())
                 return True
         return False
+
+    def _disk(self, principal: str | None) -> DiskUsage | None:
+        """None where it cannot be read: the page is wanted most when something does not work."""
+        try:
+            return self._store.disk_usage(principal)
+        except AgnesError as error:
+            logger.warning("the snapshots cannot be measured: %s", error.message)
+            return None
 
     async def _left(self, name: str, asker: Principal) -> QuotaLeft | None:
         try:

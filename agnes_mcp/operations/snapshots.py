@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agnes_mcp.answers.models import SnapshotDropAnswer, SnapshotEntry, SnapshotListAnswer
 from agnes_mcp.answers.snapshots import columns_share, snapshot_entry, snapshot_list
+from agnes_mcp.calls.audit import MAX_REMOVED
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.config.settings import ApiSettings
@@ -74,8 +75,11 @@ class Snapshots:
     ) -> SnapshotPrune:
         """Remove what meets every given filter."""
 
-        def work(_: Call) -> SnapshotPrune:
-            return self._store.prune(principal.name, older_than, larger_than, expired, dry_run)
+        def work(call: Call) -> SnapshotPrune:
+            pruned = self._store.prune(principal.name, older_than, larger_than, expired, dry_run)
+            if pruned.dropped and not dry_run:
+                call.line.removed = [entry.name for entry in pruned.dropped[:MAX_REMOVED]]
+            return pruned
 
         return await self._free("snapshot_prune", principal, work)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from agnes_mcp.snapshots.models import KeptChart
 
-from .files import disk_errors, read_regular, remove, write_new
+from .files import disk_errors, read_regular, remove, unlinked, write_new
 from .folder import Folder
 
 #: Charts that are kept for one principal.
@@ -25,9 +26,9 @@ MAX_CHART_BYTES = 32 * 2**20
 _FILE = re.compile(r"([0-9a-f]{16})\.json")
 
 
-def keep_chart(folder: Folder, chart: KeptChart) -> str:
-    """Write it, for its owner alone, and return its id; the oldest beyond `KEPT_CHARTS` go. Raises `disk_full`,
-    `storage_failed`."""
+def keep_chart(folder: Folder, chart: KeptChart) -> tuple[str, list[str]]:
+    """Write it, for its owner alone; its id, and those of the oldest beyond `KEPT_CHARTS`, which go. Raises
+    `disk_full`, `storage_failed`."""
     chart_id = secrets.token_hex(8)
     path = folder.charts / f"{chart_id}.json"
     with disk_errors("keep the chart"):
@@ -37,9 +38,8 @@ def keep_chart(folder: Folder, chart: KeptChart) -> str:
         except OSError:
             remove(path)
             raise
-        for old in sorted(_files(folder), key=_age)[:-KEPT_CHARTS]:
-            remove(old)
-    return chart_id
+        beyond = [old.stem for old in sorted(_files(folder), key=_age)[:-KEPT_CHARTS] if unlinked(old)]
+    return chart_id, beyond
 
 
 def load_chart(folder: Folder, chart_id: str) -> KeptChart | None:
@@ -54,6 +54,20 @@ def forget_charts(folder: Folder, snapshot: str) -> None:
         chart = _load(path)
         if chart is not None and snapshot in chart.snapshots:
             remove(path)
+
+
+def drawn(folder: Folder) -> Iterator[tuple[Path, float, int]]:
+    """Every chart of the folder: its file, when it was drawn (seconds of the epoch), its bytes."""
+    for path in _files(folder):
+        with suppress(FileNotFoundError):  # removed by another call since it was listed
+            found = os.lstat(path)
+            yield path, found.st_mtime, found.st_size
+
+
+def drawn_for(path: Path) -> str:
+    """Whose chart it is; "" where it does not say."""
+    chart = _load(path)
+    return "" if chart is None else chart.principal
 
 
 def count_charts(folder: Folder) -> int:

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,8 +110,16 @@ def sync_folder(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file that may be gone already."""
-    with suppress(FileNotFoundError):
+    unlinked(path)
+
+
+def unlinked(path: Path) -> bool:
+    """Remove a file; False where it was gone already."""
+    try:
         path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def open_held(path: Path) -> int | None:

@@ -111,9 +111,10 @@ class SnapshotRefresh(Model):
 
 class KeptChart(Model):
     """The specification of a chart, as JSON, with the tables that it shows; `snapshots` are the caller's own of them,
-    with which it goes."""
+    with which it goes. Files of before have no `principal`."""
 
     spec: str
+    principal: str = ""
     tables: list[str] = Field(default_factory=list)
     snapshots: list[str] = Field(default_factory=list)
 

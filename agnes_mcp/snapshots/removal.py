@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -128,34 +128,6 @@ def prune_folder(folder: Folder, kept: Sequence[Stored], wanted: PruneFilter, no
             pruned.dropped.append(_pruned(dropped))
             pruned.freed_bytes += dropped.bytes_local
     return pruned
-
-
-def retire(
-    owned: Iterable[tuple[Folder, Sequence[Stored]]], keep_for: timedelta | None, most_bytes: int | None, now: datetime
-) -> list[Snapshot]:
-    """Drop what is older, and the oldest while all together take more. Of unknown age, or being written: kept."""
-    kept = [(folder, each.snapshot) for folder, found in owned for each in found if each.snapshot.fetched_at]
-    kept.sort(key=lambda pair: pair[1].fetched_at or now)
-    taken, gone = sum(snapshot.bytes_local for _, snapshot in kept), []
-    for folder, snapshot in kept:
-        is_old = keep_for is not None and now - (snapshot.fetched_at or now) >= keep_for
-        if (is_old or (most_bytes is not None and taken > most_bytes)) and _drop_unchanged(folder, snapshot):
-            taken -= snapshot.bytes_local
-            gone.append(snapshot)
-    return gone
-
-
-def _drop_unchanged(folder: Folder, snapshot: Snapshot) -> bool:
-    """False where it was refreshed or dropped meanwhile, or is being written."""
-    try:
-        return (
-            drop_if(folder, snapshot.name, lambda present: present.fetched_at == snapshot.fetched_at, wait_s=0.0)
-            is not None
-        )
-    except AgnesError as error:
-        if error.kind != "snapshot_busy":
-            raise
-        return False
 
 
 def _matching(kept: Sequence[Stored], wanted: PruneFilter, now: datetime) -> list[Snapshot]:

@@ -28,7 +28,8 @@ from .folder import Folder, display_path, free_bytes, nearest_existing, used_byt
 from .index import Index
 from .names import check_name, folder_name, is_name
 from .reading import Stored, Verifier, computed, load, not_found, reading
-from .removal import PruneFilter, drop_if, plan_prune, prune_filter, prune_folder, retire
+from .removal import drop_if, plan_prune, prune_filter, prune_folder
+from .retirement import Retired, retire
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
 from .writing import require_space
 
@@ -179,8 +180,9 @@ class SnapshotStore:
         with self.claim(principal, name, call, force=force) as claimed:
             return claimed.write(batches, schema, facts, receipt)
 
-    def keep_chart(self, principal: str, spec: str, tables: Sequence[str]) -> str:
-        """The id under which a chart over these tables is kept; it goes with those of them that are snapshots.
+    def keep_chart(self, principal: str, spec: str, tables: Sequence[str]) -> tuple[str, Sequence[str]]:
+        """The id under which a chart over these tables is kept, and the ids of older ones that went for it. A chart
+        goes with those of its tables that are snapshots.
 
         Raises `disk_full`, `storage_failed`, and `snapshot_not_found` where one of them has gone meanwhile.
         """
@@ -189,12 +191,13 @@ class SnapshotStore:
         self.check_space(len(spec))
         with disk_errors("prepare the snapshots folder"):
             folder.create()
-        chart_id = keep_chart(folder, KeptChart(spec=spec, tables=[*tables], snapshots=own))
+        chart = KeptChart(spec=spec, principal=principal, tables=[*tables], snapshots=own)
+        chart_id, gone = keep_chart(folder, chart)
         for name in own:
             if load(folder, name) is None:  # dropped after it was looked for, and perhaps before its chart was there
                 forget_charts(folder, name)
                 raise not_found(name)
-        return chart_id
+        return chart_id, gone
 
     def chart(self, principal: str, chart_id: str) -> KeptChart | None:
         """A chart that is kept; None: there is none of that id, or none any more."""
@@ -228,14 +231,23 @@ class SnapshotStore:
             return plan_prune(self._index.outlines(folder), wanted, now)
         return prune_folder(folder, self._index.outlines(folder), wanted, now)
 
-    def retire(self, keep_for: timedelta | None, most_bytes: int | None) -> Sequence[Snapshot]:
-        """Drop everybody's snapshots that are older, and the oldest while all together take more; returns them."""
+    def retire(self, keep_for: timedelta | None, most_bytes: int | None) -> Sequence[Retired]:
+        """Remove, of everybody, snapshots that have expired, snapshots and charts that are older, and the oldest while
+        all together take more; returns what went. Raises `storage_failed` only where nothing could be looked at."""
+        owned, failed = [], None
+        for folder in folders(self.root):
+            try:
+                with disk_errors("look for old snapshots"):
+                    owned.append((folder, self._index.outlines(folder)))
+            except AgnesError as error:  # one folder that cannot be read is no reason to leave out the others
+                failed = failed or error
+        if failed is not None and not owned:
+            raise failed
         with disk_errors("remove old snapshots"):
-            owned = ((folder, self._index.outlines(folder)) for folder in folders(self.root))
             return retire(owned, keep_for, most_bytes, self._rules.now())
 
     def sweep(self) -> int:
-        """Remove, for every principal, the leftovers of dead writers and what has expired; returns how many went.
+        """Remove, for every principal, the leftovers of dead writers; returns how many files went.
 
         For the start of a process and now and then; a live writer's files are never touched. Raises `storage_failed` or
         `disk_full`, once all that can be swept is swept.
@@ -243,7 +255,9 @@ class SnapshotStore:
         removed, failed = 0, None
         for folder in folders(self.root):
             try:
-                removed += self._sweep(folder)
+                with disk_errors("remove leftovers"):
+                    folder.create()
+                    removed += sweep_folder(folder)
             except AgnesError as error:  # one folder that cannot be swept is no reason to leave out the others
                 failed = failed or error
         if failed is not None:
@@ -251,13 +265,6 @@ class SnapshotStore:
         return removed
 
     # inside
-
-    def _sweep(self, folder: Folder) -> int:
-        with disk_errors("remove leftovers"):
-            folder.create()
-            removed = sweep_folder(folder)
-            pruned = prune_folder(folder, self._index.outlines(folder), PruneFilter(expired=True), self._rules.now())
-        return removed + len(pruned.dropped)
 
     def _folder(self, principal: str) -> Folder:
         folder = Folder(self.root / folder_name(principal))

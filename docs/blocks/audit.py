@@ -29,7 +29,8 @@ MEANINGS = {
     "job_id": "BigQuery's id of the job",
     "actual_result_rows": "Rows that were read",
     "actual_result_bytes": "Bytes of those rows in memory (Arrow); of `retention` the bytes that were freed",
-    "removed": "Of `retention`: the snapshots of that caller, or the files of the audit, at most 100",
+    "removed": "What went, at most 100: of `retention` the snapshots or charts of that caller, or files of the audit; "
+    "of `snapshot_prune` the snapshots; of `chart` the oldest charts, for which there was no room",
     "latency_ms": "From admission to the end, in milliseconds",
     "status": "How it ended",
     "error_kind": "The kind of the error, null without one",

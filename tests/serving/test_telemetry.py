@@ -180,7 +180,7 @@ async def test_the_time_in_which_a_person_thought_is_a_step(
     """It holds the whole of it, in whichever way the protocol carries the question."""
     thought: list[int] = []
 
-    async def person(*_: object) -> t.ElicitResult:
+    async def person(context: Any, params: Any) -> t.ElicitResult:
         thought.append(time.time_ns())
         await anyio.sleep(0.05)
         thought.append(time.time_ns())
@@ -207,7 +207,7 @@ async def test_the_time_in_which_a_person_thought_is_a_step(
 async def test_a_question_that_nobody_answers_ends_with_its_request(collector: Collector, remote: Settings) -> None:
     shown = anyio.Event()
 
-    async def person(*_: object) -> t.ElicitResult:
+    async def person(context: Any, params: Any) -> t.ElicitResult:
         shown.set()
         await anyio.sleep_forever()
         raise AssertionError
@@ -226,7 +226,7 @@ async def test_a_question_that_nobody_answers_ends_with_its_request(collector: C
 
 
 async def test_an_answer_that_is_none_is_told_as_one(collector: Collector, remote: Settings) -> None:
-    async def person(*_: object) -> t.ElicitResult:
+    async def person(context: Any, params: Any) -> t.ElicitResult:
         return t.ElicitResult(action="accept", content={"approve": "perhaps, canary"})
 
     async with (

@@ -132,7 +132,9 @@ def expiring(store: SnapshotStore, name: str, after: timedelta) -> None:
     put(store, name, sessions(1), FACTS.model_copy(update={"expires_at": NOON + after}), force=True)
 
 
-@pytest.mark.parametrize("remove", [lambda s: s.prune(ANA, expired=True), lambda s: s.sweep()], ids=["prune", "sweep"])
+@pytest.mark.parametrize(
+    "remove", [lambda s: s.prune(ANA, expired=True), lambda s: s.retire(None, None)], ids=["prune", "retire"]
+)
 def test_what_has_expired_goes_and_the_rest_stays(tmp_path: Path, remove: Callable[[SnapshotStore], object]) -> None:
     clock = Clock()
     store = new_store(tmp_path, clock)
@@ -176,7 +178,7 @@ def test_an_expiry_that_cannot_be_read_never_expires(tmp_path: Path, expiry: obj
     rewrite_sidecar(store, "s", {"expires_at": expiry})
     clock.forward(1000 * DAY)
     assert store.prune(ANA, expired=True).dropped == []
-    store.sweep()
+    assert store.retire(None, None) == []
     assert names(store) == ["s"]
 
 

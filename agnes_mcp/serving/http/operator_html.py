@@ -73,7 +73,7 @@ def overview_page(
         "<h2>Recent calls</h2>",
         _table(("time", "user", "tool", "table", "ended", "billed", "ms", "job"), map(_call, overview.recent)),
         "<h2>Snapshots and disk</h2>",
-        f"<p>{overview.snapshots:,} snapshots, {_size(overview.used_bytes)}; {_size(overview.free_bytes)} free.</p>",
+        _disk(overview),
         "</main>",
     ]
     return _page("Agnes", "\n".join(parts))
@@ -140,6 +140,23 @@ def _call(line: Mapping[str, Any]) -> list[str]:
         _cell("" if not line.get("bytes_billed") else _size(int(line["bytes_billed"])), number=True),
         _cell(line.get("latency_ms"), number=True), f"<td><code>{escape(str(line.get('job_id') or ''))}</code></td>",
     ]  # fmt: skip
+
+
+def _disk(overview: Overview) -> str:
+    disk = overview.disk
+    if disk is None:
+        return "<p>The disk cannot be read.</p>"
+    kept = f"{_count(disk.snapshot_count, 'snapshot')} and {_count(disk.chart_count, 'chart')}"
+    audit = "" if overview.audit_bytes is None else f" The audit takes {_size(overview.audit_bytes)}."
+    rules = " ".join(overview.retention) or "Nothing is removed but by its owner, and what expires."
+    return (
+        f"<p>{kept}, together {_size(disk.used_bytes)}; {_size(disk.free_bytes)} free.{audit}</p>"
+        f"<p class=note>{escape(rules)}</p>"
+    )
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def _size(size: int) -> str:

@@ -35,11 +35,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield server
 
 
-def call(served: Served, token: str, sql: str) -> str:
-    """One `query` of that caller, so that the page has something to show; what it answers."""
+def call(served: Served, token: str, asked_for: str | dict[str, Any], tool: str = "query") -> str:
+    """One call, of a text the `query`, so that the page has something to show; what it answers."""
     opened = served.request("POST", "/mcp", token, headers=JSON, json=INITIALIZE)
     session = {"Mcp-Session-Id": opened.headers["mcp-session-id"], "Mcp-Protocol-Version": "2025-11-25"}
-    params = {"name": "query", "arguments": {"sql": sql}}
+    arguments = {"sql": asked_for} if isinstance(asked_for, str) else asked_for
+    params = {"name": tool, "arguments": arguments}
     asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
     answer = served.request("POST", "/mcp", token, headers={**JSON, **session}, json=asked)
     assert answer.status_code == 200
@@ -85,6 +86,39 @@ def test_a_user_sees_itself_and_an_administrator_everybody(served: Served) -> No
         assert {"ana", "bob"} <= set(re.findall(r"<td>(\w+)</td>", page))
         assert "table_not_found" in page  # how bob's call ended
         assert "<script" not in page
+
+
+def test_the_disk_and_what_is_removed_are_told(tmp_path: Path) -> None:
+    """A user sees what its own snapshots and charts take, an administrator everybody's, and the audit."""
+    orders = write(tmp_path, "orders.parquet", "SELECT range AS id FROM range(10)")
+    instance = write_instance(
+        tmp_path / "instance.yaml",
+        tables=[{"id": "orders", "path": str(orders)}],
+        access={"users": [user("ana", ["orders"]), user("root", [], admin=True)]},
+        snapshots={"keep_days": 90, "keep_gb": 5},
+        audit={"keep_days": 400},
+    )
+    with serve(instance) as server:
+        answer = call(server, token_of("ana"), {"sql": "SELECT id FROM orders", "mark": "bar", "x": "id"}, "chart")
+        assert "agnes://charts/" in answer
+        pages = {}
+        for name in ("ana", "root"):
+            with visitor(server) as http:
+                pages[name] = sign_in(http, name).text.partition("<h2>Snapshots and disk</h2>")[2]
+    for page in pages.values():
+        assert "0 snapshots and 1 chart, together" in page
+        assert "90 days after their fetch or last refresh" in page
+        assert "more than 5 GiB" in page
+    assert "after 400 days" in pages["root"]
+    assert "The audit takes" in pages["root"]
+    assert "audit" not in pages["ana"]
+
+
+def test_without_retention_the_page_says_that_nothing_goes(served: Served) -> None:
+    with visitor(served) as http:
+        page = sign_in(http, "root").text
+    assert "0 snapshots and 0 charts" in page
+    assert "Nothing is removed but by its owner, and what expires." in page
 
 
 def test_the_cookie_is_for_this_site_and_not_for_scripts(served: Served) -> None:
