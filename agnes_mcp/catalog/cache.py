@@ -13,7 +13,11 @@ V = TypeVar("V")
 
 
 class TtlCache(Generic[V]):
-    """For one event loop. A time to live of 0 keeps nothing. Concurrent misses of a key make its value once."""
+    """For one event loop. A time to live of 0 keeps nothing. Concurrent misses of a key make its value once.
+
+    Nothing in it decides what a caller may read: a grant is looked at before, on every call, so that an entry that is
+    too old is at worst a detour (`schema_changed`, `approval_outdated`), after which it is forgotten.
+    """
 
     def __init__(self, max_entries: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_entries = max_entries
@@ -27,6 +31,7 @@ class TtlCache(Generic[V]):
         return len(self._entries)
 
     def get(self, key: str) -> V | None:
+        # Age is looked at here and not by a timer: what is never asked for again goes by `max_entries`.
         entry = self._entries.get(key)
         if entry is not None and self._clock() >= entry[0]:
             del self._entries[key]
@@ -57,7 +62,8 @@ class TtlCache(Generic[V]):
                 cached = self._made_meanwhile(key)
                 if cached is None:
                     cached = await make()
-                    self.put(key, cached)
+                    if self._making.get(key) is lock:  # not, where it was forgotten meanwhile: then it is of before
+                        self.put(key, cached)
                 return cached
         finally:
             if not lock.locked() and self._making.get(key) is lock:  # otherwise who has it now clears it away
@@ -69,9 +75,7 @@ class TtlCache(Generic[V]):
         return entry[1] if entry is not None and self._clock() < entry[0] else None
 
     def invalidate(self, key: str) -> None:
-        """Forget that key and every key below it (`orders`, `orders|5`)."""
-        for known in [k for k in self._entries if k == key or k.startswith(f"{key}|")]:
-            del self._entries[known]
-
-    def clear(self) -> None:
-        self._entries.clear()
+        """Forget that key and every key below it (`orders`, `orders|5`), and whatever is being made for them."""
+        for kept in (self._entries, self._making):
+            for known in [k for k in kept if k == key or k.startswith(f"{key}|")]:
+                del kept[known]

@@ -19,8 +19,10 @@ from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.models import Principal, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
 
+#: An ordinary schema takes some tens of KB: all together some tens of MB, and no listing of a warehouse more.
 MAX_SCHEMAS = 512
 MAX_SAMPLES = 512
+#: Whose lists of tables are kept; beyond that all are made anew, which costs one pass over the tables.
 MAX_CALLERS = 64
 #: A call that ended so was misled by what is kept of its table.
 _MISLED = ("schema_changed", "approval_outdated")
@@ -98,6 +100,7 @@ class Tables:
 
     def visible(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id; the same list until grants or tables change."""
+        # Both are replaced whole when they change, so that being the same object is being unchanged.
         grants, registered = self._access.grants(principal), self._registry.by_id
         kept = self._visible.get(principal.name)
         if kept is not None and kept[0] is grants and kept[1] is registered:
@@ -146,7 +149,7 @@ class Tables:
                 self.index.put(table, schema)
             return schema
 
-        if table.query_mode == "local":
+        if table.query_mode == "local":  # before the lookup: what is kept of other files must not be found
             await self._forget_changed(call, table)
         return await self.schemas.get_or_make(table.id, ask)
 

@@ -16,7 +16,7 @@ import typer
 
 from agnes_mcp.cli.options import Config, wrong
 from agnes_mcp.cli.output import say
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.config.editing import replace_file
 
 
 class Host(StrEnum):
@@ -111,20 +111,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _write(file: Path, content: dict[str, Any]) -> Path | None:
     """Replace the file; the backup's path, None where there was no file."""
     target = Path(os.path.realpath(file))
-    backup = None
-    building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if target.exists():
-            backup = target.with_name(f"{target.name}.backup-{datetime.now():%Y%m%d-%H%M%S}")
-            shutil.copy2(target, backup)
-            shutil.copymode(target, building)
-        building.replace(target)
-    except OSError as error:
-        building.unlink(missing_ok=True)
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise AgnesError(
-            "storage_failed", f"{file} could not be written ({reason}).", "Use --print and add the lines by hand."
-        ) from None
+    backup = target.with_name(f"{target.name}.backup-{datetime.now():%Y%m%d-%H%M%S}") if target.exists() else None
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    replace_file(target, text, "Use --print and add the lines by hand.", str(file), backup)
     return backup

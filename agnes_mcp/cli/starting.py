@@ -11,8 +11,9 @@ import typer
 
 from agnes_mcp.cli.options import CommandError, wrong
 from agnes_mcp.cli.output import say
+from agnes_mcp.config.editing import replace_file
 from agnes_mcp.config.types import expanded
-from agnes_mcp.errors import EXIT_EXISTS, AgnesError
+from agnes_mcp.errors import EXIT_EXISTS
 
 _HEAD = """\
 # What this instance serves. Every key: docs/reference/configuration.md; `agnes-mcp doctor` checks the file.
@@ -62,7 +63,7 @@ def init(
         text += _bigquery(project, dataset or [], billing_project) + _CAPS
     tables = _tables_of(Path(expanded(folder)), output.absolute().parent) if folder is not None else []
     text += "".join(["\ntables:\n", *tables]) if tables else "\ntables: []\n"
-    _write(output, text + _ACCESS)
+    replace_file(output, text + _ACCESS, "Name another place with -o.", str(output))
     served = f"{len(tables)} tables" if folder is not None else f"the datasets {', '.join(dataset or [])}"
     say(f"{output} serves {served}. Fill in the descriptions, then: agnes-mcp doctor -c {output}")
 
@@ -116,17 +117,3 @@ def _tables_of(folder: Path, beside: Path) -> list[str]:
         lines.append("    # primary_key: []")
         entries.append("\n".join(lines) + "\n")
     return entries
-
-
-def _write(output: Path, text: str) -> None:
-    building = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        building.write_text(text, encoding="utf-8")
-        building.replace(output)
-    except OSError as error:
-        building.unlink(missing_ok=True)
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise AgnesError(
-            "storage_failed", f"{output} could not be written ({reason}).", "Name another place with -o."
-        ) from None

@@ -30,7 +30,7 @@ def editing(path: Path) -> Iterator[dict[str, Any]]:
     _parse(text, path.name)
     if _read(target) != before:
         raise AgnesError("storage_failed", f"{path.name} was changed meanwhile.", "Nothing was written; try again.")
-    _replace(target, text)
+    replace_file(target, text, "Nothing was changed; look at its folder.")
 
 
 def section(document: dict[str, Any], key: str, kind: type) -> Any:
@@ -162,17 +162,22 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", _FIX, path.name) from None
 
 
-def _replace(target: Path, text: str) -> None:
+def replace_file(target: Path, text: str, advice: str, named: str = "", backup: Path | None = None) -> None:
+    """Write `text` there, whole or not at all, with the mode of the file that it replaces; its folder is made.
+
+    `named` is what the file is called to whoever reads the error; what is replaced is kept as `backup`, where one is
+    given. Raises `storage_failed` with `advice`.
+    """
     building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         building.write_text(text, encoding="utf-8")
-        shutil.copymode(target, building)
+        if target.exists():
+            if backup is not None:
+                shutil.copy2(target, backup)
+            shutil.copymode(target, building)
         building.replace(target)
     except OSError as error:
         building.unlink(missing_ok=True)
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise AgnesError(
-            "storage_failed",
-            f"{target.name} could not be written ({reason}).",
-            "Nothing was changed; look at its folder.",
-        ) from None
+        raise AgnesError("storage_failed", f"{named or target.name} could not be written ({reason}).", advice) from None

@@ -96,7 +96,7 @@ class Index:
         if stored is None or stored.snapshot.damaged:
             return Columns(frozenset(), every=False)
         columns = columns_of(stored.snapshot)
-        if signature is not None and signature == _signature(folder.sidecar(name)):
+        if signature is not None and signature == _signature(folder.sidecar(name)):  # else replaced while it was read
             with self._lock:
                 self._columns[signature] = columns
                 while len(self._columns) > _MOST_COLUMN_SETS:

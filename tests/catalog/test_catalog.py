@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,36 @@ async def test_a_cache_forgets_the_old_and_the_least_used() -> None:
     off: TtlCache[int] = TtlCache(2, 0, clock)
     off.put("a", 1)
     assert off.get("a") is None
+
+
+@pytest.mark.parametrize("forgotten", ["orders", "orders|5"])
+async def test_what_was_being_made_when_it_was_forgotten_is_not_kept(forgotten: str) -> None:
+    """A reload forgets a table whose old schema somebody is just asking for."""
+    import anyio
+
+    cache: TtlCache[str] = TtlCache(8, 60)
+    asked, let_go, answers = anyio.Event(), anyio.Event(), list[str]()
+
+    async def old() -> str:
+        asked.set()
+        await let_go.wait()
+        return "old"
+
+    async def new() -> str:
+        return "new"
+
+    async def ask(make: Callable[[], Awaitable[str]]) -> None:
+        answers.append(await cache.get_or_make(forgotten, make))
+
+    with anyio.fail_after(60):  # without forgetting, the second would wait for the first
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, old)
+            await asked.wait()
+            cache.invalidate("orders")
+            await ask(new)
+            let_go.set()
+    assert answers == ["new", "old"]
+    assert cache.get(forgotten) == "new"
 
 
 async def test_concurrent_misses_make_the_value_once_and_a_failure_is_not_shared() -> None:

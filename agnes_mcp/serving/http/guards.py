@@ -129,7 +129,8 @@ class BoundedBody:
         elif body is None:
             await self._too_large()(scope, receive, send)
         else:
-            await self._app(scope, _replaying(body, receive), send)
+            whole: Message = {"type": "http.request", "body": body, "more_body": False}
+            await self._app(scope, replaying(whole, receive), send)
 
     async def _read(self, receive: Receive) -> bytes | None:
         """The body; None where it is too large. A client that went away ends it early."""
@@ -164,8 +165,8 @@ def _declared_length(scope: Scope) -> int:
     return int(declared) if declared.isdigit() else 0
 
 
-def _replaying(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once and then whatever comes, which is the client's going away."""
+def replaying(first: Message, receive: Receive) -> Receive:
+    """A `receive` that gives that message once and then whatever comes, which is the client's going away."""
     given = False
 
     async def replay() -> Message:
@@ -173,6 +174,6 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         if given:
             return await receive()
         given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return first
 
     return replay

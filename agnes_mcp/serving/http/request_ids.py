@@ -10,7 +10,9 @@ import json
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agnes_mcp.serving.http.guards import replaying
 
 #: JSON-RPC's code of a request that is not valid.
 _INVALID_REQUEST = -32600
@@ -31,7 +33,7 @@ class DistinctIds:
         first = await receive()
         request_id = _id_of(first.get("body", b""))
         if request_id is None:
-            await self._app(scope, _again(first, receive), send)
+            await self._app(scope, replaying(first, receive), send)
             return
         key = (session, str(request_id))  # the transport takes 1 and "1" for the same
         if key in self._in_flight:
@@ -39,7 +41,7 @@ class DistinctIds:
             return
         self._in_flight.add(key)
         try:
-            await self._app(scope, _again(first, receive), send)
+            await self._app(scope, replaying(first, receive), send)
         finally:
             self._in_flight.discard(key)
 
@@ -59,16 +61,3 @@ def _id_of(body: bytes) -> str | int | float | None:
 def _refusal(request_id: str | float) -> JSONResponse:
     error = {"code": _INVALID_REQUEST, "message": "A request with this id is still being answered; use another id."}
     return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status_code=400)
-
-
-def _again(first: Message, receive: Receive) -> Receive:
-    given = False
-
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return first
-
-    return replay
