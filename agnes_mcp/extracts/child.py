@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.processes import confinement
 from agnes_mcp.sql.names import literal
+from agnes_mcp.sql.stored_views import StoredViews, is_computed
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,7 +29,6 @@ _ATTACH = ("alias", "extension", "url", "token_env")
 _PLACES = ("table_name", "project", "dataset", "source_table", "entity_type")
 _IDENTIFIER = r'(?:[A-Za-z_]\w*|"(?:[^"]|"")+")'
 _VIEW = re.compile(rf"CREATE VIEW (?:{_IDENTIFIER}\.)*{_IDENTIFIER} AS (SELECT .*?);?\s*", re.DOTALL)
-_QUOTED = re.compile(r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'")
 
 
 def main() -> None:
@@ -70,13 +70,14 @@ def inspect(connection: duckdb.DuckDBPyConnection, path: str) -> dict[str, Any]:
     tables = dict(_rows(connection, _TABLES))
     views = dict(_rows(connection, _VIEWS))
     macros = _rows(connection, "SELECT DISTINCT function_name FROM duckdb_functions() WHERE database_name = 'extract'")
-    reader = Reader(connection)
+    reader, stored = Reader(connection), StoredViews(connection, "extract")
     return {
         "meta": _stored(connection, tables, "_meta", _META),
         "attach": _stored(connection, tables, "_remote_attach", _ATTACH),
         "places": _stored(connection, tables, "_places", _PLACES),
-        "tables": {name: "GENERATED ALWAYS" not in _QUOTED.sub("", sql) for name, sql in tables.items()},
+        "tables": {name: not is_computed(sql) for name, sql in tables.items()},
         "views": {name: reader.relation(sql) for name, sql in views.items()},
+        "openings": {name: stored.opening("main", name) for name in views},
         "macros": sorted(str(name).lower() for (name,) in macros),
     }
 

@@ -42,6 +42,7 @@ class Contents:
     """What the file holds. `tables`: whether each stored table is only stored, no column of it computed.
 
     `views`: what each plain view reads, as a `table` of three parts or a `function` of constants; None for any other.
+    `openings`: what keeps each view from reading tables of its own file only, "" where it does.
     `macros` are the names, in lower case, that would hide DuckDB's own functions.
     """
 
@@ -50,6 +51,7 @@ class Contents:
     places: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     tables: Mapping[str, bool] = field(default_factory=dict)
     views: Mapping[str, dict[str, Any] | None] = field(default_factory=dict)
+    openings: Mapping[str, str] = field(default_factory=dict)
     macros: frozenset[str] = frozenset()
 
 
@@ -129,6 +131,7 @@ def _contents(found: dict[str, Any]) -> Contents:
         },
         tables=found["tables"],
         views=found["views"],
+        openings=found["openings"],
         macros=frozenset(found["macros"]),
     )
 

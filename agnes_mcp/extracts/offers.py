@@ -1,7 +1,8 @@
 """From what a source's extract says to tables that can be served, each by the source that reads it safely.
 
-No SQL of the extract is ever run: a view counts only where it is a plain reading of files of its own folder, or of what
-`_remote_attach` names; then those are served themselves.
+A view that is a plain reading of files of its own folder, or of what `_remote_attach` names, is served as those. A view
+that computes is served where everything in it is of its own file; it is then read in a process that can be killed. No
+other SQL of the extract is ever run.
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ class Source:
             return local_table(offer.name, self.folder / EXTRACT, source_table=offer.name)
         if view is not None and (path := self.parquet(view)):
             return local_table(offer.name, path)
+        opening = self.contents.openings.get(offer.name)
+        if opening == "":
+            return local_table(offer.name, self.folder / EXTRACT, source_table=offer.name)
         beside = self._beside(offer.name)
         if beside is None:
-            raise NotServed(f"its rows are not files of its own folder; write them into data/{offer.name}.parquet")
+            reads_files = view is not None and view.get("table", ("",))[-1] not in self.contents.views
+            why = "its rows are not files of its own folder" if reads_files or opening is None else opening
+            raise NotServed(f"{why}; write them into data/{offer.name}.parquet")
         return local_table(offer.name, beside)
 
     def parquet(self, view: Mapping[str, Any], *, relative: bool = True) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.names import literal
-from agnes_mcp.sql.stored_views import closed_over
 from agnes_mcp.sql.views import View, attach_statement, make_view, probe_statement
 
 if TYPE_CHECKING:
@@ -123,8 +122,11 @@ def _refuse_open_view(connection: DuckDBPyConnection, view: View, database: str)
         "AND lower(schema_name) = lower(?) AND lower(view_name) = lower(?)",
         [database, view.source_schema, view.source_table],
     ).fetchone()
-    if stored is not None and not closed_over(connection, database, *stored):
-        raise table_unavailable(view.name)
+    if stored is not None:
+        from agnes_mcp.sql.stored_views import closed_over
+
+        if not closed_over(connection, database, *stored):
+            raise table_unavailable(view.name)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, Protocol
 
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.workbench import functions, grammar, series
+from agnes_mcp.sql import duckdb_functions as functions
+from agnes_mcp.workbench import grammar, series
 
 #: 100,000 ANDs take the parser 40 seconds; 16 KB of anything takes it a fraction of one.
 MAX_TEXT_BYTES = 16 * 1024

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from agnes_mcp.operations.query import MAX_ANSWER_BYTES
-from agnes_mcp.workbench import admission, functions, series
+from agnes_mcp.sql import duckdb_functions as functions
+from agnes_mcp.workbench import admission, series
 
 from .markdown import code, table, words
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import duckdb
+import psutil
 import pytest
 from extracts.test_writing import write
 from support.agnes import AttachedFile, extract, parquet
@@ -174,6 +175,85 @@ def test_sql_of_an_extract_is_never_run(root: Path, shop: Path, call: Call, tmp_
     assert rows_of(tables["orders"], call) == 5
     assert set(problems) == {f"shop.{name}" for name in [*views, "computed", ""]}
     assert not any(str(tmp_path) in reason for reason in problems.values())
+
+
+def test_views_that_compute_over_tables_of_their_own_file_are_served(
+    root: Path, shop: Path, call: Call, tmp_path: Path
+) -> None:
+    outside = parquet(tmp_path / "private" / "secret.parquet")
+    served_views = {
+        "plain": "SELECT * FROM sales",
+        "joined": "SELECT s.id, p.name FROM sales AS s JOIN people AS p ON p.id = s.id % 2",
+        "by_person": "SELECT id % 2 AS person, sum(net(amount)) AS net FROM sales GROUP BY ALL",
+        "over_views": "SELECT person FROM by_person WHERE net > 1",
+        "through_macro": "SELECT * FROM larger(3)",
+    }
+    refused = {
+        "reads_files": (f"SELECT * FROM sales, read_parquet('{outside}')", "it calls read_parquet,"),
+        "over_refused": ("SELECT * FROM reads_files", "it calls read_parquet,"),
+        "settings": ("SELECT current_setting('temp_directory') AS x FROM sales", "it calls current_setting,"),
+        "attached": ("SELECT * FROM sales JOIN bq.d.t USING (id)", 'it reads "bq", which is not in its file'),
+        "macro": ("SELECT told('threads') FROM sales", "it calls current_setting,"),
+        "computed": ("SELECT b FROM kept", 'a column of "kept", which it reads, is computed'),
+    }
+    extract(
+        shop,
+        dict.fromkeys([*served_views, *refused], "local"),
+        "CREATE TABLE sales AS SELECT i AS id, i * 1.5 AS amount FROM range(6) AS r(i)",
+        "CREATE TABLE people AS SELECT * FROM (VALUES (0, 'Ana'), (1, 'Jiří')) AS v(id, name)",
+        "CREATE TABLE kept (a INTEGER, b VARCHAR GENERATED ALWAYS AS (current_setting('threads')))",
+        "CREATE MACRO net(x) AS x / 1.21",
+        "CREATE MACRO larger(x) AS TABLE SELECT id FROM sales WHERE amount > x",
+        "CREATE MACRO told(x) AS current_setting(x)",
+        "ATTACH ':memory:' AS bq; CREATE SCHEMA bq.d; CREATE TABLE bq.d.t (id INTEGER)",
+        *(f"CREATE VIEW {name} AS {sql}" for name, sql in served_views.items()),
+        *(f"CREATE VIEW {name} AS {sql}" for name, (sql, _) in refused.items()),
+    )
+    tables, problems = served(root, call)
+    assert {name: found[0] for name, found in read_all(tables, call).items()} == {
+        "plain": 6,
+        "joined": 6,
+        "by_person": 2,
+        "over_views": 2,
+        "through_macro": 3,
+    }
+    assert {name.partition(".")[2]: refused[name.partition(".")[2]][1] in why for name, why in problems.items()} == {
+        **dict.fromkeys(refused, True)
+    }
+    assert not any(str(tmp_path) in reason for reason in problems.values())
+
+
+def read_all(tables: dict[str, Table], call: Call) -> dict[str, tuple[int, list[str]]]:
+    """Of each table, its rows and its columns, as the local source reads them."""
+    warehouse, processes = Warehouse(memory_limit_bytes=2**27, threads=1), Processes(JOB, size=1)
+    source, found = LocalSource(warehouse, processes), {}
+    try:
+        for name, table in tables.items():
+            schema = source.schema(table, call)
+            columns = [column.name for column in schema.columns]
+            rows = source.preview(table, schema, columns, 100, call)
+            assert rows is not None
+            found[name] = rows.num_rows, columns
+    finally:
+        processes.close()
+        warehouse.close()
+    return found
+
+
+def test_a_view_that_takes_for_ever_to_bind_ends_with_its_call(root: Path, shop: Path) -> None:
+    """Its constants are evaluated when it is bound, and nothing interrupts that."""
+    extract(shop, {"bomb": "local", "sales": "local"}, "CREATE TABLE sales AS SELECT 1 AS id")
+    with duckdb.connect(str(shop / "extract.duckdb")) as connection:
+        connection.execute("CREATE MACRO much() AS 1")
+        connection.execute("CREATE VIEW bomb AS SELECT id FROM sales WHERE id = length(repeat('longer', much()))")
+        connection.execute("CREATE OR REPLACE MACRO much() AS 2000000000")
+    tables, problems = served(root, Call("catalog", Principal("me"), timeout_s=60))
+    assert (set(tables), problems) == ({"bomb", "sales"}, {})
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(AgnesError) as failed:
+        read_all({"bomb": tables["bomb"]}, Call("schema", Principal("me"), timeout_s=3))
+    assert failed.value.kind in ("timeout", "query_out_of_memory", "query_failed")
+    assert psutil.Process().memory_info().rss - before < 64 * 2**20
 
 
 def test_a_meta_that_is_no_table_is_not_asked(root: Path, shop: Path, call: Call, tmp_path: Path) -> None:

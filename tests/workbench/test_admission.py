@@ -7,7 +7,8 @@ import json
 import pytest
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.workbench import admission, functions, grammar, series
+from agnes_mcp.sql import duckdb_functions as functions
+from agnes_mcp.workbench import admission, grammar, series
 from agnes_mcp.workbench.parser import DuckDBParser
 
 TABLES = ["orders", "Events"]

@@ -20,7 +20,6 @@ from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sql.duckdb_errors import unavailable
 from agnes_mcp.sql.names import identifier, literal
-from agnes_mcp.sql.stored_views import closed_over
 
 if TYPE_CHECKING:
     import duckdb
@@ -123,12 +122,17 @@ class Databases:
         ).fetchall()
         if not found:
             raise self._missing(cursor, database, table)
-        if found[0][0] == "view" and not closed_over(cursor, database.alias, schema, name):
-            raise unavailable(
-                "it is a view that may read more than its own file, which only whoever keeps this instance may grant",
-                table.id,
-            )
-        return Held(database.alias, schema, name, is_view=found[0][0] == "view")
+        is_view = found[0][0] == "view"
+        if is_view:
+            from agnes_mcp.sql.stored_views import closed_over
+
+            if not closed_over(cursor, database.alias, schema, name):
+                raise unavailable(
+                    "it is a view that may read more than its own file, which only "
+                    "whoever keeps this instance may grant",
+                    table.id,
+                )
+        return Held(database.alias, schema, name, is_view)
 
     def _missing(self, cursor: duckdb.DuckDBPyConnection, database: _Database, table: Table) -> AgnesError:
         """Says where the file has a table of that name, and names no other table of it."""

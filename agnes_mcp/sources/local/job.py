@@ -14,13 +14,14 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.readers import refuse_text
 from agnes_mcp.sql import duckdb_errors
-from agnes_mcp.sql.duckdb_types import BATCH_ROWS, lossless
+from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
 from agnes_mcp.sql.instance import OneAnswer
+from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View
 
 
 class Reads(OneAnswer):
-    """The job: each read in an instance that is locked to the files of its table."""
+    """The job: each read in an instance that is locked to the files of its table. No SQL asks for its columns."""
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
         table, view, sql = Table(**question["table"]), View(**question["view"]), question["sql"]
@@ -35,6 +36,11 @@ class Reads(OneAnswer):
 
     def _run(self, sql: str, view: View, channel: Channel) -> None:
         self.grant([view])
+        if not sql:
+            self._instance.execute(f"SELECT * FROM {identifier(view.name)} LIMIT 0")  # noqa: S608 - quoted
+            columns = columns_of(self._instance.description or [])
+            channel.end({"columns": [column.model_dump(mode="json") for column in columns]})
+            return
         reader = self._instance.execute(lossless(self._instance, sql)).to_arrow_reader(BATCH_ROWS)
         stream = Stream(channel, reader.schema)
         for batch in reader:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from agnes_mcp.calls.processes.worker import Answer
+
 
 #: What a process has to be handed to read local tables.
 JOB = {"read": "agnes_mcp.sources.local.job:Reads"}
@@ -54,7 +56,7 @@ class LocalSource(Source):
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         with self._opened(table, call) as (cursor, files, source):
-            columns = list(self._columns_now(cursor, table, files).values())
+            columns = list(self._columns_now(cursor, table, files, call).values())
             rows, size_bytes = _measure(cursor, files, source)
         return TableSchema(
             table_id=table.id,
@@ -92,7 +94,7 @@ class LocalSource(Source):
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> Iterator[LocalReading]:
         with self._opened(table, call) as (cursor, files, source):
-            self._refuse_change(cursor, table, files, schema)
+            self._refuse_change(self._columns_now(cursor, table, files, call), table, schema)
             if self.reads_apart(table, statement):
                 view = _stored(table, files) if isinstance(source, Held) else source
                 with self._read_apart(table, view, statement.sql, call, _own(statement)) as reading:
@@ -109,13 +111,18 @@ class LocalSource(Source):
     @contextmanager
     def _read_apart(self, table: Table, view: View, sql: str, call: Call, own: str = "") -> Iterator[LocalReading]:
         """The same rows, from a process that is killed where it overstays."""
-        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": sql, "own": own}
+        with self._ask(table, view, call, sql=sql, own=own) as answer:
+            rows, batches = answer.schema_and_batches()
+            yield LocalReading(rows, batches, call)
+
+    @contextmanager
+    def _ask(self, table: Table, view: View, call: Call, **more: str) -> Iterator[Answer]:
+        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": "", "own": "", **more}
         question = Question("read", content, out_of_memory, _died)
         remaining_s = call.remaining_s
         limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
         with self._processes.ask(question, _grant_nothing, call, limit_s) as answer:
-            rows, batches = answer.schema_and_batches()
-            yield LocalReading(rows, batches, call)
+            yield answer
 
     def relation(self, table: Table) -> Relation:
         """By its id: the name of its view on the shared connection."""
@@ -145,8 +152,11 @@ class LocalSource(Source):
                 if files.kind == "duckdb":
                     database = self._databases.held(cursor, self._warehouse.generation, table, files, call)
                     source = held.enter_context(database)
-                    self._ensure_view(cursor, _stored(table, files), files, source.database)
-                    (self._stored_views.add if source.is_view else self._stored_views.discard)(table.id)
+                    if source.is_view:  # to bind it evaluates parts of it, and nobody knows what they take
+                        self._stored_views.add(table.id)
+                    else:
+                        self._stored_views.discard(table.id)
+                        self._ensure_view(cursor, _stored(table, files), files, source.database)
                 else:
                     source = self._view(cursor, table, files, call)
                     self._ensure_view(cursor, source, files)
@@ -176,20 +186,25 @@ class LocalSource(Source):
                 make_view(cursor, view, database)
                 self._views[view.name] = wanted
 
-    def _columns_now(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files) -> dict[str, Column]:
+    def _columns_now(
+        self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call
+    ) -> dict[str, Column]:
         """The columns of these very files; to ask DuckDB again for each statement of a profile would take longer."""
         known = self._columns.get(table.id)
         if known is not None and known[0] == files.signature:
             return known[1]
-        cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
-        now = {c.name: c for c in columns_of(cursor.description or [])}
+        if table.id in self._stored_views:
+            with self._ask(table, _stored(table, files), call) as answer:
+                answer.finish()
+                columns = [Column.model_validate(column) for column in answer.done["columns"]]
+        else:
+            cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
+            columns = columns_of(cursor.description or [])
+        now = {column.name: column for column in columns}
         self._columns[table.id] = (files.signature, now)
         return now
 
-    def _refuse_change(
-        self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, schema: TableSchema
-    ) -> None:
-        now = self._columns_now(cursor, table, files)
+    def _refuse_change(self, now: dict[str, Column], table: Table, schema: TableSchema) -> None:
         changed = [c.name for c in schema.columns if now.get(c.name) != c]
         if changed:
             raise AgnesError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from agnes_mcp.workbench import functions
+from agnes_mcp.sql import duckdb_functions as functions
 
 
 def names(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""The functions that agent-written SQL may call: a reviewed positive list.
+"""The functions that SQL of others, an agent's or a stored view's, may call: a reviewed positive list.
 
 Taken from `duckdb_functions()` of DuckDB 1.5.6 and read name by name. Left out are those that read or change the
 state of the engine (settings, variables, sequences, the text of other queries), that wait (`sleep_ms`), that are not
@@ -79,6 +79,16 @@ BOUNDED: dict[str, tuple[int, int]] = {"repeat": (1, 1000), "lpad": (1, 1000), "
 #: As a scalar these build the whole list in memory, and are admitted where literals bound it (`series`). In FROM they
 #: stream, and need no bound.
 SERIES = frozenset({"range", "generate_series"})
+
+#: What a stored view may call beside these, because it is read in a process of its own: makes much out of little, or is
+#: not repeatable, but tells nothing of the process.
+APART = _names(
+    "aggregate array_aggr array_aggregate array_resize array_to_json bar bitstring bitstring_agg damerau_levenshtein "
+    "editdist3 equi_width_bins format gen_random_uuid icu_sort_key json_group_structure json_quote json_structure "
+    "levenshtein list_aggr list_aggregate list_resize parse_dirname parse_dirpath parse_filename parse_path printf "
+    "random reservoir_quantile row_to_json st_asbinary st_astext st_aswkb st_aswkt st_geomfromwkb to_base to_json uuid "
+    "uuidv4 uuidv7"
+)
 
 #: Functions that may stand in FROM.
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series"})
