@@ -263,11 +263,12 @@ async def _extension(gateway: Gateway) -> Finding:
         return Finding(
             subject=subject, state="pass", found=f"{said}, version {state['version']}: {datasets}"[:_MAX_CHARS]
         )
+    again = f"; while it serves it tries again, next at {state['next_try']}" if "next_try" in state else ""
     wanted = said.startswith("not to be had") and (_names_a_file() or _reads_attached(gateway))
     return Finding(
         subject=subject,
         state="fail" if wanted else "skip",
-        found=f"{said}; whole columns come as the Storage Read stream"[:_MAX_CHARS],
+        found=f"{said}{again}; whole columns come as the Storage Read stream"[:_MAX_CHARS],
         cure="Correct AGNES_BIGQUERY_EXTENSION, or let it be installed: INSTALL bigquery FROM community."
         if wanted
         else "",

@@ -168,6 +168,7 @@ class Price(Model):
 
     scan_bytes: int | None
     reserved_bytes: int | None = None  # what to set aside: the bill's own rounding included
+    repeat_bytes: int = 0  # of those: what reading all of it a second time may bill, where the first way may break
     least_bytes: int | None = None  # where `scan_bytes` is not known: what BigQuery says that it is at least
     path: Literal["local", "query_job", "direct_read", "preview", "snapshot"] = "local"
     referenced_tables: list[str] = Field(default_factory=list)
@@ -177,7 +178,7 @@ class Price(Model):
     @property
     def agreed_bytes(self) -> int:
         """What limits and persons are asked about: its bytes, or where these are not known the cap for that."""
-        return (self.reserved_bytes or 0) if self.scan_bytes is None else self.scan_bytes
+        return (self.reserved_bytes or 0) if self.scan_bytes is None else self.scan_bytes + self.repeat_bytes
 
     def unknown(self) -> Price:
         """The same statement, of which it cannot be told what it would bill."""

@@ -26,6 +26,8 @@ from agnes_mcp.spending.recovery import Recovery
 
 #: A host waits for the first answers; Google's libraries take a second to load.
 _ATTACH_AFTER_S = 2.0
+#: Where attaching was not even begun.
+_ATTACH_AGAIN_S = 60.0
 #: A token, and the extension's download where it is not here yet.
 _MAKE_READY_WITHIN_S = 180.0
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class Upkeep:
         self._registry, self._tables, self._sources, self._store = registry, tables, sources, store
         self._accounts, self._recovery, self._retention = accounts, recovery, retention
         self._ahead = ahead
-        self._closing = threading.Event()
+        self._closing, self._attach_now = threading.Event(), threading.Event()
 
     def restore(self) -> None:
         """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
@@ -82,7 +84,8 @@ class Upkeep:
             await anyio.to_thread.run_sync(ahead)
 
     async def reload(self, settings: Settings) -> None:
-        """Take over the tables, users, grants and limits of these settings; everything else needs a new start."""
+        """Take over the tables, users, grants and limits of these settings; everything else needs a new start. What
+        could not be had so far is tried again."""
         call = self._calls.background("reload")
         changed = await self._calls.run(call, lambda: self._registry.replace_configured(settings))
         for table_id in changed:
@@ -91,6 +94,8 @@ class Upkeep:
         limits = self._settings.api.scan  # the one that every part of the instance looks at
         for name in type(limits).model_fields:
             setattr(limits, name, getattr(settings.api.scan, name))
+        self._sources.try_again()
+        self._attach_now.set()
 
     def attach_ahead(self) -> None:
         """For whoever serves: attach what is to be attached, in a thread, once the first answers have left."""
@@ -100,17 +105,24 @@ class Upkeep:
 
     def close(self) -> None:
         self._closing.set()
+        self._attach_now.set()
         self._recovery.close()
         self._retention.close()
 
     def _make_ready(self) -> None:
-        if self._closing.wait(_ATTACH_AFTER_S):
-            return
-        call = self._calls.background("attach", _MAKE_READY_WITHIN_S)
-        try:
-            self._sources.make_ready("bigquery", call, list(self._registry.by_id.values()))
-        except AgnesError as error:
-            logger.warning("BigQuery's extension is not attached: %s", error.kind)
+        """Until it stands, or never will: what fails says when it is worth another try."""
+        wait_s: float | None = _ATTACH_AFTER_S
+        while wait_s is not None:
+            self._attach_now.wait(wait_s)
+            self._attach_now.clear()
+            if self._closing.is_set():
+                return
+            call = self._calls.background("attach", _MAKE_READY_WITHIN_S)
+            try:
+                wait_s = self._sources.make_ready("bigquery", call, list(self._registry.by_id.values()))
+            except AgnesError as error:
+                logger.warning("BigQuery's extension is not attached: %s", error.kind)
+                wait_s = _ATTACH_AGAIN_S
 
 
 def make_private(folder: Path) -> None:

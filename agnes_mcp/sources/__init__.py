@@ -89,8 +89,13 @@ class Source(ABC):
         """What a job of an earlier call was billed, in bytes; one that still runs is ended. None: nobody tells."""
         return None
 
-    def stand_ready(self, call: Call, registered: Sequence[Table]) -> None:  # noqa: B027 - most are ready
-        """Do in advance what a first read would wait for. `registered` are the tables that are named one by one."""
+    def stand_ready(self, call: Call, registered: Sequence[Table]) -> float | None:
+        """Do in advance what a first read would wait for. `registered` are the tables that are named one by one. Gives
+        after how many seconds it is worth calling again; None: it is ready, or never will be."""
+        return None
+
+    def try_again(self) -> None:  # noqa: B027 - most have failed at nothing that they remember
+        """What failed earlier and waits for its next try has it with the next use."""
 
     def health(self) -> dict[str, Any]:
         """How it is doing, without asking anybody: no network, no secrets."""

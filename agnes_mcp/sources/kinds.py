@@ -48,9 +48,15 @@ class Sources:
         made = self._made.get(kind)
         return made.health() if made else {"used": False} if kind in self.kinds else {}
 
-    def make_ready(self, kind: SourceType, call: Call, registered: Sequence[Table]) -> None:
-        """Have the source of that kind do in advance what a first read would wait for. Blocking."""
-        self._of_kind(kind).stand_ready(call, [table for table in registered if table.source_type == kind])
+    def make_ready(self, kind: SourceType, call: Call, registered: Sequence[Table]) -> float | None:
+        """Have the source of that kind do in advance what a first read would wait for; see `Source.stand_ready`.
+        Blocking."""
+        return self._of_kind(kind).stand_ready(call, [table for table in registered if table.source_type == kind])
+
+    def try_again(self) -> None:
+        """What failed earlier and waits for its next try has it with the next use."""
+        for source in list(self._made.values()):
+            source.try_again()
 
     def close(self) -> None:
         for source in list(self._made.values()):

@@ -136,6 +136,7 @@ def advise(
     advice = [
         *_advise_verdict(verdict),
         *_advise_unknown(price),
+        *_advise_repeat(price),
         *_advise_partition(statement, schema),
         *_advise_columns(request, schema, price),
     ]
@@ -169,6 +170,15 @@ def _advise_unknown(price: Price) -> list[str]:
     return [
         f"BigQuery cannot say what this would bill.{least} It runs with {price.reserved_bytes:,} bytes as the cap, "
         "which BigQuery holds: beyond it nothing is read."
+    ]
+
+
+def _advise_repeat(price: Price) -> list[str]:
+    if not price.repeat_bytes:
+        return []
+    return [
+        "It is read through DuckDB's extension: what breaks there is read again as the stream, so as many bytes more "
+        "may be billed."
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import duckdb
 import pytest
 from support.attached_double import COMMAND, FileStatements
 from support.metadata_server import MetadataServer
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, until
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.processes.processes import Processes
@@ -20,7 +21,7 @@ from agnes_mcp.config.settings import BigQuerySettings, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import ScanRequest
-from agnes_mcp.sources.bigquery.attached import Attached
+from agnes_mcp.sources.bigquery.attached import Attached, ruled_out
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.sources.bigquery.tokens import TokenSource
 from agnes_mcp.sources.kinds import Makers
@@ -44,7 +45,16 @@ def bq(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield stand_in
 
 
-def gateway_over(bq: StandIn, folder: Path, fault: str = "", at: int = 0, reads: str = "attached") -> Gateway:
+def gateway_over(
+    bq: StandIn,
+    folder: Path,
+    fault: str = "",
+    at: int = 0,
+    reads: str = "attached",
+    attach: str = "auto",
+    within_s: float = 300,
+    made: list[Attached] | None = None,
+) -> Gateway:
     file = folder / "bigquery.duckdb"
     if not file.exists():
         with duckdb.connect(str(file)) as connection:
@@ -52,7 +62,11 @@ def gateway_over(bq: StandIn, folder: Path, fault: str = "", at: int = 0, reads:
 
     def double(settings: BigQuerySettings, tokens: TokenSource) -> Attached | str:
         statements = FileStatements(settings, file, fault, at)
-        return Attached(statements, tokens, memory_bytes=2**30, threads=2, command=COMMAND)
+        if reason := ruled_out(settings.model_copy(update={"storage_endpoint": None}), tokens):
+            return reason
+        attached = Attached(statements, tokens, memory_bytes=2**30, threads=2, command=COMMAND)
+        (made if made is not None else []).append(attached)
+        return attached
 
     def makers(settings: Settings, warehouse: Warehouse, processes: Processes) -> Makers:
         bigquery = settings.data_source.bigquery
@@ -64,13 +78,14 @@ def gateway_over(bq: StandIn, folder: Path, fault: str = "", at: int = 0, reads:
         "api_endpoint": bq.api_endpoint,
         "storage_endpoint": f"grpc://{bq.grpc_target}",
         "direct_reads": reads,
+        "attach": attach,
     }
     settings = Settings.model_validate(
         {
             "data_dir": str(folder / reads),
             "data_source": {"bigquery": place},
             "snapshots": {"min_free_gb": 0},
-            "api": {"scan": {"max_concurrent_per_user": 1}},
+            "api": {"scan": {"max_concurrent_per_user": 1, "queue_seconds": 0, "request_timeout_seconds": within_s}},
             "tables": [{"id": "big", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "big"}],
         }
     )
@@ -109,15 +124,119 @@ async def test_the_snapshot_the_bill_and_the_audit_are_those_of_the_stream(bq: S
     assert len(bq.requests.named("ReadRows")) == 1
 
 
-async def test_a_stream_that_ends_early_keeps_nothing_and_frees_the_slot(bq: StandIn, tmp_path: Path) -> None:
-    async with gateway_over(bq, tmp_path, "truncate", ROWS // 2) as gateway:
-        for _ in range(2):  # there is one slot, and one name
-            with pytest.raises(AgnesError) as caught:
-                await gateway.fetches.fetch(os_user(), REQUEST, name="half")
-            assert caught.value.kind == "bq_upstream_error"
+async def nothing_is_held(gateway: Gateway, billed: int) -> None:
+    quota = (await gateway.usage.today(os_user())).quota
+    assert quota.running_scans == 0
+    assert quota.daily_bytes_reserved == 0
+    assert quota.daily_bytes_used == billed
+    assert sum(line.get("bytes_billed") or 0 for line in audited(gateway, "fetch")) == billed
+
+
+#: What each reading of the table bills, by BigQuery's rule for sizes: INT64 8, STRING 2 and its bytes.
+WHOLE = ROWS * 10 + sum(len(f"word {i}") for i in range(ROWS))
+BREAKS = ["truncate", "internal", "unauthenticated", "denied", "exhausted", "abort", "killed", "memory", "port closes"]
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+async def test_what_breaks_in_the_middle_is_a_whole_snapshot_and_an_honest_bill(
+    bq: StandIn, tmp_path: Path, fault: str
+) -> None:
+    """There is one slot, and one name: the second fetch has both, and meets the same fault."""
+    async with gateway_over(bq, tmp_path, fault, ROWS * 9 // 10) as gateway:
+        billed = 0
+        for _ in range(2):
+            answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it", force=True)
+            assert answer.snapshot is not None
+            assert answer.snapshot.rows == ROWS
+            assert answer.snapshot.complete
+            assert WHOLE < (answer.bytes_billed or 0) < 2 * WHOLE
+            billed += answer.bytes_billed or 0
+            await nothing_is_held(gateway, billed)
+        assert [line["status"] for line in audited(gateway, "fetch")] == ["ok", "ok"]
+        found = await gateway.queries.query(os_user(), "SELECT count(DISTINCT id), count(*) FROM all_of_it")
+        assert found.rows[0] == [ROWS, ROWS]
+
+
+@pytest.mark.parametrize("ended_by", ["its deadline", "its caller"])
+@pytest.mark.parametrize("at", [0, ROWS // 2], ids=["before the first row", "in the middle"])
+@pytest.mark.parametrize("fault", ["stall", "silent port", "closed port"])
+async def test_what_hangs_ends_with_its_call_and_holds_nothing(
+    bq: StandIn, tmp_path: Path, fault: str, at: int, ended_by: str
+) -> None:
+    made: list[Attached] = []
+    within_s = 4.0 if ended_by == "its deadline" else 300.0
+    async with gateway_over(bq, tmp_path, fault, at, within_s=within_s, made=made) as gateway:
+        with anyio.fail_after(PATIENCE_S):
+            if ended_by == "its deadline":
+                with pytest.raises(AgnesError) as caught:
+                    await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
+                assert caught.value.kind == "timeout"
+            else:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(partial(gateway.fetches.fetch, os_user(), REQUEST, name="all_of_it"))
+                    while not made or not made[0].processes.pool._busy:
+                        await anyio.sleep(0.02)
+                    group.cancel_scope.cancel()
+                await until(lambda: gateway.calls.stuck == 0 and len(audited(gateway, "fetch")) == 1)
+        (line,) = audited(gateway, "fetch")
+        billed = line.get("bytes_billed") or 0
+        assert 0 <= billed <= WHOLE
+        await nothing_is_held(gateway, billed)
         assert (await gateway.snapshots.entries(os_user())).snapshots == []
-        assert (await gateway.usage.today(os_user())).quota.running_scans == 0
-        assert [line["error_kind"] for line in audited(gateway, "fetch")] == ["bq_upstream_error"] * 2
+        made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), tmp_path / "bigquery.duckdb")
+        answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
+        assert answer.snapshot is not None
+        assert answer.snapshot.rows == ROWS
+        await nothing_is_held(gateway, billed + WHOLE)
+        assert bq.requests.named("ReadRows") == []
+
+
+@pytest.mark.parametrize("reads", ["stream", "attached"])
+@pytest.mark.parametrize("attach", ["auto", "eager", "lazy", "off"])
+async def test_when_it_attaches_and_which_way_rows_come(
+    bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attach: str, reads: str
+) -> None:
+    monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
+    if attach == "off" and reads == "attached":
+        with pytest.raises(ValueError, match="direct_reads is `attached`, and attach is `off`"):
+            gateway_over(bq, tmp_path, reads=reads, attach=attach)
+        return
+    async with gateway_over(bq, tmp_path, reads=reads, attach=attach) as gateway:
+        gateway.upkeep.attach_ahead()
+
+        async def told() -> str:
+            return str(((await gateway.usage.today(os_user())).bigquery.get("extension") or {}).get("state"))
+
+        ahead = attach in ("auto", "eager")
+        with anyio.fail_after(PATIENCE_S):
+            while ahead and await told() != "attached":
+                await anyio.sleep(0.05)
+        answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
+        assert answer.snapshot is not None
+        assert (answer.snapshot.rows, answer.bytes_billed) == (ROWS, WHOLE)
+        assert len(bq.requests.named("ReadRows")) == (reads == "stream")
+        attached = ahead or reads == "attached"
+        assert await told() == ("attached" if attached else "not attached yet")
+
+
+async def test_sighup_brings_the_next_try_forward(bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reload does; the same thread has been waiting for its time."""
+    monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
+    made: list[Attached] = []
+    async with gateway_over(bq, tmp_path, "load:builtin", made=made) as gateway:
+        gateway.upkeep.attach_ahead()
+
+        async def told() -> dict[str, Any]:
+            return dict((await gateway.usage.today(os_user())).bigquery.get("extension") or {})
+
+        with anyio.fail_after(PATIENCE_S):
+            while "next_try" not in await told():
+                await anyio.sleep(0.05)
+            assert (await told())["state"].startswith("not to be had: ")
+            made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), tmp_path / "bigquery.duckdb")
+            await gateway.upkeep.reload(gateway.settings)
+            while (await told())["state"] != "attached":
+                await anyio.sleep(0.05)
 
 
 async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, tmp_path: Path) -> None:

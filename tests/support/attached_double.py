@@ -9,9 +9,11 @@ the same three-part names) and a function in them that does, in the middle of a 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +49,7 @@ class FileStatements(ExtensionStatements):
         self.load = ["SET GLOBAL preserve_insertion_order = false", f"SELECT '{self._loading}'"]
 
     def secret(self) -> str:
-        return "SET VARIABLE token = ?"
+        return "CREATE OR REPLACE TABLE memory.main.secret AS SELECT ? AS token"  # of the instance, as a secret is
 
     def attach(self, project: str, dataset: str) -> str:
         return f"ATTACH IF NOT EXISTS '{self._file}' AS \"{alias(project, dataset)}\" (READ_ONLY)"
@@ -69,9 +71,24 @@ class Double(Job):
         if fault == "nothing":
             return reader
         cursor = connection.cursor()
-        faulty = pa.RecordBatchReader.from_batches(reader.schema, until(reader, fault, int(at)))
+        scan = outlive(reader, connection.cursor(), int(at)) if fault == "expire" else until(reader, fault, int(at))
+        faulty = pa.RecordBatchReader.from_batches(reader.schema, scan)
         cursor.register("faulty", faulty.__arrow_c_stream__())
         return cursor.execute("FROM faulty").to_arrow_reader(question["batch_rows"])
+
+
+def outlive(reader: pa.RecordBatchReader, cursor: duckdb.DuckDBPyConnection, pause_ms: int) -> Iterator[pa.RecordBatch]:
+    """All rows, slowly; but no more of them once the token of the beginning was refused, unless there is another."""
+
+    def token() -> str:
+        return str((cursor.execute("SELECT token FROM memory.main.secret").fetchone() or ("",))[0])
+
+    first, started = token(), time.monotonic()
+    for batch in reader:
+        time.sleep(pause_ms / 1000)  # a slow wire
+        yield batch
+    if token() == first and time.monotonic() - started > pause_ms / 1000:
+        misbehave("unauthenticated")
 
 
 def until(reader: pa.RecordBatchReader, fault: str, at: int) -> Iterator[pa.RecordBatch]:
@@ -89,14 +106,46 @@ def until(reader: pa.RecordBatchReader, fault: str, at: int) -> Iterator[pa.Reco
 
 
 def misbehave(fault: str) -> None:
-    if fault == "abort":
-        os.abort()
-    if fault == "stall":  # whatever interrupts it
-        threading.Event().wait(3600)
-    if fault == "silent port":  # somebody accepts, and never answers
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asked:
-            asked.recv(1)
+    FAULTS.get(fault, lambda: None)()
     raise OSError(REFUSALS.get(fault, "the stream broke"))
+
+
+def fill_memory() -> None:
+    taken = []
+    while True:
+        taken.append(bytearray(2**26))
+
+
+def wait_for_a_silent_port() -> None:
+    """Somebody accepts, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asked:
+        asked.recv(1)
+
+
+def try_a_closed_port() -> None:
+    """Nobody listens, and it tries again and again, as it does for ten minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()
+    while socket.socket().connect_ex(closed):
+        threading.Event().wait(0.02)
+
+
+def ask_a_port_that_closes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asked:
+        server.accept()[0].close()
+        if not asked.recv(1):
+            raise ConnectionResetError("the connection was closed")
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "abort": os.abort,
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),  # as the system does where memory runs out
+    "memory": fill_memory,
+    "stall": lambda: threading.Event().wait(3600),  # whatever interrupts it
+    "silent port": wait_for_a_silent_port,
+    "closed port": try_a_closed_port,
+    "port closes": ask_a_port_that_closes,
+}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """BigQuery through DuckDB's ATTACHed extension, in a process of its own that is killed where it does not obey.
 
 The extension runs only plain projections: with anything else it drops filters, reads too much, or ends its instance.
-Its rows are counted against what `tables.get` announces, because a stream of its that ends early looks complete. What
-fails before the first row is served by the client's stream; what fails later is an error, whatever raised it.
+What it could not load is tried again by a rule (`backoff`), and whatever breaks is for the client's stream to serve.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,13 +20,13 @@ from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.calls.processes.worker import Answer
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Principal
-from agnes_mcp.sources.bigquery.errors import Complaint, as_error
+from agnes_mcp.sources.bigquery import extension_errors
+from agnes_mcp.sources.bigquery.backoff import Backoff
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE, ExtensionStatements
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.origins import DEFAULT_UNIVERSE
 from agnes_mcp.sources.bigquery.streams import STALL_TIMEOUT_S, Watchdog
-from agnes_mcp.untrusted import redact, without_paths_in_prose
 
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import BigQuerySettings
@@ -44,6 +42,8 @@ KEPT = (
     "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "grpc_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "CURL_CA_BUNDLE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 )  # fmt: skip
+#: What is larger comes as the stream: its rows are put aside until all are there.
+MOST_BYTES = 4 * 2**30
 #: Installing downloads some 40 MB once; loading and attaching take less than a second.
 SET_UP_TIMEOUT_S = 120.0
 #: A read of a call without a deadline ends after a day.
@@ -56,19 +56,18 @@ SERVED_TYPES = frozenset({"INT64", "FLOAT64", "NUMERIC", "STRING", "BYTES", "BOO
 #: Memory that one batch may take.
 _BATCH_BYTES = 8 * 2**20
 _LEAST_BATCH_ROWS, _MOST_BATCH_ROWS = 64, 65_536
-_REFUSED_TOKEN = re.compile(r"invalid authentication credentials|UNAUTHENTICATED|Authentication Failed", re.IGNORECASE)
-#: The extension's words, which are not those of REST. The first that matches counts.
-_STATUS_OF_TEXT = (
-    (_REFUSED_TOKEN, 401),
-    (re.compile(r"PERMISSION_DENIED|Permission denied|Access Denied", re.IGNORECASE), 403),
-    (re.compile(r"NOT_FOUND|Not found|does not exist|No such field", re.IGNORECASE), 404),
-    (re.compile(r"RESOURCE_EXHAUSTED|rateLimitExceeded|quota", re.IGNORECASE), 429),
-    (re.compile(r"INVALID_ARGUMENT", re.IGNORECASE), 400),
-)
+#: How often a process asks for its token at least, and at most, while rows stream.
+RENEW_EVERY_S, RENEW_AFTER_S = 30.0, 0.5
 
 
 class Unserved(Exception):  # noqa: N818 - a signal
-    """Nothing was given, so that the other way may give it all; the text says why."""
+    """It was not asked; the text says why."""
+
+
+class Passing(str):
+    """A reason that may be none later."""
+
+    __slots__ = ()
 
 
 class Attached:
@@ -90,9 +89,10 @@ class Attached:
         self._tokens = tokens
         self._lock = threading.Lock()
         self._datasets: list[tuple[str, str]] = []
-        self._problem = ""
+        self.trying = Backoff()
         self._version = ""
         self._standing_by = False
+        self._reading = threading.Lock()
         self.stall_timeout_s = STALL_TIMEOUT_S
         self.processes = Processes(
             {}, size=SIZE, memory_bytes=memory_bytes, threads=threads, command=command, kept=KEPT
@@ -101,16 +101,20 @@ class Attached:
     @property
     def missing(self) -> str:
         """Why the extension is not to be had; "" where nothing is known against it."""
-        return self._problem
+        return self.trying.reason
 
     def serves(self, columns: Sequence[Column]) -> bool:
-        """Whether these columns come out of the extension as they are in BigQuery."""
-        return not self._problem and all(column.type in SERVED_TYPES for column in columns)
+        """Whether these columns come out of the extension as they are in BigQuery. What is not to be had is tried
+        again in the background, when it is time."""
+        if self.missing:
+            self._try_again()
+            return False
+        return all(column.type in SERVED_TYPES for column in columns)
 
     def state(self) -> dict[str, Any]:
-        """Version, what is attached, or why not; without asking anybody."""
-        if self._problem:
-            return {"state": self._problem}
+        """Version, what is attached, or why not and when it is tried next; without asking anybody."""
+        if self.missing:
+            return {"state": self.missing, "next_try": self.trying.next_try}
         if not self._version:
             return {"state": "not attached yet"}
         datasets = [f"{project}.{dataset}" for project, dataset in self._datasets]
@@ -124,7 +128,7 @@ class Attached:
         try:
             with self._ask("", 1, call, SET_UP_TIMEOUT_S, grant) as answer:
                 answer.finish()
-            self._version = str(answer.done["version"]) or "unknown"
+            self._stands(answer)
         except AgnesError as error:
             call.check()
             self._learn(error, grant)
@@ -134,27 +138,25 @@ class Attached:
     ) -> Generator[pa.RecordBatch, None, None]:
         """Every row of these columns, in no order. `row_bytes` is about what one takes.
 
-        Raises `Unserved` before the first row, and an error after it; what stopped the call, always.
+        One read at a time: raises `Unserved` while there is another. Raises an error of BigQuery's kinds for whatever
+        breaks, wherever it does; and what stopped the call, always.
         """
+        if not self._reading.acquire(blocking=False):
+            raise Unserved("another read is under way in DuckDB's extension")
         self._remember([(path.project, path.dataset)])
-        self._stand_by()
         select = self._statements.select(path, [column.name for column in columns])
         batch_rows = max(_LEAST_BATCH_ROWS, min(_MOST_BATCH_ROWS, int(_BATCH_BYTES / max(row_bytes, 1))))
-        given, grant = False, _Grant(self._tokens)
+        grant = _Grant(self._tokens)
         try:
             for batch in self._read(select, batch_rows, call, grant):
-                given = True
                 yield batch.cast(arrow_schema(columns))
         except AgnesError as error:
             call.check()
-            failure = self._learn(error, grant)
+            raise self._learn(error, grant) from None
         except pa.ArrowException:
-            failure = as_error(Complaint(503, "", "DuckDB's extension gave other types than announced"), "reading rows")
-        else:
-            return
-        if not given:
-            raise Unserved(failure.message)
-        raise failure
+            raise extension_errors.other_types() from None
+        finally:
+            self._reading.release()
 
     def close(self) -> None:
         self.processes.close()
@@ -165,18 +167,19 @@ class Attached:
         limit_s = LONGEST_READ_S if call.remaining_s is None else call.remaining_s
         with (
             call.interruptible(lambda: own.stop(cancelled())),
-            Watchdog(lambda: own.stop(_stalled(self.stall_timeout_s))) as watchdog,
+            Watchdog(lambda: own.stop(extension_errors.stalled(self.stall_timeout_s))) as watchdog,
             self._ask(select, batch_rows, own, limit_s, grant) as answer,
         ):
             with watchdog.watching(self.stall_timeout_s):
                 _, batches = answer.schema_and_batches()
+            self._stand_by()
             while True:
                 with watchdog.watching(self.stall_timeout_s):
                     batch = next(batches, None)
                 if batch is None:
                     break
                 yield batch
-        self._version = str(answer.done["version"]) or "unknown"
+        self._stands(answer)
 
     def _ask(
         self, select: str, batch_rows: int, call: Call, limit_s: float, grant: _Grant
@@ -192,7 +195,9 @@ class Attached:
             "select": select,
             "batch_rows": batch_rows,
         }
-        return self.processes.ask(Question("attached", content, _out_of_memory, _died), grant, call, limit_s)
+        return self.processes.ask(
+            Question("attached", content, extension_errors.out_of_memory, extension_errors.died), grant, call, limit_s
+        )
 
     def _remember(self, datasets: Sequence[tuple[str, str]]) -> None:
         with self._lock:
@@ -213,25 +218,38 @@ class Attached:
 
         threading.Thread(target=attach, name="bigquery-stand-by", daemon=True).start()
 
+    def _try_again(self) -> None:
+        """In the background: no caller waits for it."""
+        try:
+            token = self._tokens.token()
+        except AgnesError:
+            token = ""
+        if self.trying.due(token):
+            self._stand_by()
+
+    def _stands(self, answer: Answer) -> None:
+        self._version = str(answer.done["version"]) or "unknown"
+        self.trying.went_well()
+
     def _learn(self, error: AgnesError, grant: _Grant) -> AgnesError:
-        """The error as BigQuery's. What failed in loading or attaching is not tried again, and said once."""
+        """The error as BigQuery's. What failed in loading or attaching is tried again later, and said once."""
         phase, text = str(error.details.get("phase", "")), str(error.details.get("text", ""))
         if error.details.get("died") and not grant.asked:
-            self._give_up("it ends the process that loads it")
+            self._give_up("it ends the process that loads it", grant)
         if not text:
             return error
-        said = redact(without_paths_in_prose(text.split("\n", 1)[0]))
-        if phase in ("load", "attach") and not _REFUSED_TOKEN.search(text):
-            self._give_up(said)
-        return as_error(Complaint(_status_of(text), "", said), "reading rows through DuckDB's extension")
+        if extension_errors.REFUSED_TOKEN.search(text):
+            self._tokens.discard(grant.token)  # nobody else need be told
+        elif phase in ("load", "attach"):
+            self._give_up(extension_errors.first_line(text), grant)
+        return extension_errors.complaint(text)
 
-    def _give_up(self, reason: str) -> None:
-        with self._lock:
-            known, self._problem = self._problem, self._problem or f"not to be had: {reason}"
-        if not known:
+    def _give_up(self, reason: str, grant: _Grant) -> None:
+        if self.trying.failed(f"not to be had: {reason}", grant.token):
             _log.warning(
-                "DuckDB's bigquery extension is %s; whole columns come as Storage Read's stream", self._problem
-            )
+                "DuckDB's bigquery extension is %s; whole columns come as Storage Read's stream; next try at %s",
+                self.missing, self.trying.next_try,
+            )  # fmt: skip
 
 
 class _Grant:
@@ -240,10 +258,14 @@ class _Grant:
     def __init__(self, tokens: TokenSource) -> None:
         self._tokens = tokens
         self.asked = False
+        self.token = ""
 
     def __call__(self, needed: dict[str, Any]) -> Mapping[str, Any]:
+        """With it, after how long there will be another one."""
         self.asked = True
-        return {"token": self._tokens.token()}
+        self.token = self._tokens.token()
+        kept_s = self._tokens.fresh_for_s()
+        return {"token": self.token, "renew_in_s": max(RENEW_AFTER_S, min(RENEW_EVERY_S, kept_s))}
 
 
 def ruled_out(settings: BigQuerySettings, tokens: TokenSource) -> str:
@@ -260,28 +282,10 @@ def ruled_out(settings: BigQuerySettings, tokens: TokenSource) -> str:
         try:
             tokens.token()
         except AgnesError as error:
-            return f"off: {error.message}"
+            return Passing(f"off: {error.message}")
         if tokens.health()["origin"] != "metadata":
             return "off: attach is auto, and the token is not the metadata server's"
     return ""
-
-
-def _status_of(text: str) -> int:
-    return next((status for pattern, status in _STATUS_OF_TEXT if pattern.search(text)), 503)
-
-
-def _stalled(timeout_s: float) -> AgnesError:
-    said = f"DuckDB's extension sent nothing for {timeout_s:g} seconds"
-    return as_error(Complaint(0, "connectionCut", said), "reading rows")
-
-
-def _out_of_memory() -> AgnesError:
-    return as_error(Complaint(503, "", "DuckDB's extension took more memory than it may"), "reading rows")
-
-
-def _died(code: int) -> AgnesError:
-    said = f"DuckDB's extension ended its process ({code})"
-    return as_error(Complaint(0, "connectionCut", said), "reading rows", {"died": True})
 
 
 def make_attached(

@@ -20,8 +20,6 @@ from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel, main
 from agnes_mcp.errors import AgnesError
 
-#: How often, while rows stream, the server is asked whether there is another token.
-RENEW_EVERY_S = 30.0
 #: What DuckDB raises, the built-in errors that it raises in the middle of a stream, and pyarrow's in its place.
 _FOREIGN = (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError)
 _MAX_TEXT_CHARS = 2_000
@@ -37,7 +35,7 @@ class Attached:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._attached: list[str] = []
         self._token = ""
-        self._asked_at = 0.0
+        self._renew_at = 0.0
         self._version = ""
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
@@ -101,8 +99,9 @@ class Attached:
         """The secret, made anew where the token is another one; it counts from the next request on."""
         if not question["secret"]:
             return
-        token = str(channel.need({})["token"])
-        self._asked_at = time.monotonic()
+        given = channel.need({})
+        token = str(given["token"])
+        self._renew_at = time.monotonic() + float(given["renew_in_s"])
         if token != self._token:
             connection.execute(question["secret"], [token])
             self._token = token
@@ -113,7 +112,7 @@ class Attached:
         for batch in reader:
             stream.send(batch)
             channel.flush()
-            if time.monotonic() - self._asked_at > RENEW_EVERY_S:
+            if time.monotonic() >= self._renew_at:
                 self._authorize(connection.cursor(), question, channel)
         stream.close()
         return stream.rows

@@ -125,8 +125,8 @@ class DirectReading:
     """Whole columns of a base table: no job, nothing to wait for.
 
     Storage Read has no cap of its own, so what has arrived is counted as BigQuery counts it, and the read ends with an
-    error before more than `reserved_bytes` is handed on. The receipt is that count: also of a read that ended early,
-    whose last messages on the wire (a few MiB) are billed and not counted.
+    error before more than `reserved_bytes` is handed on. The receipt is that count, with what was read in vain: also of
+    a read that ended early, whose last messages on the wire (a few MiB) are billed and not counted.
     """
 
     def __init__(self, rows: Rows, columns: list[Column], reserved_bytes: int, call: Call) -> None:
@@ -134,7 +134,16 @@ class DirectReading:
         self._rows = rows
         self.columns = columns
         self._reserved_bytes = reserved_bytes
-        self.receipt = Receipt()
+        self._read_bytes = 0
+        self._begun = False
+
+    @property
+    def receipt(self) -> Receipt:
+        if not self._begun:
+            return Receipt()
+        beside = self._rows.beside_bytes
+        billed = beside + (0 if self._read_bytes and self._rows.free else self._read_bytes)
+        return Receipt(bytes_processed=beside + self._read_bytes, bytes_billed=billed)
 
     @property
     def schema(self) -> pa.Schema:
@@ -143,14 +152,12 @@ class DirectReading:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         if self._reserved_bytes > 0:
             self._call.intend()
-        read = 0
-        self.receipt.bytes_processed = 0
+        self._begun = True
         for batch in self._rows:
-            read += logical_bytes(batch, self.columns)
-            self.receipt.bytes_processed = read
-            self.receipt.bytes_billed = 0 if self._rows.free else read
-            if self.receipt.bytes_billed > self._reserved_bytes:
-                raise _over_cap(read, self._reserved_bytes)
+            self._read_bytes += logical_bytes(batch, self.columns)
+            billed = self.receipt.bytes_billed
+            if billed > self._reserved_bytes:
+                raise _over_cap(billed, self._reserved_bytes)
             yield batch
 
     def stop(self) -> None:

@@ -41,7 +41,10 @@ _OPENING_TRIES = 2
 
 
 class Rows(Protocol):
-    """Rows in the order and under the names of the columns asked for. `free`: reading them bills nothing."""
+    """Rows in the order and under the names of the columns asked for. `free`: reading them bills nothing.
+    `beside_bytes` are those that were read and not handed on: in vain, or not yet."""
+
+    beside_bytes: int
 
     @property
     def schema(self) -> pa.Schema: ...
@@ -89,6 +92,8 @@ class StorageReads:
 
 class TableRows:
     """All rows of the table at `path`. With `total`, another number of rows is an error, never a short result."""
+
+    beside_bytes = 0
 
     def __init__(
         self,

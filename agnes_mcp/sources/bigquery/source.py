@@ -39,10 +39,8 @@ _STOPPED = ("cancelled", "timeout")
 
 
 class BigQuerySource(Source):
-    """Tables of BigQuery. Blocking; safe to share between threads. Raises `AgnesError` only.
-
-    `warehouse`: the shared connection on which the stream of whole columns is registered; without one it is read as it
-    comes. `make_attached`: how the process is made that has DuckDB's extension; without it there is none.
+    """Tables of BigQuery. Blocking; safe to share between threads. `warehouse`: where the stream of whole columns is
+    registered; without one it is read as it comes. `make_attached`: how the process with DuckDB's extension is made.
     """
 
     def __init__(
@@ -142,8 +140,9 @@ class BigQuerySource(Source):
             price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
         if table.discovered and path.is_family:
             refuse_others(path, price.referenced_tables)
-        # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
-        return price.unknown() if price.scan_bytes == 0 and path in self._policied else price
+        if price.scan_bytes == 0 and path in self._policied:  # one way in which policies hide how much is read
+            return price.unknown()
+        return parts.attaching.may_repeat(price, statement, schema)
 
     @contextmanager
     def read(
@@ -220,14 +219,16 @@ class BigQuerySource(Source):
             }
         return state
 
-    def stand_ready(self, call: Call, registered: Sequence[Table]) -> None:
-        """Attach the datasets of these tables, and the configured ones, where `attach` says so: `eager`, or `auto`
-        with a token of the metadata server. Why not is in `health`."""
+    def stand_ready(self, call: Call, registered: Sequence[Table]) -> float | None:
+        """Attach the datasets of these tables and the configured ones, where `attach` says so; else see `health`."""
         named = [(table.project or self._settings.project, table.bucket) for table in registered]
         datasets = [*named, *((self._settings.project, name) for name in self._settings.datasets)]
         with self._asking(None, call) as (parts, _, _):
-            if self._settings.attach in ("auto", "eager") and (attached := parts.attaching.attached()):
-                attached.attach(list(dict.fromkeys(datasets)), call)
+            return parts.attaching.stand_ready(list(dict.fromkeys(datasets)), call)
+
+    def try_again(self) -> None:
+        if self._parts is not None:
+            self._parts.attaching.hurry()
 
     def close(self) -> None:
         with self._lock:
@@ -277,7 +278,7 @@ class BigQuerySource(Source):
     ) -> DirectReading | QueryReading | Registered:
         from agnes_mcp.sources.bigquery.jobs import QueryJob
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
-        from agnes_mcp.sources.bigquery.rows import Rows, TableRows
+        from agnes_mcp.sources.bigquery.rows import TableRows
 
         if price.reserved_bytes is None:
             raise AgnesError(
@@ -289,9 +290,8 @@ class BigQuerySource(Source):
             job = QueryJob(parts.clients, attempts, statement.sql, price.reserved_bytes, self._location_of(schema))
             return QueryReading(parts.clients, attempts, parts.storage, job)
         columns = direct_columns(statement, schema.columns)
-        rows: Rows = TableRows(parts.clients, attempts, parts.storage, path, columns)
-        if self._settings.direct_reads == "attached":
-            rows = parts.attaching.rows(path, columns, price.scan_bytes or 0, attempts, rows)
+        stream = TableRows(parts.clients, attempts, parts.storage, path, columns)
+        rows = parts.attaching.rows(path, columns, price, attempts, stream)
         reading = DirectReading(rows, columns, price.reserved_bytes, attempts.call)
         if self._warehouse is None:
             return reading

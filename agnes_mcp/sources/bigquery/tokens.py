@@ -80,6 +80,11 @@ class TokenSource:
             return ""
         return self._current().text
 
+    def fresh_for_s(self) -> float:
+        """Seconds for which the token that is kept will be handed out; 0 where none is. Asks nobody."""
+        token = self._token
+        return 0.0 if token is None else max(0.0, token.left_s() - token.margin_s)
+
     def discard(self, token: str) -> None:
         """Forget this token, because BigQuery refused it; another one that came meanwhile stays."""
         with self._lock:
