@@ -7,12 +7,16 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from plugin.hosts import PLUGIN, ROOT, bare, command_of, load
+from plugin.registry import complaints
+from serving.served import AGNES_MCP
 
 from agnes_mcp import __version__
 
@@ -58,16 +62,74 @@ def test_a_command_takes_all_that_was_typed(name: str) -> None:
     assert (PLUGIN / "commands").joinpath(f"{name}.md").stat().st_size < 2_000
 
 
-def test_the_registry_entry_keeps_its_rules() -> None:
-    """Those of the schema and of the registry that can be told here: name, lengths, version, and the README's word."""
+def test_the_registry_would_take_the_entry() -> None:
     entry = load(MANIFESTS["the registry"])
-    assert re.fullmatch(r"[A-Za-z0-9.-]+/[A-Za-z0-9._-]+", entry["name"])
-    assert len(entry["description"]) <= 100
-    assert f"mcp-name: {entry['name']}" in (ROOT / "README.md").read_text("utf-8")
+    assert complaints(entry) == []
+    assert f"mcp-name: {entry['name']}" in (ROOT / "README.md").read_text("utf-8")  # by which it knows the owner
     (package,) = entry["packages"]
-    assert package["registryType"] == "pypi"
-    assert package["identifier"] == "agnes-data-mcp"
-    assert package["transport"] == {"type": "stdio"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (package["registryType"], package["identifier"]) == ("pypi", project["name"])
+    command = [argument["value"] for argument in package["packageArguments"]]
+    assert subprocess.run([AGNES_MCP, *command, "--help"], capture_output=True, timeout=60).returncode == 0
+    for variable in package["environmentVariables"]:
+        assert f"`{variable['name']}`" in (ROOT / "docs/reference/configuration.md").read_text("utf-8")
+
+
+#: Of an entry that is taken: what each change to it makes of it.
+REFUSED: list[dict[str, Any]] = [
+    *({name: None} for name in ("name", "description", "version")),
+    *(
+        {"name": name}
+        for name in ("agnes", "a/b/c", "io.github.a b/c", "io.github.x/", ".x/agnes", "x-/agnes", "é/agnes")
+    ),
+    {"name": "a" * 199 + "/b"},
+    *({name: text} for name in ("description", "title") for text in ("", "x" * 101, 1)),
+    {"title": "  "},
+    *(
+        {"version": version}
+        for version in ("latest", "^1.2.3", ">=1.0", "1.x", "1.2.*", "1 - 2", "1.2 || 1.3", "9" * 256)
+    ),
+    {"$schema": "https://static.modelcontextprotocol.io/schemas/2025-07-09/server.schema.json"},
+    {"websiteUrl": 1},
+    {"repository": {"url": "https://example.com/a/b"}},
+    {"icons": [{"theme": "light"}]},
+    {"icons": [{"src": "https://example.com/a.png", "sizes": ["large"]}]},
+    {"remotes": [{"type": "streamable-http"}]},
+    {"remotes": [{"type": "stdio"}]},
+    {"remotes": [{"type": "sse", "url": "ftp://example.com"}]},
+    {"packages": {}},
+]
+REFUSED_PACKAGES: list[dict[str, Any]] = [
+    *({name: None} for name in ("registryType", "identifier", "transport")),
+    *({"version": version} for version in ("", "latest", "~1.0")),
+    {"identifier": "agnes data mcp"},
+    *({"transport": transport} for transport in ({}, {"type": "pipe"}, {"type": "sse"}, "stdio")),
+    {"transport": {"type": "stdio", "url": "https://example.com"}},
+    {"fileSha256": "ABC"},
+    *({"packageArguments": [argument]} for argument in (
+        {"value": "serve"}, {"type": "positional"}, {"type": "named", "value": "x"}, {"type": "flag", "value": "x"},
+        {"type": "named", "name": "--port 80"}, {"type": "positional", "value": 1},
+    )),
+    {"environmentVariables": [{"description": "no name"}]},
+    {"environmentVariables": [{"name": "X", "format": "path"}]},
+    {"environmentVariables": [{"name": "X", "isSecret": "yes"}]},
+]  # fmt: skip
+
+
+def changed(original: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in {**original, **change}.items() if value is not None}
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=lambda change: str(change)[:60])
+def test_the_registry_would_not_take_another(change: dict[str, Any]) -> None:
+    assert complaints(changed(load(MANIFESTS["the registry"]), change)) != []
+
+
+@pytest.mark.parametrize("change", REFUSED_PACKAGES, ids=lambda change: str(change)[:60])
+def test_the_registry_would_not_take_another_package(change: dict[str, Any]) -> None:
+    entry = load(MANIFESTS["the registry"])
+    entry["packages"] = [changed(entry["packages"][0], change)]
+    assert complaints(entry) != []
 
 
 def test_the_starter_is_read_by_old_pythons() -> None:
