@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,12 +126,14 @@ def at_run_time(root: str, place: str, env: dict[str, str], runner: str) -> list
         runner,
         ["/bin/sh", "-c", "id -u; touch /opt/agnes/x 2>&1; touch /var/lib/agnes/x && echo written"],
     )
+    extras = inside(root, place, env, runner, ["python3", "-c", EXTRAS])
     ask = inside(root, place, {**env, "TOKEN": token_of("ana")}, runner, ["python3", "-c", ASK])
     return [
         f"mount -t tmpfs -o uid=10001,gid=10001,mode=0700 tmpfs {root}{volume}",
         f"mount -o remount,ro {root}",
         "echo == ran",
         look,
+        extras,
         f"{serve} & server=$!",
         "trap 'kill $server' EXIT",
         f"n=0; until {check} 2>/dev/null; do n=$((n+1)); [ $n -lt 100 ]; kill -0 $server; sleep 0.3; done",
@@ -140,6 +143,13 @@ def at_run_time(root: str, place: str, env: dict[str, str], runner: str) -> list
     ]
 
 
+#: What `quota.store` and the variables of OpenTelemetry ask for.
+EXTRAS = """
+import psycopg
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+print("== extras")
+"""
 ASK = """
 import os, urllib.request, json
 request = urllib.request.Request("http://127.0.0.1:8787/mcp", method="POST", data=json.dumps({
@@ -160,9 +170,18 @@ def test_the_lines_make_a_server_that_is_healthy(tmp_path: Path) -> None:
     assert ran.startswith("10001\n")
     assert "Read-only file system" in ran
     assert "written" in ran
+    assert "== extras" in ran
     assert "== healthy" in ran
     assert '"serverInfo":{"name":"agnes"' in ran
     assert "== still healthy" not in ran
+
+
+def test_every_extra_that_a_setting_may_need_is_installed() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    installs = [CONTAINERFILE.read_text("utf-8"), (ROOT / "deploy" / "README.md").read_text("utf-8")]
+    for text in installs:
+        (named,) = re.findall(r"pip install [^'\n]*'\.\[([a-z,]+)\]'", text)
+        assert set(named.split(",")) == extras.keys() - {"dev"}
 
 
 def test_the_base_is_a_python_that_is_supported() -> None:
