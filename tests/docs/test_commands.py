@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import typer.main
 import yaml
 from support import pages
+from support.forward_proxy import BIGQUERY, LOGIN, TOKEN, ForwardProxy
 from support.instances import ME
 from support.metadata_server import MetadataServer
 from support.pages import DOCS, ROOT
@@ -87,6 +89,51 @@ def test_a_machine_of_google_cloud_is_its_own_identity(tmp_path: Path) -> None:
         ((shown, expected),) = pages.run([page], tmp_path, environment)
         assert metadata.token_requests >= 1
     assert re.search(expected, shown), shown
+
+
+def logged_in(home: Path) -> dict[str, str]:
+    """What `gcloud auth application-default login` leaves behind, and nothing else that says who one is."""
+    gcloud = home / ".config" / "gcloud"
+    gcloud.mkdir(parents=True)
+    login = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
+    (gcloud / "application_default_credentials.json").write_text(json.dumps(login))
+    (home / ".agnes").mkdir()
+    told = ("GOOGLE_", "GCE_", "CLOUDSDK_", "REQUESTS_", "SSL_", "CURL_")
+    kept = {name: value for name, value in pages.clean_environment(home).items() if not name.startswith(told)}
+    return {name: value for name, value in kept.items() if not name.lower().endswith("_proxy")}
+
+
+def test_a_laptop_is_its_owner(tmp_path: Path) -> None:
+    """The page's instance and a login of gcloud's; a proxy answers in Google's place."""
+    environment = logged_in(tmp_path)
+    with StandIn(project="my-project") as bq, ForwardProxy(tmp_path, bq.api_endpoint) as proxy:
+        bq.create_table("my_dataset", "web_sessions", "id INT64", rows=[{"id": 1}])
+        behind = {"HTTPS_PROXY": proxy.url, "REQUESTS_CA_BUNDLE": str(proxy.roots)}
+        ((shown, expected),) = pages.run([DOCS / "how-to/run-on-a-laptop.md"], tmp_path, {**environment, **behind})
+        assert re.search(expected, shown), shown
+        assert {LOGIN, BIGQUERY} <= set(proxy.asked)
+        assert {request.token for request in bq.requests} == {TOKEN["access_token"]}
+
+
+def test_what_a_proxy_lets_through_is_enough(tmp_path: Path) -> None:
+    """Its page's variables lead every request through it; it cuts gRPC, and rows come all the same."""
+    environment = logged_in(tmp_path)
+    (instance,) = pages.blocks(DOCS / "how-to/run-on-a-laptop.md", "yaml")
+    (tmp_path / ".agnes" / "instance.yaml").write_text(instance.text)
+    with StandIn(project="my-project") as bq, ForwardProxy(tmp_path, bq.api_endpoint) as proxy:
+        bq.create_table("my_dataset", "web_sessions", "id INT64", rows=[{"id": n} for n in range(4)])
+        here = {"http://proxy.example.com:3128": proxy.url, "/etc/ssl/certs/company.pem": str(proxy.roots)}
+        ((shown, expected),) = pages.run([DOCS / "how-to/work-behind-a-proxy.md"], tmp_path, environment, here)
+        assert re.search(expected, shown), shown
+        behind = {**environment, "HTTPS_PROXY": proxy.url, "REQUESTS_CA_BUNDLE": str(proxy.roots)}
+        scan = [str(COMMAND), "scan", "web_sessions", "--select", "id", "--json"]
+        read = subprocess.run(scan, cwd=tmp_path, env=behind, capture_output=True, text=True, timeout=100)
+        assert read.returncode == 0, read.stdout + read.stderr
+        assert sorted(json.loads(read.stdout)["rows"]) == [[0], [1], [2], [3]]
+        without = {name: value for name, value in behind.items() if name != "REQUESTS_CA_BUNDLE"}
+        refused = subprocess.run(scan, cwd=tmp_path, env=without, capture_output=True, text=True, timeout=100)
+        assert refused.returncode != 0  # whoever leaves out the authority is not served by a stranger
+        assert "ya29" not in refused.stdout + refused.stderr
 
 
 def test_fifty_users_get_their_tokens(tmp_path: Path) -> None:

@@ -67,11 +67,15 @@ def as_pattern(text: str) -> str:
     return r"[\s\S]*?".join(parts)
 
 
-def run(paths: list[Path], folder: Path, environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What each `run` block of these pages printed and, for `console`, the pattern of what it should print."""
+def run(
+    paths: list[Path], folder: Path, environment: Mapping[str, str], instead: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """What each `run` block of these pages printed and, for `console`, the pattern of what it should print; `instead`
+    has what stands on this machine for what a page names."""
     port = str(_free_port())
     found = [block for path in paths for block in blocks(path) if block.note]
-    found = [block._replace(text=block.text.replace("8787", port)) for block in found]
+    for named, here in {"8787": port, **(instead or {})}.items():
+        found = [block._replace(text=block.text.replace(named, here)) for block in found]
     script = ["set -eu", *(line for block in found for line in _commands(block))]
     printed = _bash("\n".join(script), folder, environment).split(_MARK)[1:]
     expected = [_expected(block) for block in found if block.note == "run"]
