@@ -19,18 +19,19 @@ from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.retirement import Retired
 
 TOOL = "retention"
+#: Seconds.
 EVERY_S = 3600.0
 logger = logging.getLogger(__name__)
 
 
 class Retention:
-    """Thread-safe. Its thread starts with `start`, and looks every `every_s` seconds until `close`."""
+    """Thread-safe. Its thread starts with `start`, and looks every `EVERY_S` until `close`."""
 
-    def __init__(self, audit: Audit, store: SnapshotStore, settings: Settings, every_s: float = EVERY_S) -> None:
+    def __init__(self, audit: Audit, store: SnapshotStore, settings: Settings) -> None:
         self._audit = audit
         self._store = store
         self._files, self._kept = settings.audit, settings.snapshots
-        self._every_s = every_s
+        self._every_s = EVERY_S
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -25,7 +25,6 @@ from agnes_mcp.errors import AgnesError, ConfigError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal, ScanRequest
 from agnes_mcp.operations.chart import ChartSource
-from agnes_mcp.operations.retention import Retention
 from agnes_mcp.snapshots import charts
 from agnes_mcp.snapshots.sidecar import Sidecar, parse, render
 
@@ -203,7 +202,7 @@ async def test_a_prune_names_what_it_dropped(filled: Settings) -> None:
 async def test_it_looks_again_while_it_serves_and_no_more_once_it_has_ended(filled: Settings) -> None:
     filled.snapshots.keep_days = 30
     gateway = Gateway(filled)
-    gateway.retention = Retention(gateway.calls.audit, gateway.store, filled, every_s=0.01)
+    gateway.retention._every_s = 0.01
     await gateway.catalog.browse(ME)
     assert [line["removed"] for line in retired(filled)] == [["ancient"]]
     aged(filled, "old", 31)

@@ -125,3 +125,34 @@ async def test_without_the_database_nothing_is_spent_and_the_rest_is_served(
         await gateway.scans.scan(ME, request(3))
         assert (await gateway.usage.today(ME)).quota.daily_bytes_used == 20 * MIB
     assert len(bq.query_jobs()) == 2
+
+
+@pytest.mark.parametrize("comes_back", ["before the bill", "after the bill"])
+async def test_a_database_that_restarts_in_the_middle_of_a_call_loses_nothing(
+    replica: Callable[..., Gateway], postgres: Postgres, bq: StandIn, comes_back: str
+) -> None:
+    """The rows are paid for and arrive; what was billed is in the books as soon as they can be written again."""
+    bq.job_latency_s = 3  # longer than a restart takes; one that takes longer shows less, and nothing wrong
+    answers: list[int] = []
+
+    async def scan(gateway: Gateway) -> None:
+        answers.append((await gateway.scans.scan(ME, request(1))).bytes_billed)
+
+    async with replica("one") as one, replica("two") as two:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scan, one)
+            while not bq.query_jobs():
+                await anyio.sleep(0.01)
+            postgres.stop()
+            if comes_back == "before the bill":
+                postgres.start()
+        if comes_back == "after the bill":
+            with pytest.raises(AgnesError, match="cannot be asked"):
+                await two.scans.scan(ME, request(2))
+            postgres.start()
+        assert answers == [10 * MIB]
+        for gateway in (one, two):
+            quota = (await gateway.usage.today(ME)).quota
+            assert (quota.daily_bytes_used, quota.daily_bytes_assumed) == (10 * MIB, 0)
+            assert (quota.running_scans, quota.daily_bytes_reserved) == (0, 0)
+    assert len(bq.query_jobs()) == 1
