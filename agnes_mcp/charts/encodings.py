@@ -236,6 +236,10 @@ def _complete_series(found: dict[str, Channel], schema: pa.Schema) -> None:
         _refuse("x", "x and y are both aggregates; one of them is what is grouped by.")
     if not any(found[name].aggregate or found[name].kind == "quantitative" for name in ("x", "y")):
         _refuse("y", "Neither x nor y is a measure.", "Write y as count(), or as sum(column), avg(column), …")
+    _refuse_measured_color(found)
+
+
+def _refuse_measured_color(found: dict[str, Channel]) -> None:
     if "color" in found and found["color"].aggregate:
         _refuse("color", "Color separates series here, so it is a column.", "Use the mark heatmap to color a measure.")
 
@@ -251,6 +255,7 @@ def _complete_histogram(found: dict[str, Channel], schema: pa.Schema) -> None:
     found.setdefault("y", Channel("y", None, "quantitative", "count"))
     if not found["y"].aggregate:
         _refuse("y", "y of a histogram is an aggregate.", "Leave y out to count rows, or write sum(column).")
+    _refuse_measured_color(found)
 
 
 def _complete_heatmap(found: dict[str, Channel], schema: pa.Schema) -> None:

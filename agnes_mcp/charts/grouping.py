@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 #: What Arrow calls our aggregates. Counts are sums of ones; a median is taken from the list of its values.
 _ARROW = {"count": "sum", "sum": "sum", "mean": "mean", "min": "min", "max": "max", "distinct": "count_distinct",
           "median": "list"}  # fmt: skip
+#: What all rows have in common.
+_ALL = "all"
 
 
 def group(drawn: pa.Table, by: list[str], measures: dict[str, str]) -> pa.Table:
@@ -17,13 +19,14 @@ def group(drawn: pa.Table, by: list[str], measures: dict[str, str]) -> pa.Table:
     import pyarrow as pa
 
     asked = [(name, _ARROW[aggregate]) for name, aggregate in measures.items()]
-    folded = drawn.group_by(by, use_threads=False).aggregate(asked)
+    if not by:  # as one group, since Arrow has no lists of everything
+        drawn = drawn.append_column(_ALL, pa.repeat(0, drawn.num_rows))
+    folded = drawn.group_by(by or [_ALL], use_threads=False).aggregate(asked)
     named = {name: folded.column(name) for name in by}
     for name, aggregate in measures.items():
         column = folded.column(f"{name}_{_ARROW[aggregate]}")
         named[name] = _medians(column) if aggregate == "median" else column
-    table = pa.table(named)
-    return table if by else table.slice(0, 1)
+    return pa.table(named)
 
 
 def _medians(lists: pa.ChunkedArray) -> pa.Array:

@@ -84,6 +84,8 @@ INCOMPLETE = [
     ChartRequest("point", "amount"),
     ChartRequest("histogram", "avg(amount)"),
     ChartRequest("histogram", "amount", "n"),
+    ChartRequest("histogram", "amount", color="sum(n)"),
+    ChartRequest("histogram", "amount", "sum(n)", color="count()"),
     ChartRequest("heatmap", "country"),
     ChartRequest("heatmap", "country", "sum(n)"),
     ChartRequest("heatmap", "country", "day", color="flag"),

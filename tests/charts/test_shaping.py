@@ -48,6 +48,13 @@ def test_aggregates_are_those_of_the_rows(aggregate: str) -> None:
     assert drawn(ChartRequest("bar", "country", f"{aggregate}(amount)"), rows) == pytest.approx(expected)
 
 
+def test_a_point_of_aggregates_alone_stands_for_every_row() -> None:
+    drawn = shaped(ChartRequest("point", "median(amount)", "max(amount)"), orders()).drawn
+    amounts = sorted(orders().column("amount").to_pylist())
+    (point,) = drawn.to_pylist()
+    assert (point["x"], point["y"]) == ((amounts[2_499] + amounts[2_500]) / 2, amounts[-1])
+
+
 def test_months_are_counted_in_utc() -> None:
     rows = orders()
     expected = Counter(row["ts"].replace(day=1, hour=0, minute=0) for row in rows.to_pylist())

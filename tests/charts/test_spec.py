@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from typing import Any
 
 import altair
 import pyarrow as pa
 import pytest
 from charts.rows import HOSTILE, orders, utf8
+from support.counts import count, tell
 
 from agnes_mcp.charts import inspection, palette
 from agnes_mcp.charts.chart import make_chart
-from agnes_mcp.charts.encodings import ChartRequest
+from agnes_mcp.charts.encodings import MARKS as MARKS_THERE_ARE
+from agnes_mcp.charts.encodings import TIME_UNITS, ChartRequest, Mark
 from agnes_mcp.errors import AgnesError
 
 REQUESTS = {
@@ -52,6 +55,72 @@ def test_a_specification_is_valid_and_draws_the_mark(name: str) -> None:
     inspection.check_spec(spec)
     assert [layer["mark"]["type"] for layer in layers(spec)] == MARKS[name]
     json.dumps(spec, allow_nan=False)
+
+
+#: Columns of every kind, some of them such as nobody wishes for.
+COLUMNS = [
+    "ts", "country", "label", "amount", "grade", "lat", "lon", "flag", "exact", "endless", "nothing", "day", "clock",
+    "ancient", "distant", "below",
+]  # fmt: skip
+SHOWN = ["", "count()", "sum(amount)", "avg(exact)", "median(below)", "distinct(label)", "max(endless)", "min(ts)"]
+
+
+def awkward_rows() -> pa.Table:
+    """Every row a label that is a hostile text, and columns of endless numbers, none at all, and moments far off."""
+    rows, labels = orders(400), utf8(HOSTILE)
+    numbers, days = range(rows.num_rows), 86_400
+    added = {
+        "label": pa.array([labels[n % len(labels)] for n in numbers]),
+        "flag": pa.array([(True, False, None)[n % 3] for n in numbers]),
+        "exact": pa.array([None if n % 7 == 0 else n for n in numbers], pa.decimal128(38, 9)),
+        "endless": pa.array([float("nan") if n % 2 else float("inf") for n in numbers]),
+        "nothing": pa.nulls(rows.num_rows),
+        "day": pa.array(numbers, pa.date32()),
+        "clock": pa.array([n * 1_000 for n in numbers], pa.time32("ms")),
+        "ancient": pa.array([n * 300 * days - 62_135_596_800 for n in numbers], pa.timestamp("s")),  # from year 1 on
+        "distant": pa.array([n * 365 * 20 * days for n in numbers], pa.timestamp("s")),  # to year 9,900
+        "below": pa.array([-2.5 * n for n in numbers]),
+    }
+    for name, column in added.items():
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def any_request(chance: random.Random, mark: Mark) -> ChartRequest:
+    """Channels that somebody may ask for, sensible or not."""
+    units = [f"{unit}({column})" for unit in TIME_UNITS for column in ("ts", "day", "ancient", "distant")]
+
+    def channel(*more: str) -> str:
+        return chance.choice([chance.choice(COLUMNS), chance.choice(units), chance.choice(SHOWN), *more])
+
+    x, y = channel(), channel("", "count()")
+    if mark in ("box", "map") and chance.random() < 0.7:  # which are of numbers alone
+        x, y = (chance.choice(["amount", "lat", "lon", "exact", "endless", "below"]) for _ in range(2))
+    return ChartRequest(mark, x, y, channel("", ""), chance.choice(["", "amount"]))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mark", MARKS_THERE_ARE)
+def test_any_channels_make_a_picture_or_a_refusal(mark: Mark) -> None:
+    """Each mark with whatever columns, aggregates and time units: a specification of ours with its words, or an error
+    that says what to change."""
+    chance, rows, tries = random.Random(f"channels of {mark}"), awkward_rows(), count(120, 5_000)
+    refused: list[tuple[ChartRequest, AgnesError]] = []
+    for _ in range(tries):
+        request = any_request(chance, mark)
+        try:
+            chart = make_chart(request, rows)
+        except AgnesError as error:
+            refused.append((request, error))
+            continue
+        inspection.check_spec(chart.spec)
+        assert chart.words, request
+        assert chart.alt, request
+        assert 0 < chart.marks <= 20_000, request
+        assert len(json.dumps(chart.spec, allow_nan=False)) < 8 * 2**20, request
+    assert [request for request, error in refused if error.kind != "invalid_argument" or not error.hint] == []
+    tell(f"channels of a {mark}", tried=tries, through=tries - len(refused))
+    assert len(refused) < tries
 
 
 def test_axes_say_what_they_show() -> None:
