@@ -26,14 +26,14 @@ class CallRate:
     def __init__(self, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, _Bucket] = {}  # of who has proved who they are: nobody else can make one
 
     def take(self, principal: Principal) -> None:
         """Count one call. Raises `rate_limited`."""
         if self._per_minute is None or principal.local:
             return
         bucket = self._fill(principal.name, self._per_minute)
-        if bucket.tokens < 1:
+        if bucket.tokens < 1:  # a refused call takes nothing: who waits as long as was said gets through
             raise _refuse(self._per_minute, bucket.tokens)
         bucket.tokens -= 1
 

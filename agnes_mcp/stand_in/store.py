@@ -19,6 +19,8 @@ from agnes_mcp.stand_in.googlesql.macros import macros
 from agnes_mcp.stand_in.jobs.sizes import measure
 from agnes_mcp.stand_in.tables import Table
 
+_BOUNDS_AT_ONCE = 500
+
 
 class Store:
     """One DuckDB database. Every request works on its own cursor; `database` is a file, or ":memory:"."""
@@ -32,8 +34,7 @@ class Store:
         self._creating = threading.Lock()
         self._names: dict[str, str] = {}
         with self.cursor() as cursor:
-            for macro in macros():
-                cursor.execute(f"CREATE OR REPLACE MACRO {macro}")
+            cursor.execute(";".join(f"CREATE OR REPLACE MACRO {macro}" for macro in macros()))
 
     def close(self) -> None:
         self._root.close()
@@ -83,8 +84,10 @@ class Store:
         self.create_schema(cursor, kept)
         kind = next((f.duckdb_type() for f in table.fields if is_partition_column(table, f)), "TIMESTAMPTZ")
         cursor.execute(f"CREATE OR REPLACE TABLE {kept} (id VARCHAR, low {kind}, high {kind})")
-        if bounds:
-            cursor.executemany(f"INSERT INTO {kept} VALUES (?, ?, ?)", bounds)  # noqa: S608 - a quoted identifier
+        for start in range(0, len(bounds), _BOUNDS_AT_ONCE):  # row by row, each costs a transaction of its own
+            some = bounds[start : start + _BOUNDS_AT_ONCE]
+            listed = ", ".join(["(?, ?, ?)"] * len(some))
+            cursor.execute(f"INSERT INTO {kept} VALUES {listed}", [value for row in some for value in row])  # noqa: S608
 
     def create_schema(self, cursor: duckdb.DuckDBPyConnection, physical: str) -> None:
         """The schema of a table's DuckDB name, made once at a time: two that make one at once would collide."""

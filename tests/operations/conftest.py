@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.instances import table, write
+from support.instances import ONE_PROCESS, table, write
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
@@ -66,6 +66,7 @@ def open_gateway(bq: StandIn, tmp_path: Path) -> Callable[..., Gateway]:
             "data_source": {"bigquery": bigquery},
             "api": {"scan": given.pop("scan", {}), **given.pop("api", {})},
             "tables": [*remote, table("local", local)],
+            "engine": {**ONE_PROCESS, **given.pop("engine", {})},
             **given,
         }
         return Gateway(Settings.model_validate(described))
