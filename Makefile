@@ -68,6 +68,12 @@ test-extension: $(VENV)/.installed-dev
 	echo "test-extension: SKIPPED, AGNES_BIGQUERY_EXTENSION names no file of the extension"; else \
 	AGNES_TEST_EXTENSION="$(AGNES_BIGQUERY_EXTENSION)" $(PYTEST) tests/sources/bigquery/extension.py; fi
 
+# A table behind another extension, really attached: SQLite's, from its package, in the DuckDB that it was built for
+test-extension-sqlite: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pip install -q --no-deps --upgrade --target $(VENV)/extension-duckdb \
+	duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5
+	AGNES_TEST_DUCKDB=$(abspath $(VENV)/extension-duckdb) $(PYTEST) tests/sources/extensions -k real_extension
+
 # The official conformance suite and the Inspector, as clients that are not ours; make test runs them too.
 test-conformance: services
 	$(PYTEST) tests/conformance

@@ -135,8 +135,8 @@ def _retention(gateway: Gateway) -> Finding:
 
 
 def _named(gateway: Gateway) -> list[Table]:
-    """The tables that are named one by one; those of datasets are too many."""
-    return [table for table in gateway.registry.by_id.values() if not table.discovered]
+    """The tables that are named one by one, and those of other sources; those of datasets are too many."""
+    return [t for t in gateway.registry.by_id.values() if not t.discovered or t.source_type == "attached"]
 
 
 async def _datasets(gateway: Gateway) -> list[Finding]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Dialect = Literal["bigquery", "duckdb"]
 Mode = Literal["NULLABLE", "REQUIRED", "REPEATED"]
 QueryMode = Literal["local", "remote"]
-SourceType = Literal["bigquery", "local"]
+SourceType = Literal["bigquery", "local", "attached"]
 AggregateFunction = Literal["count", "count_if", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
 Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota", "price_unknown"]
 
@@ -48,6 +48,7 @@ class Table(Model):
     location: str = ""  # BigQuery: where its jobs run; "" is where BigQuery says that the table is
     source_schema: str = "main"  # local: the schema of that table
     place: str = ""  # BigQuery: `project.dataset.table`, which the table is by, whatever its id; the registry sets it
+    attach: tuple[str, str, str, str] | None = None  # attached: see `sources.extensions`; `bucket` is its schema there
     path: str = ""  # local: a file, a glob or a folder, absolute
     csv: dict[str, Any] = Field(default_factory=dict)  # local: how its text is read, by the names of the configuration
     hive: bool | None = None  # local: whether folders like `key=value` are columns; None: where they look like it
@@ -130,8 +131,7 @@ class Aggregate(Model):
 
 
 class ScanRequest(Model):
-    """What a scan asks for, unchecked: of one table, by `table_id` and the arguments below it, where `where` is the
-    agent's text; or by `googlesql`, one SELECT over remote tables, of whose answer `limit` rows are wanted."""
+    """What a scan asks for, unchecked: of one table, by the arguments below; or one SELECT over remote tables."""
 
     table_id: str = ""
     select: list[str] | None = None

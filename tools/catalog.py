@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 from pydantic import Field
 
 from agnes_mcp.answers.models import CatalogAnswer
+from agnes_mcp.models import SourceType
 from agnes_mcp.serving.server import Serving
 from agnes_mcp.serving.strict_tools import StrictTools
 
@@ -19,7 +20,7 @@ from ._arguments import Text
 async def catalog(
     ctx: Context[Serving],
     search: Annotated[Text, Field(description="Words to find in ids, names, descriptions and column names")] = "",
-    source_type: Annotated[Literal["bigquery", "local"] | None, Field(description="Only tables of this kind")] = None,
+    source_type: Annotated[SourceType | None, Field(description="Only tables of this kind")] = None,
     limit: Annotated[int, Field(ge=1, le=500, description="Most tables on a page")] = 50,
     cursor: Annotated[Text, Field(description="next_cursor of the page before")] = "",
     refresh: Annotated[bool, Field(description="Read the tables' metadata again")] = False,

@@ -37,8 +37,9 @@ class Registry:
         return self._ids
 
     def place_of(self, table: Table) -> str:
-        """Which table it is, wherever its id has come from: `project.dataset.table`; empty for local files."""
-        return ".".join(self._path_of(table)) if table.source_type == "bigquery" else ""
+        """Which table it is, wherever its id has come from: `project.dataset.table`, of another source's with its alias
+        for a project; empty for local files."""
+        return ".".join(self._path_of(table)) if table.source_type != "local" else ""
 
     def bind(self) -> list[Moved]:
         """Enter the operator's own tables into the register of ids; what of them means another table than before.
@@ -104,6 +105,8 @@ class Registry:
         return {table.id: self.place_of(table) for table in tables if table.source_type == "bigquery"}
 
     def _path_of(self, table: Table) -> tuple[str, str, str]:
+        if table.attach is not None:
+            return (":".join(table.attach[1::-1]), table.bucket, table.source_table)
         return (table.project or self._project, table.bucket, table.source_table or table.id)
 
 

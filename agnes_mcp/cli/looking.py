@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def catalog(
     search: Annotated[str, typer.Argument(help="Words of ids, names, descriptions and columns.")] = "",
-    source_type: Annotated[str, typer.Option("--source-type", help="bigquery or local.")] = "",
+    source_type: Annotated[str, typer.Option("--source-type", help="bigquery, local or attached.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500, help="Most tables to show.")] = 50,
     cursor: Annotated[str, typer.Option(help="The next_cursor of the page before.")] = "",
     refresh: Annotated[bool, typer.Option("--refresh", help="Read what is known of the tables again.")] = False,
@@ -45,9 +45,9 @@ def catalog(
     as_json: Json = False,
 ) -> None:
     """Show the tables: id, where it lives, rows, size, what one row is."""
-    kinds: dict[str, SourceType | None] = {"": None, "bigquery": "bigquery", "local": "local"}
+    kinds: dict[str, SourceType | None] = {"": None, "bigquery": "bigquery", "local": "local", "attached": "attached"}
     if source_type not in kinds:
-        raise wrong(f"--source-type {source_type!r} is none.", "It is bigquery or local.")
+        raise wrong(f"--source-type {source_type!r} is none.", "It is bigquery, local or attached.")
 
     async def work(gateway: Gateway, me: Principal) -> CatalogAnswer:
         kind = kinds[source_type]

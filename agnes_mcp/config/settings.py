@@ -46,7 +46,7 @@ from agnes_mcp.config.types import (
     expanded,
     is_loopback,
 )
-from agnes_mcp.models import QueryMode, SourceType
+from agnes_mcp.models import QueryMode
 
 __all__ = [
     "GIB",
@@ -78,7 +78,9 @@ class TableSettings(Section):
     description: str = Field(
         default="", description="What one row is, for agents; not given: BigQuery's own description."
     )
-    source_type: SourceType = Field(default="local", description="Files of this machine, or BigQuery.")
+    source_type: Literal["bigquery", "local"] = Field(
+        default="local", description="Files of this machine, or BigQuery."
+    )
     query_mode: QueryMode | None = Field(
         default=None, description="`remote` for BigQuery, `local` for files; may be left out."
     )

@@ -29,6 +29,15 @@ TOKEN_VARIABLES_VARIABLE = "AGNES_REMOTE_ATTACH_TOKEN_ENVS"  # noqa: S105 - a va
 #: What a url for BigQuery may hold; an endpoint may not be chosen by a file.
 _URL_OPTIONS = frozenset({"project", "billing_project", "dataset"})
 _URL_VALUE = re.compile(r"[A-Za-z0-9_-]{1,1024}")
+#: Extensions that open a file of this machine; only one below the source's own folder is.
+FILE_EXTENSIONS = frozenset({"sqlite"})
+#: Extensions whose url is a connection string.
+DATABASES = frozenset({"postgres", "mysql"})
+_DATABASE_OPTIONS = frozenset(
+    {"host", "hostaddr", "port", "dbname", "database", "db", "user", "sslmode", "ssl_mode", "connect_timeout"}
+)
+_DATABASE_VALUE = re.compile(r"[A-Za-z0-9_.:\-]{1,255}")
+_TLS_MODES = frozenset({"require", "verify-ca", "verify-full", "required", "verify_ca", "verify_identity"})
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -51,6 +60,11 @@ class RemoteAttach(NamedTuple):
         named = self.options.get("project", "")
         return named if PROJECT.fullmatch(named) else ""
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether its url is a file of this machine."""
+        return self.extension in FILE_EXTENSIONS
+
     def refusal(self, environ: Mapping[str, str] = os.environ) -> str:
         """Why this may not be attached; "" where it may."""
         if not IDENTIFIER.fullmatch(self.alias) or not IDENTIFIER.fullmatch(self.extension):
@@ -67,8 +81,19 @@ class RemoteAttach(NamedTuple):
             named = [part.partition("=") for part in self.url.split()]
             sound = all(name in _URL_OPTIONS and _URL_VALUE.fullmatch(value) for name, _, value in named)
             return "" if self.project and sound else "its url is not `project=<a BigQuery project>`"
+        if self.extension in DATABASES:
+            return self._refuse_database()
         if self.token_env and urlsplit(self.url).scheme != "https":
             return "its url is not https, and a token would travel in the clear"
+        return ""
+
+    def _refuse_database(self) -> str:
+        """Options alone: others name files of this machine, and programs."""
+        named = [part.partition("=") for part in self.url.split()]
+        if not all(name in _DATABASE_OPTIONS and _DATABASE_VALUE.fullmatch(value) for name, _, value in named):
+            return f"its url may hold {', '.join(sorted(_DATABASE_OPTIONS))} as `name=value` and nothing else"
+        if self.token_env and self.options.get("sslmode", self.options.get("ssl_mode", "")) not in _TLS_MODES:
+            return "its url does not insist on TLS (sslmode=verify-full), and a token would travel in the clear"
         return ""
 
 

@@ -106,11 +106,28 @@ class Source:
         if problem := attached.refusal():
             raise NotServed(problem)
         if attached.extension != "bigquery":
-            raise NotServed(
-                f"its rows are behind DuckDB's extension {attached.extension!r}, which this server does not have; "
-                "have its extractor write Parquet into data/"
-            )
+            return self._attached(offer, attached, place)
         return self._bigquery(offer, attached, place)
+
+    def _attached(self, offer: Offer, row: RemoteAttach, place: tuple[str, str, str] | None) -> Table:
+        if place is None:
+            raise NotServed(
+                f"no view of it reads a table of {row.alias!r}; have its extractor write Parquet into data/"
+            )
+        url = row.url
+        if row.reads_files:
+            url = os.path.normpath(os.path.join(self.folder, row.url))
+            if not is_inside(url, self.folder):
+                raise NotServed("its url is not a file below the folder of its source")
+        return Table(
+            id=offer.name.lower(),
+            source_type="attached",
+            query_mode="remote",
+            attach=(row.alias, row.extension, url, row.token_env),
+            bucket=place[1],
+            source_table=place[2],
+            discovered=True,
+        )
 
     def _bigquery(self, offer: Offer, attached: RemoteAttach, place: tuple[str, str, str] | None) -> Table:
         if not self.project:
@@ -138,6 +155,8 @@ class Source:
         if view is not None and "table" in view and all(view["table"]):
             alias, dataset, source_table = view["table"]
             return alias, stored or ("", dataset, source_table)
+        if view is not None and "table" in view and any(row.alias == view["table"][1] for row in self.contents.attach):
+            return view["table"][1], stored or ("", "", view["table"][2])  # the schema is the source's first
         if view is not None and view.get("function") == "bigquery_query" and len(view["arguments"]) == 2:
             inner = _WRAPPED.fullmatch(str(view["arguments"][1]))
             parts = inner[1].split(".") if inner else []

@@ -177,7 +177,10 @@ class Catalog:
         return self._counted[2]
 
     def _entry(self, table: Table) -> CatalogEntry:
-        return catalog_entry(table, self._tables.index.get(table))
+        entry = catalog_entry(table, self._tables.index.get(table))
+        if problem := self._sources.problem(table):
+            entry.fetch_via = clean(f"not readable now: {problem}", _MAX_NOTE_CHARS)
+        return entry
 
     def _note(self, unread: int, pending: bool, known: int, of: int, visible: list[Table]) -> str | None:
         said = []

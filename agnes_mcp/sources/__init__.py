@@ -81,6 +81,10 @@ class Source(ABC):
         """
         return None
 
+    def problem(self, table: Table) -> str:
+        """Why the table cannot be read now and what to do about it, where that has been found out; asks nobody."""
+        return ""
+
     def discover(self, call: Call) -> list[Table]:
         """Tables that nobody configured one by one; free. A source that cannot be listed has none."""
         return []

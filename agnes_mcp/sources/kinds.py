@@ -43,6 +43,11 @@ class Sources:
         """What a job of an earlier call was billed; None: not known. Blocking. Raises `bq_not_found` and the like."""
         return self._of_kind("bigquery").learn_bill(job, call)
 
+    def problem(self, table: Table) -> str:
+        """Why the table cannot be read now, where its source has found that out; ""; asks nobody."""
+        made = self._made.get(table.source_type)
+        return made.problem(table) if made else ""
+
     def health(self, kind: SourceType) -> dict[str, Any]:
         """How the source of that kind is doing; `used` False: not asked yet. Empty: there is none."""
         made = self._made.get(kind)
@@ -95,4 +100,13 @@ def source_makers(settings: Settings, warehouse: Warehouse, processes: Processes
         engine = settings.engine
         return make_attached(to, tokens, memory_bytes=engine.memory_limit_bytes, threads=engine.threads)
 
-    return {"local": make_local, **({"bigquery": make_bigquery} if bigquery else {})}
+    def make_attached_tables() -> Source:
+        from agnes_mcp.sources.extensions.source import ExtensionSource
+
+        return ExtensionSource(memory_bytes=settings.engine.memory_limit_bytes, threads=settings.engine.threads)
+
+    return {
+        "local": make_local,
+        **({"bigquery": make_bigquery} if bigquery else {}),
+        **({"attached": make_attached_tables} if settings.data_source.agnes else {}),
+    }

@@ -56,7 +56,7 @@ class PrincipalNames:
         found: dict[tuple[str, ...], Table] = {}
         doubtful: set[tuple[str, ...]] = set()
         for table in self._by_id.values():
-            if table.query_mode == "local":
+            if table.source_type != "bigquery":
                 continue
             whole = self._path(table)
             found.setdefault(whole, table)
@@ -67,7 +67,7 @@ class PrincipalNames:
     def _place_of(self, table: Table) -> Place:
         from agnes_mcp.sql.warehouse import Place
 
-        if table.query_mode == "local":
+        if table.source_type != "bigquery":
             return Place(table.id, remote=False)
         project, dataset, name = self._path(table)
         return Place(table.id, project, dataset, name, self._schemas.get(table.id))

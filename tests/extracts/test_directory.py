@@ -118,7 +118,7 @@ def test_the_place_of_a_remote_table_is_read_from_its_view(
 @pytest.mark.parametrize(
     ("attach", "reason"),
     [
-        (("kbc", "keboola", "https://connection.example.com", "KBC_TOKEN"), "does not have"),
+        (("kbc", "keboola", "https://connection.example.com", "KBC_TOKEN"), "no view of it reads a table"),
         (("x", "postgres", "host=db", ""), "not allowed"),
         (("kbc", "keboola", "https://connection.example.com", "AWS_SECRET_ACCESS_KEY"), "may not come from"),
         (("kbc", "keboola", "http://connection.example.com", "KBC_TOKEN"), "not https"),
@@ -134,6 +134,46 @@ def test_a_source_is_attached_only_as_the_lists_allow(
     tables, problems = served(root, call)
     assert tables == {}
     assert reason in problems["shop.orders"]
+
+
+OTHERS = [
+    ("postgres", "host=db dbname=crm user=agnes", "", "crm", ""),
+    ("postgres", "host=db sslmode=verify-full", "CRM_TOKEN", "crm", ""),
+    ("postgres", "host=db", "CRM_TOKEN", "", "does not insist on TLS"),
+    ("postgres", "host=db passfile=/etc/shadow", "", "", "its url may hold"),
+    ("postgres", "postgres://ana:secret@db/crm", "", "", "its url may hold"),
+    ("sqlite", "crm.db", "", "crm", ""),
+    ("sqlite", "../../crm.db", "", "", "not a file below the folder"),
+    ("sqlite", "/etc/passwd", "", "", "not a file below the folder"),
+    ("keboola", "https://connection.example.com", "KBC_TOKEN", "", "may not come from"),
+]
+
+
+@pytest.mark.parametrize(("extension", "url", "token_env", "alias", "reason"), OTHERS)
+def test_a_table_of_another_source_is_served_by_its_place(
+    root: Path, shop: Path, attached: AttachedFile, call: Call, monkeypatch: pytest.MonkeyPatch,
+    extension: str, url: str, token_env: str, alias: str, reason: str,
+) -> None:  # fmt: skip
+    """Which file is read, and where a token goes, is not for the extract to choose freely."""
+    monkeypatch.setenv("AGNES_REMOTE_ATTACH_EXTENSIONS", "postgres,sqlite,keboola")
+    monkeypatch.setenv("AGNES_REMOTE_ATTACH_TOKEN_ENVS", "CRM_TOKEN")
+    extract(
+        shop,
+        {"orders": "remote"},
+        f"ATTACH '{attached.file}' AS crm (READ_ONLY)",
+        'CREATE VIEW orders AS SELECT * FROM crm.my_dataset."Odd-Name_1"',
+        attach=("crm", extension, url, token_env),
+    )
+    tables, problems = served(root, call)
+    if reason:
+        assert tables == {}
+        assert reason in problems["shop.orders"]
+        return
+    (table,) = tables.values()
+    place = str(shop / url) if extension == "sqlite" else url
+    assert table.attach == (alias, extension, place, token_env)
+    assert (table.bucket, table.source_table) == ("my_dataset", "Odd-Name_1")
+    assert (table.source_type, table.query_mode, table.dialect) == ("attached", "remote", "duckdb")
 
 
 def test_the_lists_can_be_replaced_and_an_empty_one_is_the_default(

@@ -20,8 +20,8 @@ from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.calls.processes.worker import Answer
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Principal
+from agnes_mcp.sources.backoff import Backoff
 from agnes_mcp.sources.bigquery import extension_errors
-from agnes_mcp.sources.bigquery.backoff import Backoff
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE, ExtensionStatements
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.names import TablePath

@@ -13,8 +13,8 @@ import pyarrow as pa
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Price, Statement, TableSchema
+from agnes_mcp.sources.backoff import Backoff
 from agnes_mcp.sources.bigquery.attached import MOST_BYTES, MOST_TABLES, Attached, Passing, Unserved
-from agnes_mcp.sources.bigquery.backoff import Backoff
 from agnes_mcp.sources.bigquery.extension_errors import other_rows
 from agnes_mcp.sources.bigquery.fields import arrow_schema
 from agnes_mcp.sources.bigquery.metadata import count_tables, fetch_resource

@@ -26,8 +26,8 @@ from support.waiting import soon, wait_until
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.backoff import FIRST_S, Backoff
 from agnes_mcp.sources.bigquery.attached import MOST_TABLES, Attached, make_attached, ruled_out
-from agnes_mcp.sources.bigquery.backoff import FIRST_S, Backoff
 from agnes_mcp.sources.bigquery.extension_sql import ExtensionStatements
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.source import BigQuerySource
@@ -229,7 +229,7 @@ def test_what_could_not_be_loaded_is_tried_again(
         source.try_again()
     else:
         waited = time.monotonic() + FIRST_S
-        monkeypatch.setattr("agnes_mcp.sources.bigquery.backoff.time.monotonic", lambda: waited)
+        monkeypatch.setattr("agnes_mcp.sources.backoff.time.monotonic", lambda: waited)
     before = streams(big)
     assert read_all(source, BIG, ALL)[0].num_rows == ROWS  # no caller waits for the try
     assert streams(big) == before + 1
