@@ -180,7 +180,7 @@ class Publisher:
         import pyarrow.parquet as pq
 
         from agnes_mcp.snapshots.storable import storable_schema
-        from agnes_mcp.snapshots.writing import ROW_GROUP_ROWS, regroup
+        from agnes_mcp.snapshots.writing import DICTIONARY_BYTES, ROW_GROUP_ROWS, regroup
 
         source = self._source_of(table)
         schema = source.schema(table, call)
@@ -194,7 +194,8 @@ class Publisher:
             try:
                 with source.read(table, schema, statement, free, call) as reading:
                     stored = storable_schema(reading.schema)
-                    with pq.ParquetWriter(building, stored, compression="zstd") as writer:
+                    options = {"compression": "zstd", "dictionary_pagesize_limit": DICTIONARY_BYTES}
+                    with pq.ParquetWriter(building, stored, **options) as writer:
                         for rows in regroup(reading, stored, call):
                             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
                 written = self._folder / f"{table.id}.{datetime.now(UTC):%Y%m%dT%H%M%S%f}.parquet"
