@@ -19,6 +19,8 @@ CURES = {
     "users": "Correct instance.yaml: the users of before the mistake are still served.",
     "oidc_keys": "Look at access.oidc.jwks_uri: the provider's keys could not be read.",
 }
+#: Columns whose cells are numbers.
+_NUMBERS = ("billed", "ms")
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { margin: 0 auto; max-width: 75rem; padding: 1rem 1.2rem 3rem; }
@@ -66,8 +68,10 @@ def overview_page(
         _health(works),
         "<h2>Today's budgets</h2>",
         _table(
-            ("user", "used today", "of", "", "reserved", "running", "resets"), map(_budget, overview.budgets.items())
+            ("whose", "used today", "of", "", "reserved", "running", "resets"),
+            [*map(_budget, overview.budgets.items()), *_shared(overview)],
         ),
+        _warnings(overview),
         "<h2>Running now</h2>",
         _running(principal, overview, form_token),
         "<h2>Recent calls</h2>",
@@ -90,7 +94,7 @@ def _health(works: Mapping[str, bool]) -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:
-    head = "".join(f"<th scope=col>{escape(text)}</th>" for text in heads)
+    head = "".join(f"<th scope=col{' class=number' * (text in _NUMBERS)}>{escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(cells) + "</tr>" for cells in rows)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
@@ -105,11 +109,34 @@ def _budget(entry: tuple[str, QuotaLeft | None]) -> list[str]:
     if left is None:
         return [_cell(name), "<td colspan=6 class=bad>The books cannot be asked.</td>"]
     used, limit = left.daily_bytes_used, left.daily_bytes_limit
-    meter = f"<td><meter min=0 max={max(limit, 1)} high={max(limit, 1) * 0.8:.0f} value={used}></meter></td>"
     return [
-        _cell(name), _cell(_size(used)), _cell(_size(limit)), meter, _cell(_size(left.daily_bytes_reserved)),
+        _cell(name), _cell(_size(used)), _cell(_size(limit)), _meter(used, limit),
+        _cell(_size(left.daily_bytes_reserved)),
         _cell(f"{left.running_scans} of {left.max_concurrent_scans}"), _cell(f"{left.resets_at:%H:%M} UTC"),
     ]  # fmt: skip
+
+
+def _shared(overview: Overview) -> list[list[str]]:
+    """The budgets of groups and of the project, each once; what is reserved of them is counted as used."""
+    known = [left for left in overview.budgets.values() if left is not None]
+    shared = {(one.kind, one.name): (one, left) for left in known for one in left.shared}
+    rows = []
+    for (kind, name), (one, left) in sorted(shared.items(), key=lambda entry: entry[0]):
+        used = one.bytes_limit - one.bytes_left
+        rows.append([
+            _cell(f"{kind} {name}"), _cell(_size(used)), _cell(_size(one.bytes_limit)), _meter(used, one.bytes_limit),
+            _cell(""), _cell(""), _cell(f"{left.resets_at:%H:%M} UTC"),
+        ])  # fmt: skip
+    return rows
+
+
+def _meter(used: int, limit: int) -> str:
+    return f"<td><meter min=0 max={max(limit, 1)} high={max(limit, 1) * 0.8:.0f} value={used}></meter></td>"
+
+
+def _warnings(overview: Overview) -> str:
+    said = [(name, left.warning) for name, left in overview.budgets.items() if left is not None and left.warning]
+    return "".join(f"<p class=bad>{escape(name)}: {escape(warning)}</p>" for name, warning in said)
 
 
 def _running(principal: Principal, overview: Overview, form_token: str) -> str:

@@ -16,6 +16,7 @@ from support.browser import chromium
 from support.instances import write
 
 from agnes_mcp.serving.http.operator import COOKIE
+from agnes_mcp.stand_in import StandIn
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 HOSTILE = "<script>document.title='owned'</script>"
@@ -86,6 +87,38 @@ def test_a_user_sees_itself_and_an_administrator_everybody(served: Served) -> No
         assert {"ana", "bob"} <= set(re.findall(r"<td>(\w+)</td>", page))
         assert "table_not_found" in page  # how bob's call ended
         assert "<script" not in page
+
+
+def test_what_groups_and_the_project_have_left_is_shown_once(tmp_path: Path) -> None:
+    """Beside what each user has; and a warning where most of it is gone."""
+    with StandIn(project="my-project") as bq:
+        bq.create_table("my_dataset", "orders", "id INT64", rows=[{"id": 1}])
+        bigquery = {
+            "project": "my-project",
+            "api_endpoint": bq.api_endpoint,
+            "storage_endpoint": f"grpc://{bq.grpc_target}",
+        }
+        instance = write_instance(
+            tmp_path / "instance.yaml",
+            tables=[{"id": "orders", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}],
+            data_source={"bigquery": bigquery},
+            quota={"max_daily_bytes_per_project": 100 * 2**20},
+            access={
+                "users": [user("ana", ["orders"], groups=["<shop>"]), user("root", [], admin=True, groups=["<shop>"])],
+                "groups": [{"name": "<shop>", "max_daily_bytes": 12 * 2**20}],
+            },
+        )
+        with serve(instance) as server:
+            asked = {"table_id": "orders", "select": ["id"], "where": "id > 0"}
+            assert '"isError":true' not in call(server, token_of("ana"), asked, "scan")
+            with visitor(server) as http:
+                page = sign_in(http, "root").text
+    budgets = rows_of(page, "Today's budgets")
+    assert [re.findall(r"<td>([^<]*)</td>", row)[:3] for row in budgets] == [
+        ["ana", "10.0 MiB", "50.0 GiB"], ["root", "0 B", "50.0 GiB"], ["group &lt;shop&gt;", "10.0 MiB", "12.0 MiB"],
+        ["project my-project", "10.0 MiB", "100.0 MiB"],
+    ]  # fmt: skip
+    assert re.search(r"<p class=bad>ana: [^<]*&lt;shop&gt;", page)
 
 
 def test_the_disk_and_what_is_removed_are_told(tmp_path: Path) -> None:
