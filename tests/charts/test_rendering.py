@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 from charts.rows import HOSTILE, orders, utf8
-from charts.test_spec import REQUESTS
+from charts.test_spec import REQUESTS, awkward_rows
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.charts import rendering
@@ -59,9 +59,29 @@ def pixels_of(picture: Picture) -> set[bytes]:
     return {bytes([byte]) for byte in zlib.decompress(packed)}
 
 
+AWKWARD = {
+    "bar": ChartRequest("bar", "label", "avg(exact)", color="weekday(ancient)"),
+    "line": ChartRequest("line", "year(distant)", "sum(below)", color="label"),
+    "area": ChartRequest("area", "quarter(ancient)", "count()", color="label"),
+    "point": ChartRequest("point", "below", "exact", color="label", size="amount"),
+    "histogram": ChartRequest("histogram", "below", color="label"),
+    "heatmap": ChartRequest("heatmap", "label", "monthofyear(day)", color="max(exact)"),
+    "box": ChartRequest("box", "label", "below"),
+    "map": ChartRequest("map", "lon", "lat", color="label"),
+}
+
+
+@pytest.mark.parametrize("mark", AWKWARD)
+def test_awkward_labels_and_moments_make_a_png_too(mark: str) -> None:
+    looked_at(make_chart(AWKWARD[mark], awkward_rows()).png(call()))
+
+
 @pytest.mark.parametrize("name", ["bar", "box", "heatmap", "map"])
 def test_a_png_fits_a_host_and_is_not_blank(name: str) -> None:
-    picture = make_chart(REQUESTS[name], orders()).png(call())
+    looked_at(make_chart(REQUESTS[name], orders()).png(call()))
+
+
+def looked_at(picture: Picture) -> None:
     assert picture.content.startswith(b"\x89PNG")
     assert len(picture.content) <= MAX_PNG_BYTES
     assert 300 < picture.width_px <= MAX_PX

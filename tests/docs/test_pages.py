@@ -213,6 +213,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in pages.headings(target.read_text(encoding="utf-8")), link
 
 
+def test_the_first_page_leads_to_every_other() -> None:
+    """Of what somebody looks for; decisions are listed in their folder."""
+    linked = {(DOCS / link).resolve() for link in pages.links(text_of("docs/README.md"))}
+    there = {
+        page for folder in ("tutorials", "how-to", "reference", "explanation") for page in DOCS.glob(f"{folder}/*.md")
+    }
+    assert there - linked == set()
+
+
 def test_instances_in_the_pages_are_accepted() -> None:
     shown = [block.text for page in pages.pages() for block in pages.blocks(page, "yaml")]
     assert len(shown) >= 6
