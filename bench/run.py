@@ -24,8 +24,8 @@ from measuring import Figure, table
 HERE = Path(__file__).parent
 #: In the order of the table.
 BENCHES = (
-    "startup", "calls", "concurrency", "local", "bigquery_read", "wide_scan", "snapshot_write", "predicates",
-    "statements", "characters",
+    "startup", "calls", "concurrency", "local", "bigquery_read", "wide_scan", "discovery", "snapshot_write",
+    "predicates", "statements", "characters",
 )  # fmt: skip
 LIMIT_S = 1200
 

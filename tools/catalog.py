@@ -19,7 +19,7 @@ from ._arguments import Text
 
 async def catalog(
     ctx: Context[Serving],
-    search: Annotated[Text, Field(description="Words to find in ids, names, descriptions and column names")] = "",
+    search: Annotated[Text, Field(description="Words to find in ids, names, columns and descriptions")] = "",
     source_type: Annotated[SourceType | None, Field(description="Only tables of this kind")] = None,
     limit: Annotated[int, Field(ge=1, le=500, description="Most tables on a page")] = 50,
     cursor: Annotated[Text, Field(description="next_cursor of the page before")] = "",

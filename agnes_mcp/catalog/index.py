@@ -25,12 +25,19 @@ from agnes_mcp.sql.dialects import where_examples
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "tables.jsonl"
+#: BigQuery allows 1,024 characters for each of 10,000 columns; of a table whose columns are told at such length, the
+#: first ones are searched.
+MAX_DESCRIBED_CHARS = 200_000
 
 
 class Known(Model):
-    """What the catalog says of a table, as of `as_of`; `columns` are its dotted paths in small letters."""
+    """What the catalog says of a table, as of `as_of`.
+
+    For searches: `columns` are its dotted paths in small letters, `column_descriptions` what is said of all of them, of
+    nested fields too, up to `MAX_DESCRIBED_CHARS`.
+    """
 
     as_of: datetime
     entity_type: str
@@ -42,6 +49,7 @@ class Known(Model):
     primary_key: list[str] = Field(default_factory=list)
     where_examples: list[str] = Field(default_factory=list)
     columns: str = ""
+    column_descriptions: str = ""
 
     @property
     def age_s(self) -> float:
@@ -62,6 +70,7 @@ def known_of(table: Table, schema: TableSchema) -> Known:
         primary_key=schema.primary_key,
         where_examples=where_examples(schema, table.dialect),
         columns=" ".join(path for path, _ in schema.walk()).casefold(),
+        column_descriptions=" ".join(c.description for _, c in schema.walk() if c.description)[:MAX_DESCRIBED_CHARS],
     )
 
 

@@ -6,8 +6,12 @@ import base64
 import binascii
 import hashlib
 import json
+import unicodedata
 from bisect import bisect_right
 from collections import OrderedDict
+from itertools import zip_longest
+from operator import is_
+from typing import NamedTuple
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import CatalogEntry
@@ -22,66 +26,103 @@ MAX_CURSOR_CHARS = 500
 Rank = tuple[int, str]
 #: Lists of tables whose texts are kept, one for each of the callers that searched last.
 _KEPT_LISTS = 8
-_BLOCK = 64
-_NO_MATCH = 9
+_BLOCK_TABLES = 64
+_GRAM_BYTES = 4
+_MARKS = 16_381  # a prime, so that all bytes of a gram tell
+
+
+class _Block(NamedTuple):
+    """A few tables, what is known of each, and what is searched of them. `marks`: which texts of `_GRAM_BYTES` bytes
+    there may be in it, so that most blocks need not be looked at."""
+
+    known: list[Known | None]
+    texts: list[str]
+    marks: bytearray
 
 
 class Finder:
     """Searches lists of tables by what is known of them. For worker threads, by several at once.
 
-    What is searched of a list is kept until the list is another, or something has become known.
+    What is searched of a list is kept until the list is another; once something has become known, of that alone is it
+    made anew.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._kept: OrderedDict[int, tuple[list[Table], int, tuple[list[str], list[str]]]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[list[Table], int, list[_Block]]] = OrderedDict()
 
     def find(self, tables: list[Table], wanted: str) -> list[tuple[Rank, Table]]:
-        """The tables in which every word of `wanted`, in small letters, is found; best first, each with its place.
+        """The tables in which every word of `wanted`, which is folded, is found; best first, each with its place.
 
         There is a word at least.
         """
         words = sorted(set(wanted.split()), key=len, reverse=True)
-        texts, blocks = self._texts(tables)
-        near = (number * _BLOCK for number, block in enumerate(blocks) if words[0] in block)
-        found = [(n, texts[n]) for start in near for n in range(start, min(start + _BLOCK, len(texts)))]
-        found = [(number, text) for number, text in found if words[0] in text]
-        for word in words[1:]:
-            found = [(number, text) for number, text in found if word in text]
-        ranked = [((_score(tables[number], text, wanted, words), tables[number].id), tables[number])
-                  for number, text in found]  # fmt: skip
-        return sorted((pair for pair in ranked if pair[0][0] < _NO_MATCH), key=lambda pair: pair[0])
+        marks = {gram % _MARKS for word in words for gram in _grams(word)}
+        ranked: list[tuple[Rank, Table]] = []
+        for number, block in enumerate(self._blocks(tables)):
+            if not all(map(block.marks.__getitem__, marks)):
+                continue
+            for at, text in enumerate(block.texts, start=number * _BLOCK_TABLES):
+                if all(word in text for word in words):
+                    ranked.append(((_score(tables[at], text, wanted, words), tables[at].id), tables[at]))
+        return sorted(ranked, key=lambda pair: pair[0])
 
-    def _texts(self, tables: list[Table]) -> tuple[list[str], list[str]]:
-        """What is searched of each table, and of so many together: most of these hold no word that is sought."""
+    def _blocks(self, tables: list[Table]) -> list[_Block]:
         changes = self._index.changes
         kept = self._kept.get(id(tables))
-        if kept is not None and kept[0] is tables and kept[1] == changes:
-            return kept[2]
-        each = [_text_of(table, self._index.get(table)) for table in tables]
-        texts = (each, ["\n".join(each[start : start + _BLOCK]) for start in range(0, len(each), _BLOCK)])
-        self._kept[id(tables)] = (tables, changes, texts)
+        before = kept[2] if kept is not None and kept[0] is tables else []
+        if before and kept is not None and kept[1] == changes:
+            return before
+        starts = range(0, len(tables), _BLOCK_TABLES)
+        blocks = [self._block(tables[start : start + _BLOCK_TABLES], old) for start, old in zip_longest(starts, before)]
+        self._kept[id(tables)] = (tables, changes, blocks)
         while len(self._kept) > _KEPT_LISTS:
             self._kept.popitem(last=False)
-        return texts
+        return blocks
+
+    def _block(self, tables: list[Table], old: _Block | None) -> _Block:
+        known = [self._index.get(table) for table in tables]
+        if old is not None and all(map(is_, known, old.known)):
+            return old
+        texts = [_text_of(*each) for each in zip(tables, known, strict=True)]
+        marks = bytearray(_MARKS)
+        for gram in _grams("\n".join(texts)):
+            marks[gram % _MARKS] = 1
+        return _Block(known, texts, marks)
+
+
+def folded(text: str) -> str:
+    """Text as it is compared: without regard to case, or to how a character is composed."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+
+
+def _grams(text: str) -> set[int]:
+    """Every run of `_GRAM_BYTES` bytes in it, as a number; none of a shorter text."""
+    given = text.encode("utf-8", "surrogatepass")
+    found: set[int] = set()
+    for offset in range(min(_GRAM_BYTES, max(0, len(given) - _GRAM_BYTES + 1))):
+        whole = (len(given) - offset) // _GRAM_BYTES * _GRAM_BYTES
+        found.update(memoryview(given)[offset : offset + whole].cast("I"))
+    return found
 
 
 def _text_of(table: Table, known: Known | None) -> str:
-    """Three lines in small letters: id and name, descriptions, columns."""
-    described = f"{table.description} {known.description if known else ''}"
-    lines = (f"{table.id} {table.name}", described, known.columns if known else "")
-    return "\n".join(line.replace("\n", " ").casefold() for line in lines)
+    """Four folded lines: id and name, descriptions, columns, the columns' descriptions."""
+    lines = [f"{table.id} {table.name}", table.description, "", ""]
+    if known is not None:
+        lines[1:] = [f"{table.description} {known.description}", known.columns, known.column_descriptions]
+    return "\n".join(folded(line.replace("\n", " ")) for line in lines)
 
 
 def _score(table: Table, text: str, wanted: str, words: list[str]) -> int:
-    """0 is the best match; every word is found somewhere."""
-    if wanted in (table.id, table.name.casefold()):
+    """0 is the best match; every word is found somewhere in it."""
+    if wanted in (table.id, folded(table.name)):
         return 0
-    places = text.split("\n", 2)
+    places = text.split("\n", 3)
     for rank, place in enumerate(places, start=1):
         if all(word in place for word in words):
             return rank
-    return 4
+    return 5
 
 
 def behind(tables: list[Table], after: Rank | None) -> int:

@@ -15,7 +15,16 @@ from agnes_mcp.answers.tables import schema_answer
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.learning import Learning
-from agnes_mcp.catalog.search import MAX_CURSOR_CHARS, Finder, Rank, behind, catalog_entry, read_cursor, write_cursor
+from agnes_mcp.catalog.search import (
+    MAX_CURSOR_CHARS,
+    Finder,
+    Rank,
+    behind,
+    catalog_entry,
+    folded,
+    read_cursor,
+    write_cursor,
+)
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
@@ -63,7 +72,7 @@ class Catalog:
             after = read_cursor(cursor, search, source_type)
             local, remote = self._by_way(visible)
             unread = await self._learn(call, local, again=refresh) if search else 0
-            total, page = await self._page(visible, search.strip().casefold(), source_type, after, limit)
+            total, page = await self._page(visible, folded(search.strip()), source_type, after, limit)
             shown = [table for _, table in page[:limit]]
             await self._learn(call, shown, again=refresh)
             self._learning.look_at(shown, self._api.catalog_cache_ttl_seconds, again=refresh)

@@ -11,8 +11,8 @@ from .markdown import table
 RESULTS = Path(__file__).parents[2] / "bench" / "results.json"
 _RUN: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
 BENCHES = (
-    "startup", "calls", "concurrency", "local", "bigquery_read", "wide_scan", "snapshot_write", "predicates",
-    "statements", "characters",
+    "startup", "calls", "concurrency", "local", "bigquery_read", "wide_scan", "discovery", "snapshot_write",
+    "predicates", "statements", "characters",
 )  # fmt: skip
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import pytest
 from support.steps import steps_of
 
 from agnes_mcp.catalog.ids import Ids
 from agnes_mcp.catalog.index import Index
 from agnes_mcp.catalog.registry import Registry
-from agnes_mcp.catalog.search import Finder
+from agnes_mcp.catalog.search import Finder, folded
 from agnes_mcp.models import Column, Table, TableSchema
 
 
@@ -44,6 +46,54 @@ def test_a_search_goes_over_what_is_kept_and_notices_what_is_new() -> None:
     assert [table.id for _, table in finder.find(tables, "wings t9")] == ["t9"]
     index.forget(tables[7])
     assert [table.id for _, table in finder.find(tables, "heron")] == ["t9"]
+
+
+def test_descriptions_of_columns_and_of_their_fields_are_searched() -> None:
+    index = Index(None)
+    finder, tables = Finder(index), listed(200)
+    street = Column(name="street", type="STRING", description="Where the Courier rings")
+    address = Column(name="address", type="STRUCT", description="As\nprinted", fields=[street])
+    index.put(tables[150], TableSchema(table_id="t150", columns=[address]))
+    index.put(tables[3], TableSchema(table_id="t3", columns=[Column(name="courier", type="STRING")]))
+    assert [(rank, table.id) for (rank, _), table in finder.find(tables, "courier")] == [(3, "t3"), (4, "t150")]
+    assert [table.id for _, table in finder.find(tables, "as printed")] == ["t150"]
+    assert [(rank, table.id) for (rank, _), table in finder.find(tables, "address rings")] == [(5, "t150")]
+
+
+@pytest.mark.parametrize(
+    ("described", "sought"),
+    [
+        ("Größe in cm", "GRÖSSE"),
+        ("cafe\u0301 sales", "caf\u00e9"),
+        ("عدد الطلبات", "الطلبات"),
+        ("ยอดขายรายวัน", "ขายราย"),
+        ("ग्राहक का पता", "ग्राहक"),
+        ("売上 \uff49\uff44", "id"),
+        ("🐦 herons", "🐦"),
+        ("a b", "b"),
+        ("x" * 70 + "needle", "xneedle"),
+    ],
+)
+def test_words_of_any_length_and_script_are_found(described: str, sought: str) -> None:
+    index = Index(None)
+    finder, tables = Finder(index), listed(130)
+    index.put(tables[129], TableSchema(table_id="t129", columns=[], description=described))
+    assert [table.id for _, table in finder.find(tables, folded(sought))] == ["t129"]
+
+
+def test_a_search_finds_what_looking_at_every_text_would() -> None:
+    """Most tables are never looked at: none of those that hold the words may be among them."""
+    chance, index = random.Random(7), Index(None)
+    finder, tables = Finder(index), listed(300)
+    texts = {}
+    for table in tables:
+        texts[table.id] = "".join(chance.choices("abc é中_", k=chance.randrange(40)))
+        index.put(table, TableSchema(table_id=table.id, columns=[], description=texts[table.id]))
+    for _ in range(300):
+        sought = "".join(chance.choices("abc é中_", k=chance.randrange(1, 9)))
+        if words := sought.split():
+            found = {table.id for _, table in finder.find(tables, sought)}
+            assert found == {key for key, text in texts.items() if all(word in text for word in words)}
 
 
 def test_what_another_process_wrote_is_taken_over_where_it_is_newer(tmp_path: Path) -> None:

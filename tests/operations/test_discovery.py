@@ -138,7 +138,7 @@ async def test_a_damaged_index_is_begun_anew(many: StandIn, open_gateway: OPEN, 
     async with discovering(open_gateway) as gateway:
         await settled(gateway)
     lines = kept.read_text().splitlines()
-    assert json.loads(lines[0]) == {"format": 1}
+    assert json.loads(lines[0]) == {"format": 2}
     assert len(lines) == COUNT + 1
     for damage in ("", '{"format": 2}\n', "\n".join([*lines[:9], lines[9][:40]]), "\0\xff"):
         kept.write_text(damage, encoding="latin-1")

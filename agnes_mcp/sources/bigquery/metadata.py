@@ -193,21 +193,21 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
         page, token = attempts.run(f"listing the dataset {dataset}", read)
         found.extend(page)
         if not token:
-            return [_listed(project, dataset, name) for name in fold(name for name in found if is_table_name(name))]
+            return _listed(project, dataset, fold(name for name in found if is_table_name(name)))
         attempts.call.report(len(found), None, f"{len(found)} tables of {dataset} found")
 
 
-def _listed(project: str, dataset: str, name: str) -> Table:
-    return Table(
-        id=name,
-        name=name,
-        source_type="bigquery",
-        query_mode="remote",
-        bucket=dataset,
-        source_table=name,
-        place=f"{project}.{dataset}.{name}",
-        discovered=True,
+def _listed(project: str, dataset: str, names: list[str]) -> list[Table]:
+    """What differs in tables of one dataset is put into copies of one: they are tens of thousands, and each one checked
+    anew would take longer than the listing."""
+    prefix = f"{project}.{dataset}."
+    first = Table(
+        id="-", source_type="bigquery", query_mode="remote", bucket=dataset, project="", discovered=True, primary_key=[]
     )
+    return [
+        first.model_copy(update={"id": name, "name": name, "source_table": name, "place": prefix + name})
+        for name in names
+    ]
 
 
 def _list_page(
@@ -216,5 +216,6 @@ def _list_page(
     listing = client.list_tables(
         reference, page_token=token, page_size=TABLES_PER_PAGE, retry=NO_RETRY, timeout=timeout_s
     )
-    names = [entry.table_id for entry in next(listing.pages, ())]
-    return names, listing.next_page_token
+    page = next(listing.pages, None)
+    listed = (page.raw_page.get("tables") or ()) if page is not None else ()
+    return [entry["tableReference"]["tableId"] for entry in listed], listing.next_page_token
