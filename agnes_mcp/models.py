@@ -95,6 +95,7 @@ class TableSchema(Model):
     etag: str = ""  # the source's own word for this state of it; "" where it has none
     labels: dict[str, str] = Field(default_factory=dict)
     location: str = ""  # BigQuery: where jobs over it run
+    always: str = ""  # a condition that every statement over it has: it is part of what the table is
 
     def column(self, name: str) -> Column | None:
         """The top-level column of that name, without regard to case."""

@@ -56,9 +56,9 @@ def build_statement(
     predicate_sql, bounded = _predicate(request.where, schema, dialect) if request.where else ("", True)
     orders = [_order(entry, outputs, schema, grouped) for entry in request.order_by or []]
     limit = None if request.limit is None else request.limit + int(one_more)
-    sql = _render(
-        outputs, relation.apart_from(schema), predicate_sql, len(request.group_by or []), orders, limit, dialect
-    )
+    condition = f"({predicate_sql})\nAND {schema.always}" if predicate_sql and schema.always else ""
+    condition = condition or predicate_sql or schema.always
+    sql = _render(outputs, relation.apart_from(schema), condition, len(request.group_by or []), orders, limit, dialect)
     sources = [output.source for output in outputs if output.source]
     return Statement(
         sql=sql,

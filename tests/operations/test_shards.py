@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import pytest
 from support.instances import ME
+from support.waiting import PATIENCE_S
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import ScanRequest, Table
+from agnes_mcp.models import Principal, ScanRequest, Table
 from agnes_mcp.stand_in import StandIn
 
 OpenGateway = Callable[..., Gateway]
+ANA = Principal("ana")
 ENTRY = {"id": "events", "source_type": "bigquery", "bucket": "logs", "source_table": "events_*"}
 
 
@@ -67,7 +69,7 @@ async def test_shards_of_a_dataset_are_one_id(sharded: StandIn, open_gateway: Op
     assert remote == {"events": "my-project.logs.events_*", "orders": "my-project.logs.orders"}
 
 
-@pytest.mark.parametrize("name", ["events_secret", "events_intraday_20260101", "events_2026010"])
+@pytest.mark.parametrize("name", ["events_secret", "events_intraday_20260101", "events_2026010", "events_20269999"])
 async def test_what_is_found_never_comes_to_hold_other_tables(
     sharded: StandIn, open_gateway: OpenGateway, name: str
 ) -> None:
@@ -75,7 +77,65 @@ async def test_what_is_found_never_comes_to_hold_other_tables(
     async with open_gateway(tables=[], bigquery={"datasets": ["logs"]}) as gateway:
         await gateway.catalog.columns(ME, "events")
         sharded.create_table("logs", name, "id INT64, name STRING", rows=[{"id": 1}])
+        scanned = await gateway.scans.scan(ME, ScanRequest(table_id="events", where="id < 10 OR id > 0"))
+        counted = await gateway.scans.scan(ME, ScanRequest(googlesql="SELECT COUNT(*) AS n FROM events"))
+    assert scanned.row_count == 100
+    assert counted.rows == [[100]]
+
+
+JOINED = {
+    "SELECT COUNT(*) AS n FROM orders o JOIN events e ON e.id = o.id": 1,
+    "SELECT COUNT(e.id) AS n FROM orders o LEFT JOIN events e ON e.id = o.id": 1,
+    "SELECT COUNT(*) AS n FROM events e LEFT JOIN orders o USING (id)": 100,
+    "SELECT COUNT(*) AS n FROM orders o, events e WHERE o.id = e.id OR o.id < 0": 1,
+    "SELECT COUNT(*) AS n FROM orders WHERE id IN (SELECT id FROM events WHERE id = 7 OR id = 8 OR id = 100)": 1,
+    "WITH e AS (SELECT id FROM events UNION ALL SELECT id FROM events) SELECT COUNT(*) AS n FROM e": 200,
+    "SELECT COUNT(*) AS n FROM events_intraday e JOIN orders o ON e.id = o.id": 1,
+    "SELECT COUNT(*) AS n FROM events WHERE _TABLE_SUFFIX >= '20260104'": 40,
+    "SELECT COUNT(*) AS n FROM events WHERE _TABLE_SUFFIX < 'z'": 100,
+    "SELECT COUNT(*) AS n FROM (SELECT id FROM events) e FULL JOIN orders o ON e.id = o.id": 101,
+}
+
+
+async def test_families_beside_one_another_are_tables_of_their_own(sharded: StandIn, open_gateway: OpenGateway) -> None:
+    """As an analytics export has them. BigQuery's wildcard `events_*` holds the other family; ours does not."""
+    sharded.create_table("logs", "events_intraday_20260106", "id INT64, name STRING", rows=[{"id": 7}, {"id": 8}])
+    sharded.create_table("logs", "orders", "id INT64", rows=[{"id": 7}, {"id": 100}])
+    granted = {"users": [{"name": "ana", "token_sha256": "0" * 64, "tables": ["events"]}]}
+    async with open_gateway(tables=[], bigquery={"datasets": ["logs"]}, access=granted) as gateway:
+        await gateway.catalog.settle(PATIENCE_S)
+        entries = {table.id: table.place for table in gateway.catalog.listed(ME) if table.place}
+        days = await gateway.scans.scan(ME, ScanRequest(table_id="events", where="_TABLE_SUFFIX >= '20260105'"))
+        later = await gateway.scans.estimate(ME, ScanRequest(table_id="events", where="_TABLE_SUFFIX >= '20260105'"))
+        whole = await gateway.scans.estimate(ME, ScanRequest(table_id="events"))
+        intraday = await gateway.scans.scan(ME, ScanRequest(table_id="events_intraday", where="id > 0"))
+        sample = await gateway.descriptions.sample(ME, "events", n=50)
+        fetched = await gateway.fetches.fetch(ME, ScanRequest(table_id="events"), name="kept")
+        joined = {text: (await gateway.scans.scan(ME, ScanRequest(googlesql=text))).rows[0][0] for text in JOINED}
+        hers = [table.id for table in gateway.catalog.listed(ANA)]
         with pytest.raises(AgnesError) as refused:
-            await gateway.scans.scan(ME, ScanRequest(table_id="events"))
-    assert refused.value.kind == "schema_changed"
-    assert sharded.query_jobs() == []
+            await gateway.scans.scan(ANA, ScanRequest(googlesql="SELECT id FROM events_intraday"))
+        full = "SELECT COUNT(*) AS n FROM events e FULL JOIN orders o ON e.id = o.id"
+        with pytest.raises(AgnesError) as unplaced:
+            await gateway.scans.scan(ME, ScanRequest(googlesql=full))
+        found = await gateway.catalog.browse(ME, search="events")
+        examples = {entry.id: entry.where_examples for entry in found.tables}
+        tried = [
+            await gateway.scans.scan(ME, ScanRequest(table_id=key, where=example))
+            for key, each in examples.items() for example in each
+        ]  # fmt: skip
+    assert entries == {
+        "events": "my-project.logs.events_*",
+        "events_intraday": "my-project.logs.events_intraday_*",
+        "orders": "my-project.logs.orders",
+    }
+    assert (days.row_count, intraday.row_count, sample.row_count) == (20, 2, 20)
+    assert later.estimated_scan_bytes == (whole.estimated_scan_bytes or 0) / 5
+    assert "every shard is read" in " ".join(whole.advice)
+    assert fetched.snapshot is not None
+    assert fetched.snapshot.rows == 100
+    assert joined == JOINED
+    assert hers == ["events"]
+    assert refused.value.kind == "table_not_found"
+    assert (unplaced.value.kind, "subquery" in unplaced.value.hint) == ("disallowed_node", True)
+    assert tried

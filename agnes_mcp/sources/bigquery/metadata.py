@@ -12,7 +12,7 @@ from agnes_mcp.models import Column, Partition, Table, TableSchema
 from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
 from agnes_mcp.sources.bigquery.names import TablePath, is_table_name
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
-from agnes_mcp.sources.bigquery.shards import fold
+from agnes_mcp.sources.bigquery.shards import Entry, fold
 
 if TYPE_CHECKING:
     from google.cloud import bigquery
@@ -183,17 +183,17 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
     from google.cloud import bigquery
 
     reference = bigquery.DatasetReference(project, dataset)
-    found: list[str] = []
+    found: list[Entry] = []
     token: str | None = None
     while True:
 
-        def read(timeout_s: float, at: str | None = token) -> tuple[list[str], str | None]:
+        def read(timeout_s: float, at: str | None = token) -> tuple[list[Entry], str | None]:
             return _list_page(client, reference, at, timeout_s)
 
         page, token = attempts.run(f"listing the dataset {dataset}", read)
         found.extend(page)
         if not token:
-            return _listed(project, dataset, fold(name for name in found if is_table_name(name)))
+            return _listed(project, dataset, fold(e for e in found if is_table_name(e.name)))
         attempts.call.report(len(found), None, f"{len(found)} tables of {dataset} found")
 
 
@@ -212,10 +212,11 @@ def _listed(project: str, dataset: str, names: list[str]) -> list[Table]:
 
 def _list_page(
     client: bigquery.Client, reference: bigquery.DatasetReference, token: str | None, timeout_s: float
-) -> tuple[list[str], str | None]:
+) -> tuple[list[Entry], str | None]:
     listing = client.list_tables(
         reference, page_token=token, page_size=TABLES_PER_PAGE, retry=NO_RETRY, timeout=timeout_s
     )
     page = next(listing.pages, None)
     listed = (page.raw_page.get("tables") or ()) if page is not None else ()
-    return [entry["tableReference"]["tableId"] for entry in listed], listing.next_page_token
+    entries = [Entry(each["tableReference"]["tableId"], each.get("type", "TABLE") == "TABLE") for each in listed]
+    return entries, listing.next_page_token

@@ -1,18 +1,19 @@
 """Tables that are cut into one table a day, `events_20260131`, read as one: `events_*`, with `_TABLE_SUFFIX`.
 
-https://cloud.google.com/bigquery/docs/querying-wildcard-tables: the columns are those of the newest table, and only
-conditions that compare `_TABLE_SUFFIX` with constants leave tables out of the bill.
+https://cloud.google.com/bigquery/docs/querying-wildcard-tables: the columns are those of the newest table, views and
+external tables may not be called so, and only conditions that compare `_TABLE_SUFFIX` with constants leave tables out
+of the bill. A family that was found in a dataset is its days and nothing else that begins so: `events_*` does not hold
+`events_intraday_20260131`, although BigQuery's wildcard would, so each of its statements says `DAYS_ONLY`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable
-from datetime import datetime
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, TableSchema
 from agnes_mcp.sources.bigquery.errors import Complaint
 from agnes_mcp.sources.bigquery.names import TablePath
@@ -24,43 +25,72 @@ if TYPE_CHECKING:
 ENTITY_TYPE = "SHARDED"
 SUFFIX = "_TABLE_SUFFIX"
 PARTITION_TYPE = "SHARD"
-#: Tables of one day each that are found beside one another are taken for one table from this many on.
+#: Tables of one day each that are found beside one another are taken for one table from this many on; a single one
+#: is, where its name goes on from that of another family: `events_intraday_20260131`, beside `events_*`.
 LEAST_SHARDS = 2
-_DAILY = re.compile(r"(?P<prefix>.+_)(?P<day>[0-9]{8})", re.DOTALL)
+_DAY = "[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])"
+_DAILY = re.compile(rf"(?P<prefix>.+_){_DAY}", re.DOTALL)
+#: The range is what BigQuery leaves tables out by; the pattern is exact.
+DAYS_ONLY = f"`{SUFFIX}` BETWEEN '00000101' AND '99991231' AND REGEXP_CONTAINS(`{SUFFIX}`, '^{_DAY}$')"
 _PAGE = 1000
 
 
-def fold(names: Iterable[str]) -> list[str]:
-    """The tables of a dataset, with `prefix_*` in place of those that differ by their day only.
+class Entry(NamedTuple):
+    """A table of a dataset's listing. `native`: it has rows in BigQuery's own storage, and so may be a shard."""
 
-    Only where nothing else begins so: what is read by `prefix_*` is all that begins with it, and is granted as one.
-    """
-    listed = list(names)
-    families: dict[str, set[str]] = defaultdict(set)
-    for name in listed:
-        if prefix := _daily_prefix(name):
-            families[prefix].add(name)
-    whole = {
-        prefix: days
-        for prefix, days in families.items()
-        if len(days) >= LEAST_SHARDS and sum(name.startswith(prefix) for name in listed) == len(days)
-    }
-    return list(dict.fromkeys(f"{p}*" if (p := _daily_prefix(name)) in whole else name for name in listed))
+    name: str
+    native: bool = True
 
 
-def _daily_prefix(name: str) -> str:
+def fold(entries: Iterable[Entry]) -> list[str]:
+    """The tables of a dataset, with `prefix_*` in place of those that differ by their day only."""
+    listed = list(entries)
+    days = Counter(prefix for entry in listed if entry.native and (prefix := daily_prefix(entry.name)))
+    others = sorted(entry.name for entry in listed if not entry.native)
+    many = {prefix for prefix, count in days.items() if count >= LEAST_SHARDS}
+    whole = {prefix for prefix in days if prefix in many or any(outer in many for outer in _outer(prefix))}
+    families = {prefix: f"{prefix}*" for prefix in whole if not _begins_one(prefix, others)}
+    return list(dict.fromkeys(families.get(daily_prefix(entry.name), entry.name) for entry in listed))
+
+
+def daily_prefix(name: str) -> str:
+    """What stands before the day in the name of a table of one day; else ""."""
     found = _DAILY.fullmatch(name)
-    if found is None:
-        return ""
-    try:
-        datetime.strptime(found["day"], "%Y%m%d")
-    except ValueError:
-        return ""
-    return found["prefix"]
+    return found["prefix"] if found else ""
 
 
-def newest_shard(client: bigquery.Client, path: TablePath, attempts: Attempts) -> TablePath:
-    """The table made last of those that `path`, which ends in `*`, stands for; free. Raises `bq_not_found`."""
+def _outer(prefix: str) -> list[str]:
+    """The prefixes that this one goes on from."""
+    return [prefix[: at + 1] for at, character in enumerate(prefix[:-1]) if character == "_"]
+
+
+def _begins_one(prefix: str, names: Sequence[str]) -> bool:
+    """Whether one of these, in order, begins so."""
+    at = bisect_left(names, prefix)
+    return at < len(names) and names[at].startswith(prefix)
+
+
+class Shards(NamedTuple):
+    """The table made last of a family, and the one made last of all whose names begin so: BigQuery reads the columns of
+    the latter."""
+
+    newest: TablePath
+    shaping: TablePath
+
+
+def newest_shard(client: bigquery.Client, path: TablePath, attempts: Attempts, *, days_only: bool = False) -> Shards:
+    """What `path`, which ends in `*`, stands for; free. Raises `bq_not_found`."""
+    found = _begun_so(client, path, attempts)
+    family = [entry for entry in found if not days_only or daily_prefix(entry[1]) == path.table[:-1]]
+    if not family:
+        raise attempts.error(
+            Complaint(404, "notFound", f"{path.dotted} does not match any table."), "reading the schema"
+        )
+    return Shards(path._replace(table=max(family)[1]), path._replace(table=max(found)[1]))
+
+
+def _begun_so(client: bigquery.Client, path: TablePath, attempts: Attempts) -> list[tuple[int, str]]:
+    """The tables whose names begin so, each with the moment when it was made."""
     from google.cloud import bigquery
 
     prefix, reference = path.table[:-1], bigquery.DatasetReference(path.project, path.dataset)
@@ -77,39 +107,26 @@ def newest_shard(client: bigquery.Client, path: TablePath, attempts: Attempts) -
         page, token = attempts.run("looking for shards", read)
         found += page
         if not token:
-            break
-    if not found:
-        raise attempts.error(
-            Complaint(404, "notFound", f"{path.dotted} does not match any table."), "reading the schema"
-        )
-    return path._replace(table=max(found)[1])
+            return found
 
 
-def family_schema(newest: TableSchema) -> TableSchema:
-    """The schema of all of them, of that of the newest: sizes are not known, and the suffix is what cuts them."""
+def family_schema(newest: TableSchema, shaping: TableSchema, *, days_only: bool = False) -> TableSchema:
+    """The schema of all of them, of that of the newest: sizes are not known, and the suffix is what cuts them.
+
+    Of its columns those that BigQuery would read: `shaping` is the table whose columns it takes for all.
+    """
     suffix = Column(name=SUFFIX, type="STRING", description="What stands for * in the name of the row's table")
+    read = {(column.name.casefold(), column.type, column.mode) for column in shaping.columns}
     return newest.model_copy(
         update={
             "entity_type": ENTITY_TYPE,
+            "columns": [c for c in newest.columns if (c.name.casefold(), c.type, c.mode) in read],
             "partition": Partition(column=SUFFIX, type=PARTITION_TYPE),
             "pseudo_columns": [*newest.pseudo_columns, suffix],
             "rows": None,
             "size_bytes": None,
             "modified": None,
             "primary_key": [],
+            "always": DAYS_ONLY if days_only else "",
         }
     )
-
-
-def refuse_others(path: TablePath, referenced: Iterable[str]) -> None:
-    """Raise `schema_changed` where a statement over a family that was found, and not configured, reads another table
-    than one of a day: it was granted as the days, and has become more."""
-    prefix = f"{path.project}.{path.dataset}.{path.table[:-1]}"
-    for dotted in referenced:
-        if dotted.startswith(prefix) and _daily_prefix(dotted) != prefix:
-            raise AgnesError(
-                "schema_changed",
-                f"Another table than those of single days has come to be called {path.table}.",
-                "Call `catalog` with refresh: the tables are then listed one by one. Whoever keeps this instance may "
-                "enter them as one under `tables`.",
-            )

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.bigquery.requests import Attempts
     from agnes_mcp.sources.warehouse import Warehouse
 
-
 #: What ends a read although BigQuery did its part.
 _NOT_ITS_FAULT = (
     "result_too_large", "bytes_billed_cap_reached", "cancelled", "disk_full", "storage_failed", "snapshot_busy",
@@ -68,8 +67,11 @@ class BigQuerySource(Source):
 
         with self._asking(table, call) as (parts, path, attempts):
             if path.is_family:
-                newest = self._newest_shards[path] = newest_shard(parts.clients.rest, path, attempts)
-                return family_schema(schema_of(table, fetch_resource(parts.clients.rest, newest, attempts)))
+                rest, days_only = parts.clients.rest, table.discovered
+                shards = newest_shard(rest, path, attempts, days_only=days_only)
+                self._newest_shards[path] = shards.newest
+                of = [schema_of(table, fetch_resource(rest, each, attempts)) for each in dict.fromkeys(shards)]
+                return family_schema(of[0], of[-1], days_only=days_only)
             schema = schema_of(table, fetch_resource(parts.clients.rest, path, attempts))
         if schema.entity_type == "VIEW":
             from agnes_mcp.sources.bigquery.newest import find_required
@@ -128,18 +130,16 @@ class BigQuerySource(Source):
 
         with self._asking(table, call, schema) as (parts, path, attempts):
             if path not in self._newest_shards:
-                self._newest_shards[path] = newest_shard(parts.clients.rest, path, attempts)
+                rest, days_only = parts.clients.rest, table.discovered
+                self._newest_shards[path] = newest_shard(rest, path, attempts, days_only=days_only).newest
             return path, self._newest_shards[path]
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         """A dry run of exactly this statement; see `price_of` for what its figures mean."""
         from agnes_mcp.sources.bigquery.price import price_of
-        from agnes_mcp.sources.bigquery.shards import refuse_others
 
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
             price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
-        if table.discovered and path.is_family:
-            refuse_others(path, price.referenced_tables)
         if price.scan_bytes == 0 and path in self._policied:  # one way in which policies hide how much is read
             return price.unknown()
         return parts.attaching.may_repeat(price, statement, schema)

@@ -25,6 +25,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.warehouse.binding import Binding
 from agnes_mcp.sql.warehouse.lexemes import cut
 from agnes_mcp.sql.warehouse.limits import MAX_CHARS
+from agnes_mcp.sql.warehouse.narrowing import narrow
 from agnes_mcp.sql.warehouse.nodes import check_nodes
 from agnes_mcp.sql.warehouse.places import Admitted, Names, Place, Use
 from agnes_mcp.sql.warehouse.plain import render
@@ -65,6 +66,8 @@ def _admitted(text: str, names: Names) -> Admitted:
     touch(relation)
     _refuse_local(binding, text)
     _refuse_two_times(binding, text)
+    for node, alias, condition in binding.narrowed:
+        narrow(node, alias, condition, binding)
     sql = render(tree)
     confirm(tree, sql, _tables(tree, binding), text)
     return Admitted(

@@ -86,5 +86,7 @@ class Admitted:
         uses = [use for use in self.uses if use.place.path == place.path]
         names = [f"`{name}`" for name in self.columns_of(place.table_id)]
         filters = [" AND ".join(f"({text})" for text in use.filters) for use in uses]
-        where = f" WHERE {' OR '.join(f'({text})' for text in filters)}" if all(filters) else ""
+        narrowed = [" OR ".join(f"({text})" for text in filters)] if all(filters) else []
+        narrowed += [place.schema.always] if place.schema and place.schema.always else []
+        where = f" WHERE {' AND '.join(f'({text})' for text in narrowed)}" if narrowed else ""
         return f"SELECT {', '.join(names) or 'COUNT(*)'} FROM `{place.path}`{where}"  # noqa: S608 - names of the schema
