@@ -29,6 +29,9 @@ FROM_HEX(STRING) BYTES = bq_unhex({0})
 TO_HEX(BYTES) STRING = lower(to_hex({0}))
 INSTR(STRING, STRING) INT64 = CASE WHEN {1} = '' THEN CAST(length({0}) >= 0 AS BIGINT) ELSE CAST(instr({0}, {1})
     AS BIGINT) END
+INSTR(BYTES, BYTES) INT64 = bq_instr(bq_letters({0}), bq_letters({1}), 1, 1)
+INSTR(BYTES, BYTES, INT64) INT64 = bq_instr(bq_letters({0}), bq_letters({1}), {2}, 1)
+INSTR(BYTES, BYTES, INT64, INT64) INT64 = bq_instr(bq_letters({0}), bq_letters({1}), {2}, {3})
 INSTR(STRING, STRING, INT64) INT64 = bq_instr({0}, {1}, {2}, 1)
 INSTR(STRING, STRING, INT64, INT64) INT64 = bq_instr({0}, {1}, {2}, {3})
 STRPOS(STRING, STRING) INT64 = CASE WHEN {1} = '' THEN CAST(length({0}) >= 0 AS BIGINT) ELSE CAST(instr({0},

@@ -18,6 +18,7 @@ from agnes_mcp.stand_in.wire.replies import ApiError, invalid_query
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _DIALECT = BigQuery()
+_QUANTIFIERS = {TokenType.ANY: exp.Any, TokenType.SOME: exp.Any, TokenType.ALL: exp.All}
 _CALLS = ("CAST", "SAFE_CAST", "EXTRACT")
 #: Operators that sqlglot parses at one level, the tightest first.
 _LEVELS: tuple[tuple[type[exp.Expr], ...], ...] = (
@@ -41,6 +42,13 @@ class _Parser(BigQueryParser):
     NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
         name: parser for name, parser in BigQueryParser.NO_PAREN_FUNCTION_PARSERS.items() if name == "CASE"
     }
+
+    def _parse_unary(self) -> exp.Expr | None:
+        quantifier = _QUANTIFIERS.get(self._curr.token_type) if self._curr else None
+        if quantifier is None or not self._next or self._next.token_type != TokenType.UNNEST:
+            return super()._parse_unary()
+        self._advance()
+        return self.expression(quantifier(this=self._parse_unnest(with_alias=False)))
 
 
 class NotASelectError(ApiError):

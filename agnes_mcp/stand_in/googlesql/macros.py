@@ -162,6 +162,8 @@ bq_instr(a, b, p, n) AS CASE WHEN a IS NULL OR b IS NULL OR p IS NULL OR n IS NU
     coalesce(list_reverse(list_filter(coalesce(list_filter(list_transform(range(1, length(a) - length(b) + 2),
     lambda i: CASE WHEN substr(a, i, length(b)) = b THEN i ELSE 0 END), lambda i: i > 0), []), lambda i: i <=
     length(a) + 1 + p))[n], 0) END
+bq_letters(a) AS array_to_string(list_transform(regexp_extract_all(to_hex(a), '..'), lambda h: chr(CAST('0x' || h AS
+    INTEGER) + CASE WHEN h < '80' THEN 0 ELSE 256 END)), '')
 bq_initcap(a, d) AS array_to_string(list_transform(regexp_extract_all(a, d), lambda p: upper(p[1]) ||
     lower(p[2:])), '')
 bq_word(v) AS CAST(v % CAST(18446744073709551616 AS UHUGEINT) AS UHUGEINT)

@@ -169,24 +169,57 @@ def _like(node: exp.Like, clause: Clause) -> Value:
     pattern = node.expression
     if unread(node, "this", "expression", "negate"):
         raise unsupported("this LIKE")
+    negated = bool(node.args.get("negate"))
     if isinstance(pattern, exp.Any | exp.All):
-        listed = pattern.this
-        parts = listed.expressions if isinstance(listed, exp.Tuple) else [listed.this]
-        if isinstance(listed, exp.Query) or (isinstance(listed, exp.Paren) and isinstance(listed.this, exp.Query)):
-            raise unsupported("LIKE ANY or ALL of a subquery")
-        matches = [like(subject, value_of(part, clause)) for part in parts]
-        negated = [f"(NOT {match.sql})" if node.args.get("negate") else match.sql for match in matches]
-        joined = (" OR " if isinstance(pattern, exp.Any) else " AND ").join(negated)
-        return made(f"({joined})", t.BOOL, *matches)
+        return _like_each(subject, pattern, negated, clause)
     match = like(subject, value_of(pattern, clause))
-    return made(f"(NOT {match.sql})", t.BOOL, match) if node.args.get("negate") else match
+    return made(f"(NOT {match.sql})", t.BOOL, match) if negated else match
+
+
+def _like_each(subject: Value, pattern: exp.Any | exp.All, negated: bool, clause: Clause) -> Value:
+    """LIKE ANY and LIKE ALL of patterns, of an array, of a subquery's only column."""
+    listed = pattern.this.this if isinstance(pattern.this, exp.Paren) else pattern.this
+    every = isinstance(pattern, exp.All)
+    if isinstance(listed, exp.Subquery):
+        listed = listed.this
+    if isinstance(listed, exp.Unnest):
+        array = value_of(listed.expressions[0], clause)
+        if array.kind != "ARRAY":
+            raise invalid_query(f"Second argument of LIKE UNNEST must be an array but was {array.type}")
+        one = like(subject, Value("e", array.type.of))
+        matches = f"list_transform({array.sql}, lambda e: {'NOT ' * negated}{one.sql})"
+        return made(_quantified(matches, every), t.BOOL, subject, array)
+    if isinstance(listed, exp.Query):
+        relation = clause.session.compile_query(clause.session, listed, clause.scope, clause.ctes)
+        if len(relation.columns) != 1:
+            raise invalid_query("Subquery of type LIKE must have only one output column")
+        column = relation.columns[0].value
+        name = clause.session.fresh("q")
+        one = like(subject, column)
+        matches = f"(SELECT list({'NOT ' * negated}{one.sql}) FROM ({relation.sql}) AS {name})"
+        reads = subject.reads | column.reads | relation.always
+        return Value(_quantified(matches, every), t.BOOL, reads, volatile=subject.volatile)
+    parts = listed.expressions if isinstance(listed, exp.Tuple) else [listed]
+    found = [like(subject, value_of(part, clause)) for part in parts]
+    texts = [f"(NOT {match.sql})" if negated else match.sql for match in found]
+    return made("(" + (" AND " if every else " OR ").join(texts) + ")", t.BOOL, *found)
+
+
+def _quantified(matches: str, every: bool) -> str:
+    """TRUE, FALSE or NULL of a list of these; none of them, or no list, match none, and are matched by all."""
+    decided = "FALSE" if every else "TRUE"
+    otherwise = "TRUE" if every else "FALSE"
+    return (
+        f"CASE WHEN list_contains({matches}, {decided}) THEN {decided} "
+        f"WHEN len(list_filter({matches}, lambda b: b IS NULL)) > 0 THEN NULL ELSE {otherwise} END"
+    )
 
 
 def like(subject: Value, pattern: Value) -> Value:
     """A backslash escapes in GoogleSQL's LIKE; in DuckDB's only where the statement says so."""
     a, b = common([subject, pattern], "operator LIKE")
     if a.kind == "BYTES":
-        raise unsupported("LIKE of BYTES")
+        return made(f"(bq_letters({a.sql}) LIKE bq_letters({b.sql}) ESCAPE '\\')", t.BOOL, a, b)
     if a.kind not in ("STRING", "NULL"):
         raise no_signature("operator LIKE", [subject, pattern])
     x, y = _sql(subject if subject.kind == "STRING" else a, pattern if pattern.kind == "STRING" else b)

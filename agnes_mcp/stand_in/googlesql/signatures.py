@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from agnes_mcp.stand_in.googlesql import types as t
@@ -20,6 +20,8 @@ from agnes_mcp.stand_in.googlesql.values import Value, coerced, made, no_signatu
 
 #: Functions that treat a collated text as any other; the rest would have to compare by it.
 _BLIND_TO_COLLATION = frozenset({"LOWER", "UPPER", "LENGTH", "CHAR_LENGTH", "BYTE_LENGTH", "COALESCE", "IFNULL"})
+#: Those that look for one text in another, and so compare as its collation does.
+_COMPARING = frozenset({"STARTS_WITH", "ENDS_WITH", "STRPOS", "INSTR"})
 _LINE = re.compile(r"(?P<name>[\w.]+)\((?P<arguments>.*?)\) (?P<answer>[\w<>]+) = (?P<template>.+)")
 _HOLE = re.compile(r"\{(\d+|\*|\|\|)\}")
 
@@ -70,9 +72,12 @@ def apply(name: str, values: Sequence[Value], safe: bool = False) -> Value:
     if not matches:
         raise no_signature(f"function {name}", values)
     best = min(matches, key=lambda match: match.cost)
-    if name not in _BLIND_TO_COLLATION and any(value.type.collation for value in values):
+    collated = any(value.type.collation for value in values)
+    if collated and name not in _BLIND_TO_COLLATION | _COMPARING:
         raise unsupported(f"{name} of a collated text")
     taken = [coerced(value, kind) for value, kind in zip(values, best.types, strict=True)]
+    if collated and name in _COMPARING:
+        taken = [replace(v, sql=f"lower({v.sql})") if v.kind == "STRING" else v for v in taken]
     template = best.signature.template
     if safe:
         template = f"TRY({safe_text(template, RAISING)})"
