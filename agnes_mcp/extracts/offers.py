@@ -136,7 +136,9 @@ class Source:
             raise NotServed("its dataset is not in the extract; list it under `tables`, or run `agnes-mcp extract`")
         project, dataset, source_table = place
         project = project or attached.project
-        if not (PROJECT.fullmatch(project) and PLACE.fullmatch(dataset) and PLACE.fullmatch(source_table)):
+        if not (
+            PROJECT.fullmatch(project) and PLACE.fullmatch(dataset) and PLACE.fullmatch(source_table.removesuffix("*"))
+        ):
             raise NotServed("its project, dataset or table is not a name that BigQuery allows")
         return Table(
             id=offer.name.lower(),

@@ -28,8 +28,11 @@ def attached_view(name: str, alias: str, path: TablePath) -> str:
 
 
 def wrapped_view(name: str, project: str, path: TablePath) -> str:
-    """A view whose every reading is a query job in `project` over the whole table."""
+    """A view whose every reading is a query job in `project` over the whole table, or over a family's days."""
+    from agnes_mcp.sources.bigquery.shards import DAYS_ONLY
+
     inner = f"SELECT * FROM `{path.dotted}`"  # noqa: S608 - matched whole against names that hold no backquote
+    inner += f" WHERE {DAYS_ONLY}" if path.is_family else ""
     return f"CREATE VIEW {identifier(name)} AS SELECT * FROM bigquery_query({literal(project)}, {literal(inner)})"  # noqa: S608
 
 

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 SECRET = "bq_session"  # noqa: S105 - a secret's name
 #: What a reference to the attached table reads; every other type takes a query job.
 _ATTACHED = "BASE TABLE"
-_WRAPPED = frozenset({"VIEW", "MATERIALIZED VIEW", "EXTERNAL", "SNAPSHOT", "CLONE"})
+_SHARDED = "SHARDED"
+_WRAPPED = frozenset({"VIEW", "MATERIALIZED VIEW", "EXTERNAL", "SNAPSHOT", "CLONE", _SHARDED})
 #: `tables.get` of so many tables at a time.
 _AT_ONCE = 8
 
@@ -204,7 +205,7 @@ def _sound(tables: Iterable[Table], project: str, answer: ExtractAnswer) -> Iter
             for what, pattern, value in (
                 ("table_name", IDENTIFIER, table.id),
                 ("dataset", PLACE, table.bucket),
-                ("source_table", PLACE, source_table),
+                ("source_table", PLACE, source_table.removesuffix("*")),
             )
             if not pattern.fullmatch(value)
         ]
@@ -220,13 +221,18 @@ def _sound(tables: Iterable[Table], project: str, answer: ExtractAnswer) -> Iter
 
 
 def _kind_of(clients: Clients, table: Table, project: str, call: Call) -> str | AgnesError:
-    """The entity type, by one free `tables.get`; or why it is not known."""
+    """The entity type, by one free `tables.get`, or of a family of daily tables by listing them; or why it is not
+    known."""
     from agnes_mcp.sources.bigquery.metadata import entity_type, fetch_resource
     from agnes_mcp.sources.bigquery.requests import Attempts
+    from agnes_mcp.sources.bigquery.shards import newest_shard
 
-    path = TablePath(project, table.bucket, table.source_table)
+    path, attempts = TablePath(project, table.bucket, table.source_table), Attempts(call, clients.tokens)
     try:
-        return entity_type(fetch_resource(clients.rest, path, Attempts(call, clients.tokens)))
+        if path.is_family:
+            newest_shard(clients.rest, path, attempts, days_only=True)
+            return _SHARDED
+        return entity_type(fetch_resource(clients.rest, path, attempts))
     except AgnesError as error:
         return error
 

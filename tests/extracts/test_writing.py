@@ -18,6 +18,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.attachment import Attachment
 from agnes_mcp.extracts.writing import ExtractWriter
 from agnes_mcp.models import Principal
+from agnes_mcp.stand_in import StandIn
 
 TABLES = [
     remote("orders", description="One row per order"),
@@ -78,6 +79,24 @@ def test_an_attached_view_holds_no_query_and_a_view_no_attached_name(
     assert "bigquery_query" not in stored["orders"]
     assert 'bq.my_dataset."Odd-Name_1"' in stored["odd"]
     assert "bq." not in stored["landings"]
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_a_family_of_daily_tables_is_a_table_and_its_view_a_query_over_days(
+    root: Path, bigquery: BigQuerySettings, attached: AttachedFile, call: Call, bq: StandIn, wrap: bool
+) -> None:
+    for name in ("events_20260101", "events_20260102", "events_secret"):
+        bq.create_table("my_dataset", name, "id INT64", rows=[{"id": 1}])
+    tables = [remote("events", source_table="events_*"), remote("none", source_table="none_*")]
+    settings = bigquery.model_copy(update={"legacy_wrap_views": wrap})
+    answer = write(root, settings, attached, call, tables)
+    assert [(problem.table, "not found" in problem.error) for problem in answer.errors] == [("none", True)]
+    assert (answer.tables_registered, answer.views) == (1, int(wrap))
+    places = read(file_of(root), "SELECT dataset, source_table, entity_type FROM _places")
+    assert places == [("my_dataset", "events_*", "SHARDED")]
+    if wrap:
+        ((_, inner),) = read(file_of(root), "SELECT * FROM events", attached)
+        assert inner.startswith("SELECT * FROM `my-project.my_dataset.events_*` WHERE `_TABLE_SUFFIX` BETWEEN")
 
 
 def test_one_bad_table_leaves_the_others(

@@ -87,3 +87,22 @@ async def test_another_denial_of_free_rows_is_told_by_the_price_question(
     async with open_gateway() as gateway:
         bought = await gateway.descriptions.sample(ME, "orders", n=2)
     assert (bought.row_count, bought.bytes_billed) == (2, 10 * MIB)
+
+
+async def test_a_direct_read_that_policies_deny_is_a_query_when_it_is_asked_for_again(
+    bq: StandIn, open_gateway: OpenGateway
+) -> None:
+    """Storage Read is not to be had, and REST gives no rows of such a table: a query does."""
+    message = "Access Denied: Table x: User does not have full access for table x due to row access policies."
+    bq.faults.add(Fault("CreateReadSession", grpc_code="PERMISSION_DENIED", times=None))
+    bq.faults.add(Fault("tabledata.list", reason="accessDenied", message=message, times=1))
+    async with open_gateway() as gateway:
+        with pytest.raises(AgnesError) as again:
+            await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="kept")
+        priced = await gateway.scans.estimate(ME, ScanRequest(table_id="orders"))
+        fetched = await gateway.fetches.fetch(ME, ScanRequest(table_id="orders"), name="kept")
+    assert again.value.kind == "approval_outdated"
+    assert priced.path == "query_job"
+    assert fetched.snapshot is not None
+    assert fetched.snapshot.rows
+    assert len(bq.query_jobs()) == 1

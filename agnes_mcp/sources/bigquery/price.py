@@ -73,6 +73,15 @@ def readable_directly(statement: Statement, schema: TableSchema) -> bool:
     )
 
 
+def unpriced() -> AgnesError:
+    """A statement that nothing was set aside for."""
+    return AgnesError(
+        "estimate_failed",
+        "What this would cost is not known, so it was not run.",
+        "Ask for something whose cost BigQuery can tell: a table instead of a federated source.",
+    )
+
+
 def _dry_run(client: bigquery.Client, sql: str, location: str, attempts: Attempts) -> bigquery.QueryJob:
     from google.cloud import bigquery
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from agnes_mcp.errors import AgnesError
+
 #: Permissions on the project that runs the jobs, not on the data.
 _TO_RUN = ("bigquery.jobs.create", "bigquery.readsessions.create", "serviceusage.services.use")
 _SERVICES = ("bigquery", "serviceusage", "storage", "cloudkms", "datacatalog", "roles")
@@ -232,3 +234,13 @@ _CASES: tuple[tuple[Callable[[str, str], bool], _Told], ...] = (
     ),
     (lambda text, reason: text.startswith("access denied: dataset "), _of_dataset),
 )
+
+
+def only_by_query(error: AgnesError) -> AgnesError:
+    """Whole columns were priced as a direct read, at another rate than the query that gives these rows."""
+    return AgnesError(
+        "approval_outdated",
+        "Row access policies let this server's identity read the table by a query only, which has another price.",
+        "Call again: it is then priced, and read, as a query.",
+        error.details,
+    )

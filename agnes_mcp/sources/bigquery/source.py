@@ -23,18 +23,14 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.bigquery.registered import Registered
     from agnes_mcp.sources.bigquery.requests import Attempts
     from agnes_mcp.sources.warehouse import Warehouse
-
 #: What ends a read although BigQuery did its part.
 _NOT_ITS_FAULT = (
     "result_too_large", "bytes_billed_cap_reached", "cancelled", "disk_full", "storage_failed", "snapshot_busy",
     "schema_drift", "invalid_argument",
 )  # fmt: skip
-#: For how long the newest partition of a table is taken for its newest.
-_NEWEST_KEPT_S = 600.0
+_NEWEST_KEPT_S = 600.0  # for so long is the newest partition of a table taken for its newest
 #: What passes: the dataset is still what it was when it was last listed.
 _PASSING = ("bq_unreachable", "bq_upstream_error", "bq_rate_limited", "auth_failed")
-#: What ends the call itself.
-_STOPPED = ("cancelled", "timeout")
 
 
 class BigQuerySource(Source):
@@ -139,10 +135,12 @@ class BigQuerySource(Source):
         from agnes_mcp.sources.bigquery.price import price_of
 
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
-            price = price_of(parts.clients.rest, statement, schema, self._location_of(schema), attempts)
-        if price.scan_bytes == 0 and path in self._policied:  # one way in which policies hide how much is read
-            return price.unknown()
-        return parts.attaching.may_repeat(price, statement, schema)
+            location = schema.location or self._settings.location  # where a job over the table runs
+            price = price_of(parts.clients.rest, statement, schema, location, attempts)
+        if path not in self._policied:
+            return parts.attaching.may_repeat(price, statement, schema)
+        # Row access policies hide how much is read, and "nothing" is one way in which BigQuery hides it.
+        return price.unknown() if price.scan_bytes == 0 else price.model_copy(update={"path": "query_job"})
 
     @contextmanager
     def read(
@@ -154,9 +152,16 @@ class BigQuerySource(Source):
         `with` block, however it ended; an error that a job ended with holds `job_id` and `bytes_billed` in `details`.
         """
         with self._asking(table, call, schema, statement) as (parts, path, attempts):
+            from agnes_mcp.sources.bigquery.refusals import only_by_query
+
             reading = self._reading(parts, path, attempts, schema, statement, price)
             try:
                 yield reading
+            except AgnesError as error:
+                if price.path != "direct_read" or "row_access_policies" not in error.details:
+                    raise
+                self._policied.add(path)
+                raise only_by_query(error) from None
             finally:
                 reading.close()
 
@@ -175,7 +180,7 @@ class BigQuerySource(Source):
             try:
                 self._listed[dataset] = self._list(dataset, call)
             except AgnesError as error:
-                if error.kind in _STOPPED:
+                if error.kind in ("cancelled", "timeout"):  # ends the call itself
                     raise
                 problems[dataset] = error
                 if error.kind not in _PASSING:
@@ -184,10 +189,6 @@ class BigQuerySource(Source):
         if len(problems) == len(self._settings.datasets) and all(e.kind in _PASSING for e in problems.values()):
             raise next(iter(problems.values()))
         return [table for dataset in self._settings.datasets for table in self._listed.get(dataset, [])]
-
-    def _location_of(self, schema: TableSchema) -> str:
-        """Where a job over the table runs: nowhere else is it found."""
-        return schema.location or self._settings.location
 
     def _list(self, dataset: str, call: Call) -> list[Table]:
         from agnes_mcp.sources.bigquery.metadata import list_dataset
@@ -277,17 +278,15 @@ class BigQuerySource(Source):
         price: Price,
     ) -> DirectReading | QueryReading | Registered:
         from agnes_mcp.sources.bigquery.jobs import QueryJob
+        from agnes_mcp.sources.bigquery.price import unpriced
         from agnes_mcp.sources.bigquery.readings import DirectReading, QueryReading, direct_columns
         from agnes_mcp.sources.bigquery.rows import TableRows
 
         if price.reserved_bytes is None:
-            raise AgnesError(
-                "estimate_failed",
-                "What this would cost is not known, so it was not run.",
-                "Ask for something whose cost BigQuery can tell: a table instead of a federated source.",
-            )
+            raise unpriced()
         if price.path != "direct_read":
-            job = QueryJob(parts.clients, attempts, statement.sql, price.reserved_bytes, self._location_of(schema))
+            location = schema.location or self._settings.location
+            job = QueryJob(parts.clients, attempts, statement.sql, price.reserved_bytes, location)
             return QueryReading(parts.clients, attempts, parts.storage, job)
         columns = direct_columns(statement, schema.columns)
         stream = TableRows(parts.clients, attempts, parts.storage, path, columns)
