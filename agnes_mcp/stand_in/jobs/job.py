@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import duckdb
@@ -86,8 +87,11 @@ class Job:
             self.done.set()
             self._done_or_cancelled.set()
 
-    def run(self, store: Store, fault: Fault | None) -> None:
-        """Execute into the anonymous table, at least `latency_s` long. Never raises: the outcome is the job's."""
+    def run(self, store: Store, fault: Fault | None, publish: Callable[[Table], None]) -> None:
+        """Execute into the anonymous table, at least `latency_s` long. Never raises: the outcome is the job's.
+
+        `publish` is told of the table before the job is done: whoever sees it done finds its rows.
+        """
         outcome: ApiError | None = ApiError(500, "internalError", "The job broke the stand-in")
         try:
             if fault is not None and fault.stuck:
@@ -98,6 +102,7 @@ class Job:
                 raise fault.error(default_status=400)
             if self.result is None:
                 self.result = self._materialise(store)
+            publish(self.result)
             outcome = None
         except ApiError as error:
             outcome = error

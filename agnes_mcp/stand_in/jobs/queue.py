@@ -117,11 +117,12 @@ class Jobs:
         threading.Thread(target=self._run, args=(job, fault, key), name=f"job {job.id}", daemon=True).start()
 
     def _run(self, job: Job, fault: Any, key: str) -> None:
-        job.run(self._store, fault)
-        if job.result is not None and job.error is None:
-            self._catalog.dataset(job.result.project, job.result.dataset).tables[job.result.name] = job.result
+        def publish(result: Table) -> None:
+            self._catalog.dataset(result.project, result.dataset).tables[result.name] = result
             if job.analysis is not None and job.analysis.deterministic:
-                self._cache[key] = job.result
+                self._cache[key] = result
+
+        job.run(self._store, fault, publish)
 
     def _destination(self, job: Job) -> dict[str, str]:
         if job.query.get("destinationTable"):
