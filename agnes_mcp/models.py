@@ -260,8 +260,7 @@ class Relation(NamedTuple):
         taken = {column.name.casefold() for column in schema.columns}
         if self.name.casefold() not in taken:
             return self
-        free = next(alias for alias in (f"t{n}" for n in range(len(taken) + 1)) if alias not in taken)
-        return self._replace(alias=free)
+        return self._replace(alias=next(free for n in range(len(taken) + 1) if (free := f"t{n}") not in taken))
 
 
 @dataclass

@@ -88,13 +88,15 @@ class Ids:
         """An id for each of these tables, (project, dataset, table): the one it has, or a new one.
 
         `taken` are ids that no table of a dataset may get. Names that collide when they are first seen together are
-        all qualified by their datasets; later only the newcomer is. Raises `storage_failed`.
+        all qualified by their datasets; later only the newcomer is, also where those before it are: the plain name
+        would be taken for one of them. Raises `storage_failed`.
         """
         wanted = list(places)
 
         def change() -> dict[tuple[str, str, str], str]:
             known = {place: table_id for table_id, place in self._places.items()}
             reserved = {*taken, *self._places}
+            spoken_for = {table_id_of(place.rpartition(".")[2]) for place in self._places.values()}
             given = {place: known[".".join(place)] for place in wanted if ".".join(place) in known}
             new = [place for place in wanted if place not in given]
             by_name: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
@@ -102,7 +104,7 @@ class Ids:
                 by_name[table_id_of(place[2])].append(place)
             for name, alike in sorted(by_name.items()):
                 for place in sorted(alike):
-                    plain = name if len(alike) == 1 and name not in reserved else ""
+                    plain = name if len(alike) == 1 and name not in reserved and name not in spoken_for else ""
                     given[place] = plain or _qualified(place, reserved)
                     reserved.add(given[place])
                     self._places[given[place]] = ".".join(place)

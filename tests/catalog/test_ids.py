@@ -43,6 +43,15 @@ def test_names_that_collide_when_first_seen_are_all_qualified(path: Path) -> Non
     assert given == give(Ids(path), "other", "my_table", "my-table"), "in whatever order they are listed later"
 
 
+def test_a_newcomer_does_not_take_the_name_that_none_of_them_got(path: Path) -> None:
+    """Whoever writes `my_table` into a grant means the table that is called so."""
+    first = give(Ids(path), "my_table", "My_Table")
+    later = give(Ids(path), "my_table", "My_Table", "my table")
+    assert {name: later[name] for name in first} == first
+    assert "my_table" not in later.values()
+    assert len(set(later.values())) == 3
+
+
 def test_the_same_name_in_two_datasets(path: Path) -> None:
     ids = Ids(path)
     given = ids.give([*at("t"), *at("t", dataset="other")], ())
