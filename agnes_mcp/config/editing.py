@@ -24,13 +24,13 @@ def editing(path: Path) -> Iterator[dict[str, Any]]:
     """
     target = Path(os.path.realpath(path))
     before = _read(target)
-    document, indents = _parse(before, path.name)
+    document, indents = _parse(_unmarked(before), path.name)
     yield document
     text = _render(document, indents)
     _parse(text, path.name)
     if _read(target) != before:
         raise AgnesError("storage_failed", f"{path.name} was changed meanwhile.", "Nothing was written; try again.")
-    replace_file(target, text, "Nothing was changed; look at its folder.")
+    replace_file(target, _marked_as(before, text), "Nothing was changed; look at its folder.")
 
 
 def section(document: dict[str, Any], key: str, kind: type) -> Any:
@@ -155,9 +155,21 @@ def _render(document: dict[str, Any], indents: tuple[int, int]) -> str:
     return written.getvalue()
 
 
+def _unmarked(text: str) -> str:
+    """Without the marks that editors of some systems write: a byte order mark, carriage returns."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def _marked_as(before: str, text: str) -> str:
+    """With those marks again, where the file had them."""
+    if before.count("\r\n") * 2 > before.count("\n"):
+        text = text.replace("\n", "\r\n")
+    return f"\ufeff{text}" if before.startswith("\ufeff") else text
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", _FIX, path.name) from None
 
@@ -171,7 +183,7 @@ def replace_file(target: Path, text: str, advice: str, named: str = "", backup: 
     building = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        building.write_text(text, encoding="utf-8")
+        building.write_text(text, encoding="utf-8", newline="")
         if target.exists():
             if backup is not None:
                 shutil.copy2(target, backup)

@@ -62,6 +62,22 @@ def test_a_token_that_is_added_is_known_and_nothing_else_changes(run: Run, insta
     assert [path.name for path in instance.parent.iterdir()] == ["instance.yaml"]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_file_of_another_systems_editor_stays_as_it_was_marked(
+    run: Run, instance: Path, mark: str, newline: str
+) -> None:
+    """With an anchor, its alias, and entries on one line."""
+    before = FILE.replace('tables: "*"  # everything', "tables: &all [orders]  # everything").replace(
+        "# what follows the users", "    - {name: eva@example.com, token_sha256: null, tables: *all}  # on one line"
+    )
+    instance.write_bytes((mark + before.replace("\n", newline)).encode())
+    assert run("token", "add", "jan@example.com", "--tables", "orders").code == 0
+    assert run("token", "revoke", "jan@example.com").code == 0
+    written = instance.read_bytes().decode()
+    assert written == mark + before.replace("\n", newline)
+
+
 def test_what_was_added_is_listed_and_revoked(run: Run, instance: Path) -> None:
     run("token", "add", "jan@example.com", "--tables", "orders")
     listed = json.loads(run("token", "list", "--json").out)
