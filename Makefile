@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null && echo $$p && break; done)
 PYTEST := $(BIN)/python -m pytest
-# A process for each processor, up to four, and a file's tests in one of them: what they share is made once.
-SPREAD := -n logical --maxprocesses 4 --dist loadfile
+# One process more than processors, up to four, as tests wait for servers, deadlines and kills; a file's tests in one of
+# them, so that what they share is made once; and in the order that tests/conftest.py gives, the longest files first.
+PROCESSES = "$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')"
+SPREAD = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-conformance test-live clean
 

@@ -58,6 +58,26 @@ SLOW = (
     "workbench/test_escapes.py",
     "workbench/test_pool.py",
 )
+#: Begun first where several processes share the tests, so that none is left with a long one at the end.
+LONGEST = (
+    "answers/test_fitting.py",
+    "conformance/",
+    "deploy/test_containerfile.py",
+    "docs/test_commands.py",
+    "operations/test_budgets.py",
+    "operations/test_chart.py",
+    "plugin/",
+    "serving/test_kills.py",
+    "serving/test_matrix.py",
+    "serving/test_stdio.py",
+    "serving/test_view.py",
+    "snapshots/test_kill.py",
+    "test_touched.py",
+    "test_wheel.py",
+    "test_workshop.py",
+    "workbench/test_bombs.py",
+    "workbench/test_escapes.py",
+)
 #: The time limit of one test in `make soak`, whatever its own in the suite.
 SOAK_TIMEOUT_S = 1800
 
@@ -70,6 +90,7 @@ hypothesis_settings.load_profile("suite")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.relative_to(HERE).as_posix().startswith(LONGEST))
     for item in items:
         place = item.path.relative_to(HERE).as_posix()
         outside = item.get_closest_marker("needs") or "googlesql" in getattr(item, "fixturenames", ())
