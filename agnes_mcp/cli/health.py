@@ -12,7 +12,7 @@ from agnes_mcp.errors import EXIT_SERVER, EXIT_VALIDATION, ConfigError
 
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import Settings
-    from agnes_mcp.doctor import Finding
+    from agnes_mcp.doctor.findings import Finding
 
 _WORDS = {"pass": "ok", "fail": "FAILED", "skip": "skip"}
 
@@ -28,7 +28,8 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     """
     import anyio
 
-    from agnes_mcp.doctor import examine, failed
+    from agnes_mcp.doctor import examine
+    from agnes_mcp.doctor.findings import failed
 
     try:
         gateway = open_gateway(config)
@@ -45,14 +46,14 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
 
 def _server(settings: Settings) -> Finding:
     """Whether `serve --transport http` would start as it is configured."""
-    from agnes_mcp.doctor import Finding, failed
+    from agnes_mcp.doctor.findings import Finding, counted, failed
     from agnes_mcp.serving.http.app import check_exposure
 
     try:
         check_exposure(settings, settings.server.host)
     except ConfigError as error:
         return failed("server", error)
-    callers = f"{len(settings.access.users)} users" if settings.access.users else "nobody but this machine"
+    callers = counted(len(settings.access.users), "user") if settings.access.users else "nobody but this machine"
     found = f"{settings.server.host}:{settings.server.port} over HTTP, for {callers}"
     return Finding(subject="server", state="pass", found=found)
 
@@ -63,5 +64,5 @@ def _tell(findings: list[Finding], as_json: bool) -> None:
         print_json({"broken": broken, "findings": [finding.model_dump(mode="json") for finding in findings]})
         return
     for finding in findings:
-        cure = f" {finding.cure}" if finding.cure else ""
-        typer.echo(f"{_WORDS[finding.state]:<6} {finding.subject}: {finding.found}{'.' if cure else ''}{cure}")
+        found = f"{finding.found.rstrip('.')}. {finding.cure}" if finding.cure else finding.found
+        typer.echo(f"{_WORDS[finding.state]:<6} {finding.subject}: {found}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import yaml
 from support.instances import table, write
 
@@ -31,7 +34,7 @@ def test_a_sound_instance_is_found_sound(tmp_path: Path) -> None:
     path = write(tmp_path, "orders.parquet", "SELECT i AS id FROM range(5) AS r(i)")
     found = run_doctor(tmp_path, [table("orders", path)])
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "ok     table orders: 1 columns, 5 rows" in found.stdout
+    assert "ok     table orders: 1 column, 5 rows" in found.stdout
     assert "ok     query workers: answer" in found.stdout
     assert not list((tmp_path / "data").glob("snapshots/*"))
 
@@ -45,7 +48,9 @@ def test_what_cannot_be_served_is_named_with_the_next_step(tmp_path: Path) -> No
         tmp_path, [table("broken", tmp_path / "broken.parquet"), remote], data_source={"bigquery": bigquery}
     )
     assert found.returncode == 5
-    assert "FAILED table broken: table_unavailable" in found.stdout
+    assert (
+        "FAILED table broken: its file is damaged, or not what its name says (broken.parquet). Correct" in found.stdout
+    )
     assert "FAILED table sessions: " in found.stdout
     assert "FAILED BigQuery" in found.stdout
     assert "scopes as configured, not asked of Google: cloud-platform" in found.stdout.replace("\n", " ")
@@ -62,6 +67,50 @@ def test_a_dataset_that_cannot_be_listed_fails_and_hides_no_other(tmp_path: Path
         bigquery = {"project": "my-project", "datasets": ["misspelt", "closed", "my_dataset"], **endpoints}
         found = run_doctor(tmp_path, [], metadata="", data_source={"bigquery": bigquery})
     assert found.returncode == 5
-    assert "FAILED dataset misspelt: bq_not_found" in found.stdout
-    assert "FAILED dataset closed: bq_forbidden" in found.stdout
-    assert "ok     dataset my_dataset: 1 tables" in found.stdout
+    assert "FAILED dataset misspelt: " in found.stdout
+    assert "FAILED dataset closed: " in found.stdout
+    assert "ok     dataset my_dataset: 1 table;" in found.stdout
+
+
+def test_each_kind_of_broken_table_is_a_line_in_the_keepers_words(tmp_path: Path) -> None:
+    """What is wrong, which file, and what to do; nothing that is meant for callers, and nothing of Python."""
+    whole = write(tmp_path, "whole.parquet", "SELECT i AS id FROM range(5000) AS r(i)")
+    (tmp_path / "half.parquet").write_bytes(whole.read_bytes()[:3000])
+    (tmp_path / "text.parquet").write_text("not a table")
+    (tmp_path / "empty.parquet").touch()
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n4,5,6\n")
+    (tmp_path / "types.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "bad.json").write_text('{"a": ')
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "nowhere.parquet")
+    (tmp_path / "folder").mkdir()
+    with duckdb.connect(str(tmp_path / "some.duckdb")) as connection:
+        connection.execute("CREATE TABLE there AS SELECT 1 AS id")
+    expected = {
+        "missing.parquet": "its files are missing",
+        "none_*.parquet": "its files are missing",
+        "link.parquet": "its files are missing",
+        "folder": "its files are missing",
+        "half.parquet": "its file is damaged",
+        "text.parquet": "its file is text, not Parquet",
+        "empty.parquet": "its file is empty, not Parquet",
+        "empty.csv": "its file is empty",
+        "ragged.csv": "its first 3 lines do not have the same number of fields",
+        "types.csv": "`csv.types` names a type that DuckDB does not have",
+        "bad.json": "it is not well-formed JSON",
+        "some.duckdb": "its DuckDB file has no table of that name",
+    }
+    more: dict[str, dict[str, Any]] = {
+        "types.csv": {"csv": {"types": {"a": "NOTATYPE"}}},
+        "some.duckdb": {"source_table": "gone"},
+    }
+    tables = [table(f"t{number}", tmp_path / name, **more.get(name, {})) for number, name in enumerate(expected)]
+    found = run_doctor(tmp_path, tables)
+    assert found.returncode == 5
+    lines = dict(line.split(": ", 1) for line in found.stdout.splitlines() if line.startswith("FAILED table"))
+    for number, (name, reason) in enumerate(expected.items()):
+        line = lines[f"FAILED table t{number}"]
+        assert line.startswith(reason), line
+        assert f"({name}). " in line
+        assert not re.search(r"\.\.|whoever keeps|Other tables|table_unavailable|Exception|Traceback", line), line
+    assert len(lines) == len(expected)

@@ -55,6 +55,8 @@ class Readers:
         self, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, paths: list[str] | None = None
     ) -> View:
         """`cursor` is one on which types may be inferred; `paths` are read in place of the files' own."""
+        if files.kind in ("csv", "json") and files.size_bytes == 0:
+            raise unavailable("its file is empty, without as much as the names of columns", table.id)
         shared: dict[str, names.Literal] = {"union_by_name": True, "hive_partitioning": bool(files.hive)}
         if files.kind == "csv":
             options = {**shared, **_compression(files.paths), **csv_options(table.csv)}
@@ -145,6 +147,7 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"[Uu]nterminated quote|quote should be followed", "a quote in it does not end", ("quote", "escape")),
     (r"[Mm]aximum line size", "one of its lines is longer than 2 MB", ("quote", "escape", "delimiter")),
     (r"does not support the encoding", "its encoding is none of utf-8, utf-16 and latin-1", ("encoding",)),
+    (r"Type with name \S+ does not exist", "`csv.types` names a type that DuckDB does not have", ("types",)),
     (r"do not exist in the CSV File|COLUMN_TYPES", "`csv.types` names a column that it does not have", ("types",)),
     (
         r"sniffing file|auto[- ]?detect|dialect",
@@ -209,6 +212,7 @@ _OF_FILES = (
     (r"[Uu]nicode|utf-?8", "a column has a name that is not UTF-8"),
     (r"[Ee]ncrypt", "it is encrypted, and there is no key for it"),
     (r"[Uu]nsupported|[Nn]ot implemented|[Nn]ot supported", "it holds a type or an encoding that DuckDB does not read"),
+    (r"No magic bytes", "its file is damaged, or still being written"),
     (r"[Ss]chema mismatch|mismatch.*types|union_by_name", "its files have columns that do not fit together"),
 )
 _DAMAGED = "its file is damaged, or not what its name says"

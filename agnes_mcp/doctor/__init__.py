@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -15,28 +12,18 @@ from typing import Literal
 import anyio.to_thread
 
 from agnes_mcp.access.grants import os_user
-from agnes_mcp.config.settings import GIB, Settings
+from agnes_mcp.config.settings import GIB
+from agnes_mcp.doctor.disk import data_dir_of, free_space
+from agnes_mcp.doctor.findings import MAX_CHARS, Finding, counted, failed, to_the_keeper
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Model, ScanRequest, Table
+from agnes_mcp.models import ScanRequest, Table
 
-#: What is written into the data directory to see whether it can be: a full disk takes an empty file.
-_WRITTEN_BYTES = 1 << 16
 #: BigQuery refuses a token whose times are off by more than this; snapshots and books count days by the same clock.
 MAX_SKEW_S = 120.0
 _CLOCK_TIMEOUT_S = 5.0
-_MAX_CHARS = 300
 #: Installing the extension downloads some 40 MB, once.
 _ATTACH_TIMEOUT_S = 120.0
-
-
-class Finding(Model):
-    """`pass`, `fail`, or `skip` where something is not there to be looked at. `cure` is the next step; "" for none."""
-
-    subject: str
-    state: Literal["pass", "fail", "skip"]
-    found: str
-    cure: str = ""
 
 
 async def examine(gateway: Gateway) -> list[Finding]:
@@ -44,11 +31,11 @@ async def examine(gateway: Gateway) -> list[Finding]:
     settings = gateway.settings
     async with gateway:
         findings = [
-            await _in_thread(_data_dir, settings.data_dir),
-            await _in_thread(_free_space, settings),
+            await _in_thread(data_dir_of, settings.data_dir),
+            await _in_thread(free_space, settings),
             await _in_thread(_retention, gateway),
             *await _datasets(gateway),
-            *[await _try(f"table {table.id}", _describe(gateway, table)) for table in _named(gateway)],
+            *[await _table(gateway, table) for table in _named(gateway)],
             *await _agnes(gateway),
             *_grants(gateway),
             await _try("quota", _ask_books(gateway)),
@@ -72,58 +59,14 @@ async def _try(subject: str, look: Awaitable[str]) -> Finding:
         return failed(subject, error)
 
 
-def failed(subject: str, error: AgnesError) -> Finding:
-    return Finding(
-        subject=subject, state="fail", found=f"{error.kind}: {error.message}"[:_MAX_CHARS], cure=error.hint[:_MAX_CHARS]
-    )
-
-
-def _data_dir(folder: Path) -> Finding:
-    """By a real write: permissions alone say nothing of a full disk, or of /proc."""
-    probe = folder / f".doctor-{secrets.token_hex(4)}"
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(probe, "xb") as file:
-            file.write(bytes(_WRITTEN_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-        return Finding(
-            subject="data_dir",
-            state="fail",
-            found=f"cannot be written: {reason}",
-            cure="Set data_dir to a folder of your own, on a disk with space.",
-        )
-    finally:
-        _take_back(probe, folder, existing)
-    return Finding(subject="data_dir", state="pass", found="writable")
-
-
-def _take_back(probe: Path, folder: Path, existing: Path) -> None:
-    """Remove what was written, and folders that were not there."""
-    with suppress(OSError):
-        probe.unlink()
-    for made in (folder, *folder.parents):
-        if made == existing:
-            return
-        with suppress(OSError):
-            made.rmdir()
-
-
-def _free_space(settings: Settings) -> Finding:
-    folder = next(parent for parent in (settings.data_dir, *settings.data_dir.parents) if parent.exists())
-    free, wanted = shutil.disk_usage(folder).free, settings.snapshots.min_free_gb * GIB
-    found = f"{free / GIB:.1f} GiB"
-    if free >= wanted:
-        return Finding(subject="free space", state="pass", found=found)
-    return Finding(
-        subject="free space",
-        state="fail",
-        found=f"{found}, and {wanted / GIB:g} GiB have to stay free: no snapshot is written",
-        cure="Free space, prune snapshots (`agnes-mcp snapshot prune`), or lower snapshots.min_free_gb.",
-    )
+async def _table(gateway: Gateway, table: Table) -> Finding:
+    finding = await _try(f"table {table.id}", _describe(gateway, table))
+    if finding.state == "pass" or table.query_mode != "local":
+        return finding
+    _, _, reason = finding.found.partition(": ")
+    named = f" ({Path(table.path).name})" if table.path else ""
+    found = f"{(reason or finding.found).rstrip('.')}{named}"
+    return finding.model_copy(update={"found": found, "cure": to_the_keeper(finding.cure)})
 
 
 def _retention(gateway: Gateway) -> Finding:
@@ -160,23 +103,24 @@ async def _dataset(gateway: Gateway, name: str, problem: Mapping[str, str] | Non
         cure = "Look at its name, and at what the service account may list."
         return Finding(subject=subject, state="fail", found="holds no table that is served", cure=cure)
     priced = await _try(subject, _describe(gateway, tables[0]))
-    return priced.model_copy(update={"found": f"{len(tables)} tables; {tables[0].id}: {priced.found}"})
+    return priced.model_copy(update={"found": f"{counted(len(tables), 'table')}; {tables[0].id}: {priced.found}"})
 
 
 async def _describe(gateway: Gateway, table: Table) -> str:
     schema = await gateway.catalog.columns(os_user(), table.id)
-    rows = "rows not known" if schema.rows is None else f"{schema.rows:,} rows"
+    rows = "rows not known" if schema.rows is None else counted(schema.rows, "row")
     if schema.sql_flavor == "bigquery":
         first = next((column.name for column in schema.columns if column.mode != "REPEATED"), None)
         request = ScanRequest(table_id=table.id, select=[first] if first else None, limit=1)
         estimate = await gateway.scans.estimate(os_user(), request)
         return f"{schema.entity_type}, {rows}; a dry run answers ({estimate.estimated_scan_bytes or 0:,} bytes)"
-    return f"{schema.columns_total} columns, {rows}"
+    return f"{counted(schema.columns_total, 'column')}, {rows}"
 
 
 async def _ask_books(gateway: Gateway) -> str:
     left = await gateway.accounts.left(os_user())
-    return f"kept in {gateway.accounts.store}, {left.daily_bytes_left:,} of {left.daily_bytes_limit:,} bytes are left"
+    day = f"{left.daily_bytes_left / GIB:,.1f} of {left.daily_bytes_limit / GIB:,.1f} GiB of today are left"
+    return f"kept in {gateway.accounts.store}, {day}"
 
 
 async def _agnes(gateway: Gateway) -> list[Finding]:
@@ -190,7 +134,7 @@ async def _agnes(gateway: Gateway) -> list[Finding]:
     served = Finding(
         subject="Agnes directory",
         state="pass" if tables else "fail",
-        found=f"{len(tables)} tables are served",
+        found=f"{counted(len(tables), 'table')} served",
         cure="" if tables else "Look at data_source.agnes.data_dir: it holds no extracts/*/extract.duckdb or data/.",
     )
     cure = "Have its extractor write it again; the rest is served."
@@ -209,7 +153,7 @@ def _grants(gateway: Gateway) -> list[Finding]:
                 Finding(
                     subject=f"user {user.name}",
                     state="fail",
-                    found=f"may read tables that do not exist: {', '.join(gone)[:_MAX_CHARS]}",
+                    found=f"may read tables that do not exist: {', '.join(gone)[:MAX_CHARS]}",
                     cure="Correct access.users, or register the tables.",
                 )
             )
@@ -242,7 +186,7 @@ def _bigquery(gateway: Gateway, scopes: list[str]) -> Finding:
     problem = health.get("last_error") or (token.get("last_error") if isinstance(token, dict) else None)
     if problem:
         cure = "Attach a service account, or run `gcloud auth application-default login`; then look at its roles."
-        return Finding(subject="BigQuery", state="fail", found=f"{'; '.join(said)}; {problem}"[:_MAX_CHARS], cure=cure)
+        return Finding(subject="BigQuery", state="fail", found=f"{'; '.join(said)}; {problem}"[:MAX_CHARS], cure=cure)
     state: Literal["pass", "skip"] = "pass" if said else "skip"
     return Finding(subject="BigQuery", state=state, found="; ".join(said) or "not used: no remote table is configured")
 
@@ -261,14 +205,14 @@ async def _extension(gateway: Gateway) -> Finding:
     if "version" in state:
         datasets = ", ".join(state["datasets"]) or "no dataset"
         return Finding(
-            subject=subject, state="pass", found=f"{said}, version {state['version']}: {datasets}"[:_MAX_CHARS]
+            subject=subject, state="pass", found=f"{said}, version {state['version']}: {datasets}"[:MAX_CHARS]
         )
     again = f"; while it serves it tries again, next at {state['next_try']}" if "next_try" in state else ""
     wanted = said.startswith("not to be had") and (_names_a_file() or _reads_attached(gateway))
     return Finding(
         subject=subject,
         state="fail" if wanted else "skip",
-        found=f"{said}{again}; whole columns come as the Storage Read stream"[:_MAX_CHARS],
+        found=f"{said}{again}; whole columns come as the Storage Read stream"[:MAX_CHARS],
         cure="Correct AGNES_BIGQUERY_EXTENSION, or let it be installed: INSTALL bigquery FROM community."
         if wanted
         else "",
