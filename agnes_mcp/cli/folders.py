@@ -12,6 +12,7 @@ from glob import escape, glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agnes_mcp.catalog.ids import table_id_of
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 #: What follows the name of a table in the names of its files: part-0, 2026-01, 20260131T1200.
 _SERIAL = re.compile(r"[-_.]?(?:part[-_.]?)?\d[\dT\-_.]*$", re.IGNORECASE)
 _NULLS = ("NA", "N/A", "n/a", "null", "NULL", "None", "-")
-_ENCODINGS = ("latin-1", "utf-16")
 _MAX_FOLDERS = 2_000
+_STORED = (
+    "SELECT table_name, 'table' FROM duckdb_tables() WHERE database_name = 'f' AND schema_name = 'main' UNION ALL "
+    "SELECT view_name, 'view' FROM duckdb_views() WHERE database_name = 'f' AND schema_name = 'main' AND NOT internal "
+    "ORDER BY ALL"
+)
 
 
 @dataclass
@@ -37,8 +42,16 @@ class Found:
     seen: str = ""
 
 
-def find_tables(folder: Path) -> list[Found]:
-    """Blocking: reads footers, and each CSV once or a few times. Files that cannot be read are left out."""
+@dataclass
+class Left:
+    """A file, or a pattern of files, that could not be read, and why in words."""
+
+    path: str
+    reason: str
+
+
+def find_tables(folder: Path) -> tuple[list[Found], list[Left]]:
+    """Blocking: reads footers, and each CSV once or a few times. With the tables, what was left out."""
     from agnes_mcp.calls.processes.processes import Processes
     from agnes_mcp.sources.local.source import JOB, LocalSource
     from agnes_mcp.sources.warehouse import Warehouse
@@ -47,11 +60,16 @@ def find_tables(folder: Path) -> list[Found]:
     try:
         source = LocalSource(warehouse, processes)
         found: dict[str, Found] = {}
+        left: list[Left] = []
         for path in _places(folder):
-            for table in _look(source, path):
+            tables = _look(source, path)
+            if isinstance(tables, str):
+                left.append(Left(path, tables))
+                continue
+            for table in tables:
                 table.id = _free(table.id, found)
                 found[table.id] = table
-        return list(found.values())
+        return list(found.values()), left
     finally:
         processes.close()
         warehouse.close()
@@ -89,34 +107,48 @@ def _group(place: str, stem: str, suffixes: str, members: list[str]) -> Iterator
         yield from (os.path.join(place, name) for name in members)
 
 
-def _look(source: LocalSource, path: str) -> list[Found]:
+def _look(source: LocalSource, path: str) -> list[Found] | str:
+    """The tables of a place; or why there is none."""
     from agnes_mcp.access.grants import os_user
     from agnes_mcp.calls.call import Call
     from agnes_mcp.sources.local.formats import kind_by_name
 
     call = Call("init", os_user())
     if kind_by_name(os.path.basename(path)) == "duckdb" and os.path.isfile(path):
-        return [Found(_id(name), path, name, seen="a table of that database") for name in _tables_in(path)]
+        return _tables_in(path)
     name = os.path.basename(path).partition(".")[0].replace("*", "") or os.path.basename(os.path.dirname(path))
-    for options in ({}, *({"encoding": encoding} for encoding in _ENCODINGS)):
+    why = ""
+    for options in ({}, *({"encoding": encoding} for encoding in _encodings(path))):
         schema = _schema(source, path, options, call)
-        if schema is not None:
+        if isinstance(schema, AgnesError):
+            why = why or schema.message.partition(": ")[2].rstrip(".")
+        else:
             if kind_by_name(os.path.basename(path)) == "csv":
                 options, schema = _with_nulls(source, path, options, schema, call)
             return [Found(_id(name), path, csv=options, seen=_seen(schema))]
-        if kind_by_name(os.path.basename(path)) != "csv":
+        if "not UTF-8" not in why:
             break
-    return []
+    return why
 
 
-def _schema(source: LocalSource, path: str, options: dict[str, Any], call: Call) -> TableSchema | None:
+def _encodings(path: str) -> list[str]:
+    """What a text that is not UTF-8 may be in: of two bytes for each character where some are zero."""
+    first = next(iter(glob(path)), path)
+    try:
+        with open(first, "rb") as file:
+            return ["utf-16" if b"\0" in file.read(4096) else "latin-1"]
+    except OSError:
+        return []
+
+
+def _schema(source: LocalSource, path: str, options: dict[str, Any], call: Call) -> TableSchema | AgnesError:
     from agnes_mcp.models import Table
 
     name = f"found_{zlib.crc32(repr((path, options)).encode()):x}"  # a source takes one id for one way of reading
     try:
         return source.schema(Table(id=name, source_type="local", path=path, csv=options), call)
-    except AgnesError:
-        return None
+    except AgnesError as error:
+        return error
 
 
 def _with_nulls(
@@ -124,39 +156,47 @@ def _with_nulls(
 ) -> tuple[dict[str, Any], TableSchema]:
     """The fewest texts that, read as null, turn columns of text into numbers or dates; none where none does."""
     best = _schema(source, path, {**options, "null_values": list(_NULLS)}, call)
-    if best is None or best.columns == plain.columns:
+    if isinstance(best, AgnesError) or best.columns == plain.columns:
         return options, plain
     needed = list(_NULLS)
     for text in _NULLS:
         fewer = [other for other in needed if other != text]
         without = _schema(source, path, {**options, "null_values": fewer}, call) if fewer else plain
-        if without is not None and without.columns == best.columns:
+        if not isinstance(without, AgnesError) and without.columns == best.columns:
             needed = fewer
     return {**options, "null_values": needed}, best
 
 
-def _tables_in(path: str) -> list[str]:
+def _tables_in(path: str) -> list[Found] | str:
+    """The tables of a DuckDB file, and its views that read nothing else."""
     import duckdb
 
+    from agnes_mcp.sql.stored_views import closed_over
+    from agnes_mcp.sql.views import attach_statement
+
     try:
-        with duckdb.connect(path, read_only=True) as connection:
-            found = connection.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' AND NOT internal ORDER BY 1"
-            ).fetchall()
-    except duckdb.Error:
-        return []
-    return [str(name) for (name,) in found]
+        with duckdb.connect() as connection:
+            connection.execute(attach_statement(path, "f"))
+            stored = connection.execute(_STORED).fetchall()
+            found = [row for row in stored if row[1] == "table" or closed_over(connection, "f", "main", row[0])]
+    except duckdb.Error as error:
+        locked = "lock" in str(error)
+        return "another process is writing it" if locked else "it is damaged, encrypted, or of a newer DuckDB"
+    if not found:
+        return "it holds no table"
+    return [Found(_id(name), path, name, seen=f"a {kind} of that database") for name, kind in found]
 
 
 def _seen(schema: TableSchema) -> str:
     columns = ", ".join(column.name for column in schema.columns[:4])
     more = ", …" if len(schema.columns) > 4 else ""
-    rows = f"{schema.rows:,} rows of " if schema.rows is not None else ""
+    rows = f"{schema.rows:,} row{'' if schema.rows == 1 else 's'} of " if schema.rows is not None else ""
     return f"{rows}{columns}{more}".replace("\n", " ")
 
 
 def _id(name: str) -> str:
-    return re.sub(r"[^a-z0-9_]+", "_", name.strip().lower()).strip("_")[:60] or "table"
+    """In small letters of the alphabet, whatever script the file's name is in."""
+    return re.sub(r"_+", "_", table_id_of(name)).strip("_")[:60]
 
 
 def _free(wanted: str, taken: dict[str, Found]) -> str:

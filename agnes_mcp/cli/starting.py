@@ -61,10 +61,13 @@ def init(
     text = _HEAD
     if project:
         text += _bigquery(project, dataset or [], billing_project) + _CAPS
-    tables = _tables_of(Path(expanded(folder)), output.absolute().parent) if folder is not None else []
+    tables, left = _tables_of(Path(expanded(folder)), output.absolute().parent) if folder is not None else ([], [])
     text += "".join(["\ntables:\n", *tables]) if tables else "\ntables: []\n"
     replace_file(output, text + _ACCESS, "Name another place with -o.", str(output))
-    served = f"{len(tables)} tables" if folder is not None else f"the datasets {', '.join(dataset or [])}"
+    for path, reason in left:
+        say(f"Left out: {path}: {reason}.")
+    counted = f"{len(tables):,} table{'' if len(tables) == 1 else 's'}"
+    served = counted if folder is not None else f"the datasets {', '.join(dataset or [])}"
     say(f"{output} serves {served}. Fill in the descriptions, then: agnes-mcp doctor -c {output}")
 
 
@@ -96,15 +99,20 @@ def _bigquery(project: str, datasets: list[str], billing_project: str) -> str:
     )
 
 
-def _tables_of(folder: Path, beside: Path) -> list[str]:
-    """The entries of `tables` for what a folder holds; paths as they are seen from the new file."""
+def _tables_of(folder: Path, beside: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """The entries of `tables` for what a folder holds, and what was left out, with the reason; paths as they are seen
+    from the new file."""
     from agnes_mcp.cli.folders import find_tables
 
     if not folder.is_dir():
         raise wrong(f"There is no folder {str(folder)!r}.", "Name one that holds files.")
-    found = find_tables(folder)
+    found, unread = find_tables(folder)
+    left = [(os.path.relpath(file.path, beside), file.reason) for file in unread]
     if not found:
-        raise wrong(f"{str(folder)!r} holds no file that can be a table.", "Parquet, CSV, JSON, Arrow and DuckDB can.")
+        also = "".join(f" {path}: {reason}." for path, reason in left[:3])
+        raise wrong(
+            f"{str(folder)!r} holds no file that can be a table.{also}", "Parquet, CSV, JSON, Arrow and DuckDB can."
+        )
     entries = []
     for table in found:
         path = os.path.relpath(table.path, beside)
@@ -116,4 +124,4 @@ def _tables_of(folder: Path, beside: Path) -> list[str]:
         lines.append(f'    description: ""  # what one row is; {table.seen}')
         lines.append("    # primary_key: []")
         entries.append("\n".join(lines) + "\n")
-    return entries
+    return entries, left

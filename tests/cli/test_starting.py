@@ -24,7 +24,8 @@ def files(home: Path) -> Path:
     (folder / "prices.csv").write_text("id,price\n1,2.5\n2,NA\n3,-\n")
     (folder / "latin.csv").write_bytes("id;město\n1;Brno-střed\n".encode("latin-1", "replace"))
     with duckdb.connect(str(folder / "shop.duckdb")) as connection:
-        connection.execute("CREATE TABLE people AS SELECT 1 AS id; CREATE VIEW v AS SELECT 1 AS id")
+        connection.execute("CREATE TABLE people AS SELECT 1 AS id; CREATE VIEW v AS SELECT id FROM people")
+        connection.execute("CREATE VIEW of_files AS SELECT * FROM glob('/*')")
     (folder / ".hidden.parquet").write_bytes(b"")
     (folder / "broken.parquet").write_bytes(b"nothing")
     (folder / "notes.txt").write_text("not a table")
@@ -46,13 +47,42 @@ def test_a_folder_becomes_tables(run: Run, home: Path, files: Path) -> None:
         "prices": "prices.csv",
         "latin": "latin.csv",
         "people": "shop.duckdb",
+        "v": "shop.duckdb",
     }
+    assert "Left out: my files/broken.parquet: its file is text, not Parquet." in ran.err
     assert tables["people"].source_table == "people"
     assert tables["prices"].csv is not None
     assert tables["prices"].csv.null_values == ["NA", "-"]
     text = (home / "instance.yaml").read_text()
     assert "# what one row is; 5 rows of id" in text
     assert text.count("\n#") > 3
+
+
+def test_an_awkward_folder_becomes_an_instance_that_serves(run: Run, home: Path) -> None:
+    folder = home / "Data a soubory"
+    parquet(folder / "Česká složka" / "rok=2024" / "měsíc=1" / "x.parquet", "SELECT 1 AS id")
+    parquet(folder / "Česká složka" / "rok=2025" / "měsíc=2" / "y.parquet", "SELECT 2 AS id")
+    parquet(folder / "žluťoučký kůň (kopie).parquet")
+    parquet(folder / "売上.parquet")
+    (folder / "ragged.csv").write_text("a,b\n1,2\n3\n4,5,6\n")
+    (folder / "empty.csv").touch()
+    (folder / "wide.csv").write_bytes("id;jméno\n1;Jiří\n2;Šárka\n".encode("utf-16"))
+    (folder / "gone.parquet").symlink_to(folder / "nowhere.parquet")
+    for number in range(300):
+        (folder / f"log_{number:03}.csv").write_text(f"id,n\n{number},1\n")
+    ran = run("init", folder)
+    assert ran.code == 0
+    tables = tables_of(home)
+    assert sorted(tables) == ["ceska_slozka", "log", "maishang", "wide", "zlutoucky_kun_kopie"]
+    assert {line.split(": ")[1].rpartition("/")[2] for line in ran.err.splitlines() if line.startswith("Left out")} == {
+        "ragged.csv",
+        "empty.csv",
+        "gone.parquet",
+    }
+    assert "instance.yaml serves 5 tables." in ran.err
+    checked = run("doctor", "--config", home / "instance.yaml")
+    assert (checked.code, "FAILED" in checked.out) == (0, False), checked.out
+    assert "table ceska_slozka: 3 columns, 2 rows" in checked.out
 
 
 def test_a_project_becomes_datasets(run: Run, home: Path) -> None:
