@@ -126,11 +126,12 @@ class Mirror:
         return httpx2.Client(headers=headers, timeout=timeout, follow_redirects=False, trust_env=True)
 
     def _manifest(self, client: httpx2.Client, call: Call) -> dict[str, _Entry]:
-        for pause_s in (*PAUSES_S, None):
+        for usual_s in (*PAUSES_S, None):
             try:
                 return self._read_manifest(client, call)
             except TransferFailed as failure:
-                if failure.final or pause_s is None:
+                pause_s = failure.pause_s(usual_s)
+                if pause_s is None:
                     raise SyncFailed(f"The manifest of {self.url} did not arrive: {failure}.", _hint(failure)) from None
             wait(call, pause_s)
         raise AssertionError("the last try returns or raises")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Pauses between the three tries, in seconds, and before what would be a fourth.
 PAUSES_S = (0.3, 1.0)
+#: A server that asks for more patience is told of, and asked again by the next run.
+MAX_PAUSE_S = 10.0
 HASH = re.compile(r"[0-9a-f]{32}")
 _MAGIC = b"PAR1"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -28,11 +30,16 @@ OnBytes = Callable[[int, int | None], None]
 
 
 class TransferFailed(Exception):  # noqa: N818 - what it is
-    """Why a table did not arrive. `final`: trying again would change nothing."""
+    """Why a table did not arrive. `final`: to try again changes nothing. `after_s`: when the server asks to."""
 
-    def __init__(self, reason: str, final: bool = False) -> None:
+    def __init__(self, reason: str, final: bool = False, after_s: float = 0.0) -> None:
         super().__init__(reason)
         self.final = final
+        self.after_s = after_s
+
+    def pause_s(self, usual_s: float | None) -> float | None:
+        """How long to wait before the next try, where there is one: as the server asks, within reason."""
+        return None if self.final or usual_s is None else max(usual_s, min(self.after_s, MAX_PAUSE_S))
 
 
 class Transfer:
@@ -46,11 +53,12 @@ class Transfer:
 
     def run(self, call: Call, on_bytes: OnBytes) -> str:
         """The hash of what is there now. Raises `TransferFailed`, and what ends the call; the old file then stays."""
-        for pause_s in (*PAUSES_S, None):
+        for usual_s in (*PAUSES_S, None):
             try:
                 return self._once(call, on_bytes)
             except TransferFailed as failure:
-                if failure.final or pause_s is None:
+                pause_s = failure.pause_s(usual_s)
+                if pause_s is None:
                     raise
             wait(call, pause_s)
         raise AssertionError("the last try returns or raises")
@@ -96,7 +104,11 @@ class Transfer:
         """Write what arrives; the part and the hash that the server names for it."""
         named = response.headers.get("etag", "").strip('"')
         named = named if HASH.fullmatch(named) else self._expected
-        continued = response.status_code == 206
+        continued, packed = response.status_code == 206, _is_packed(response)
+        if continued and packed:  # part of a packed answer is no part of the file
+            if part is not None:
+                part.unlink(missing_ok=True)
+            raise TransferFailed("something between packs the answers, so that none can be continued")
         if continued and not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
             raise TransferFailed("the server sent another range than was asked for")
         if not continued:
@@ -106,9 +118,10 @@ class Transfer:
             part = self._target.with_name(f".{self._target.stem}.{named or 'unnamed'}.part")
         assert part is not None  # noqa: S101 - only what is there is continued
         length = response.headers.get("content-length", "")
-        total = have + int(length) if length.isdigit() else None
+        total = have + int(length) if length.isdigit() and not packed else None
         with open(part, "ab" if continued else "wb") as file:
-            for piece in response.iter_raw():  # pieces as they come: what waited to fill one would be lost by a cut
+            pieces = response.iter_bytes() if packed else response.iter_raw()
+            for piece in pieces:  # as they come: what waited to fill one would be lost by a cut
                 call.check()
                 file.write(piece)
                 have += len(piece)
@@ -133,6 +146,11 @@ class Transfer:
         return found
 
 
+def _is_packed(response: httpx2.Response) -> bool:
+    """Whether a proxy compressed it, though it was asked not to."""
+    return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+
+
 def check_status(response: httpx2.Response) -> None:
     """Raise `TransferFailed` unless the server answers with what was asked for."""
     status = response.status_code
@@ -140,9 +158,18 @@ def check_status(response: httpx2.Response) -> None:
         return
     if 300 <= status < 400:
         raise TransferFailed(f"the server redirects elsewhere ({status}); name that address", final=True)
-    reasons = {401: "the server does not know this token", 403: "access is denied", 404: "it is not there"}
+    reasons = {
+        401: "the server does not know this token",
+        403: "access is denied",
+        404: "it is not there",
+        429: "the server was asked too often",
+        503: "the server is not ready",
+    }
     said = reasons.get(status, "the server failed" if status >= 500 else "the server refused")
-    raise TransferFailed(f"{said} ({status})", final=status < 500)
+    after = response.headers.get("retry-after", "").strip()
+    after_s = float(after) if after.isascii() and after.isdigit() and len(after) < 7 else 0.0
+    asked = f"; it asks to come again in {after_s:.0f} s" if after_s else ""
+    raise TransferFailed(f"{said} ({status}){asked}", final=status < 500, after_s=after_s)
 
 
 def wait(call: Call, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.mirrored import TOKEN, Fault, MirroredServer, md5, mirrored
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.mirroring import Arrival, Mirror, SyncAnswer, SyncFailed, checked_url, folder_name
+from agnes_mcp.extracts.transfer import MAX_PAUSE_S, TransferFailed
 from agnes_mcp.models import Principal
 
 
@@ -159,11 +161,72 @@ def test_only_what_may_pass_is_tried_again(server: MirroredServer, folder: Path,
     assert list(visible(folder)) == ["people"]
 
 
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(packed=True)],
+        [Fault(packed=True, cut_at=20)],
+        [Fault(packed=True, cut_at=30_000), Fault(packed=True), Fault(packed=True)],
+        [Fault(cut_at=30_000), Fault(packed=True), Fault()],
+    ],
+)
+def test_what_a_proxy_packs_arrives_all_the_same(server: MirroredServer, folder: Path, faults: list[Fault]) -> None:
+    server.tables["orders"] = server.tables["orders"] + os.urandom(50_000)  # so that it stays large when packed
+    server.faults["orders"] = faults
+    assert sync(server, folder).errors == []
+    assert visible(folder) == server.tables
+
+
+def test_a_redirect_is_not_followed_and_the_token_stays_here(server: MirroredServer, folder: Path) -> None:
+    with mirrored() as elsewhere:
+        elsewhere.tables["orders"] = b"PAR1 of somebody else PAR1"
+        for status in (301, 302, 303, 307, 308):
+            server.faults["orders"] = [Fault(status=status, location=f"{elsewhere.url}/tables/orders.parquet")]
+            answer = sync(server, folder)
+            assert f"({status})" in answer.errors[0].error
+        server.faults["/manifest"] = [Fault(status=307, location=f"{elsewhere.url}/manifest")]
+        with pytest.raises(SyncFailed, match="redirects elsewhere"):
+            sync(server, folder)
+        assert elsewhere.requests == []
+
+
+def test_a_server_that_asks_for_patience_gets_some(server: MirroredServer, folder: Path) -> None:
+    later = {"Retry-After": "1"}
+    server.faults["orders"] = [Fault(status=503, headers=later), Fault()]
+    server.faults["people"] = [Fault(status=429, headers={"Retry-After": "3600"})]
+    answer = sync(server, folder)
+    assert answer.downloaded == ["orders"]
+    assert [error.error for error in answer.errors] == [
+        "the server was asked too often (429); it asks to come again in 3600 s"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "usual_s", "pause_s"),
+    [
+        (TransferFailed("x"), 0.3, 0.3),
+        (TransferFailed("x", after_s=2), 0.3, 2),
+        (TransferFailed("x", after_s=999_999), 0.3, MAX_PAUSE_S),
+        (TransferFailed("x", after_s=2), None, None),
+        (TransferFailed("x", final=True, after_s=2), 0.3, None),
+    ],
+)
+def test_pauses_are_as_asked_within_reason(failure: TransferFailed, usual_s: float | None, pause_s: object) -> None:
+    assert failure.pause_s(usual_s) == pause_s
+
+
 def test_a_dry_run_touches_nothing(server: MirroredServer, folder: Path) -> None:
     answer = sync(server, folder, dry_run=True)
     assert (answer.downloaded, answer.skipped_remote) == (["orders", "people"], ["web_sessions"])
     assert not folder.parent.exists()
     assert [path for path, _ in server.requests] == ["/manifest"]
+
+
+def test_what_a_manifest_says_beside_its_tables_is_passed_over(server: MirroredServer, folder: Path) -> None:
+    server.manifest = {**server.described(), "assets": {"docs": {"hash": "x"}}, "server_time": "?", "more": [1]}
+    answer = sync(server, folder)
+    assert (answer.downloaded, answer.errors) == (["orders", "people"], [])
+    assert visible(folder) == server.tables
 
 
 def test_names_from_the_manifest_are_checked(server: MirroredServer, folder: Path) -> None:

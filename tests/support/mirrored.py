@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import threading
@@ -27,6 +28,9 @@ class Fault:
     corrupt: bool = False
     ignore_range: bool = False
     wrong_range: bool = False
+    packed: bool = False
+    headers: dict[str, str] = field(default_factory=dict)  # of a refusal
+    location: str = "http://elsewhere.example.com/"
     then: Callable[[], None] | None = None
 
 
@@ -69,7 +73,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(401, b"{}")
         elif fault.status != 200:
-            self._answer(fault.status, b"{}", {"Location": "http://elsewhere.example.com/"})
+            self._answer(fault.status, b"{}", {"Location": fault.location, **fault.headers})
         elif self.path == "/manifest":
             said = owner.manifest if owner.manifest is not None else owner.described()
             self._answer(200, said if isinstance(said, bytes) else json.dumps(said).encode(), fault=fault)
@@ -90,8 +94,12 @@ class _Exchange(BaseHTTPRequestHandler):
                 self._answer(416, b"")
                 return
             first = start + 1 if fault.wrong_range else start
+            encoding = {"Content-Encoding": "gzip"} if fault.packed else {}
             span = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            self._answer(206, content[start:], {**headers, "Content-Range": span}, fault)
+            self._answer(206, content[start:], {**headers, **encoding, "Content-Range": span}, fault)
+        elif fault.packed:  # as a proxy does it: the tag made weak, the length another one
+            weak = {"ETag": f"W/{tag}", "Content-Encoding": "gzip"}
+            self._answer(200, gzip.compress(content), weak, fault)
         else:
             self._answer(200, content, headers, fault)
 
