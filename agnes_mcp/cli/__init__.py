@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,7 +12,8 @@ from agnes_mcp import __version__
 from agnes_mcp.cli import access, agnes, drawing, health, hosts, kept, looking, reading, registry, serving, starting
 from agnes_mcp.cli.options import CommandError
 from agnes_mcp.cli.running import EXIT_INTERRUPTED
-from agnes_mcp.errors import AgnesError
+from agnes_mcp.cli.words import for_shell
+from agnes_mcp.errors import EXIT_VALIDATION, AgnesError
 
 __all__ = ["app", "main"]
 
@@ -44,12 +45,19 @@ for room in (looking, reading, drawing, kept, agnes, serving, starting, hosts, h
     room.register(app)
 
 
+#: A command line that is not understood; whether click is typer's own copy depends on its version.
+_Misused = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
 def main() -> None:
     """The console script: errors are one line, and an exit code that tells them apart."""
     try:
-        app()
+        code = app(prog_name="agnes-mcp", standalone_mode=False)
+    except _Misused as error:
+        _tell_misuse(error)
+        sys.exit(EXIT_VALIDATION)
     except (AgnesError, CommandError) as error:
-        sys.stderr.write(f"Error: {error.message} Hint: {error.hint}\n")
+        sys.stderr.write(f"Error: {for_shell(error.message)} Hint: {for_shell(error.hint)}\n")
         if error.exit_code == EXIT_INTERRUPTED:
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # the interpreter would wait for a thread that still waits for an answer
@@ -57,3 +65,14 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         sys.exit(EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_misuse(error: Any) -> None:
+    """What click says, on one line; where there were no arguments at all, the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.ctx.get_help())
+        return
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    command = error.ctx.command_path if error.ctx else "agnes-mcp"
+    sys.stderr.write(f"Error: {message.rstrip('.')}. Hint: `{command} -h` shows how it is called.\n")

@@ -14,6 +14,7 @@ from agnes_mcp.cli.looking import Yes
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, run, shown_progress, text_of
+from agnes_mcp.cli.words import counted, moment_in_words
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def show(name: Name, config: Config = None, as_json: Json = False) -> None:
             ("Rows", f"{kept.rows:,}" if kept.rows is not None else None),
             ("Size", size_in_words(kept.bytes_local)),
             ("Fetched", f"{age_in_words(kept.fetched_at)} ago"),
-            ("As of", kept.effective_as_of),
-            ("Expires", kept.expires_at),
+            ("As of", moment_in_words(kept.effective_as_of)),
+            ("Expires", moment_in_words(kept.expires_at)),
             ("Billed", size_in_words(kept.bytes_billed) if kept.bytes_billed is not None else None),
             ("Complete", "yes" if kept.complete else "no, its limit was reached"),
             ("Damaged", kept.damaged),
@@ -118,7 +119,7 @@ def refresh(
                 f"{_number(answer.rows_old)} → {answer.rows_new:,}{f' ({delta:+,})' if delta is not None else ''}",
             ),
             ("Size", f"{size_in_words(answer.bytes_local_old)} → {size_in_words(answer.bytes_local_new)}"),
-            ("As of", f"{answer.effective_as_of_old} → {answer.effective_as_of_new}"),
+            ("As of", _from_to(answer.effective_as_of_old, answer.effective_as_of_new)),
             ("Billed", f"{size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"),
             ("identical", "yes" if answer.identical else "no"),
         ]
@@ -208,20 +209,20 @@ def export(
 def disk_info(config: Config = None, as_json: Json = False) -> None:
     """Show what snapshots take on the disk, and what is free."""
 
-    async def work(gateway: Gateway, me: Principal) -> DiskUsage:
-        return await gateway.snapshots.disk_space(me)
+    async def work(gateway: Gateway, me: Principal) -> tuple[DiskUsage, Path]:
+        return await gateway.snapshots.disk_space(me), gateway.settings.data_dir
 
-    answer = run(config, work)
+    answer, data_dir = run(config, work)
     if as_json:
         print_json(answer)
         return
     print_pairs(
         [
-            ("Snapshots dir", answer.snapshots_dir),
+            ("Snapshots dir", str(data_dir / answer.snapshots_dir)),
             (
                 "Used by Agnes",
-                f"{size_in_words(answer.used_bytes)} across {answer.snapshot_count} snapshots"
-                + (f", {answer.chart_count} charts" if answer.chart_count else ""),
+                f"{size_in_words(answer.used_bytes)} across {counted(answer.snapshot_count, 'snapshot')}"
+                + (f", {counted(answer.chart_count, 'chart')}" if answer.chart_count else ""),
             ),
             ("Free disk", size_in_words(answer.free_bytes)),
             ("Configured cap", f"{answer.quota_gb:g} GB"),
@@ -236,6 +237,13 @@ def age_in_words(moment: datetime | None) -> str:
         return "?"
     minutes = max(0, int((datetime.now(UTC) - moment).total_seconds() // 60))
     return f"{minutes // 1440}d" if minutes >= 1440 else f"{minutes // 60}h" if minutes >= 60 else f"{minutes}m"
+
+
+def _from_to(old: datetime | None, new: datetime | None) -> str:
+    """To the second: a refresh may follow at once."""
+    return " → ".join(
+        "?" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" for moment in (old, new)
+    )
 
 
 def _number(value: int | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from agnes_mcp.cli.completion import complete_table
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress
+from agnes_mcp.cli.words import counted, moment_in_words
 
 if TYPE_CHECKING:
     from agnes_mcp.answers.models import (
@@ -100,7 +101,7 @@ def print_schema(answer: SchemaAnswer) -> None:
             ("Kind", f"{answer.entity_type}, {answer.source_type}, WHERE in {answer.sql_flavor}"),
             ("Rows", f"{answer.rows:,}" if answer.rows is not None else None),
             ("Size", size_in_words(answer.size_bytes) if answer.size_bytes is not None else None),
-            ("Changed", _moment(answer.modified)),
+            ("Changed", moment_in_words(answer.modified)),
             ("Partition", _partitioning(answer)),
             ("Clustered by", ", ".join(answer.clustered_by)),
             ("Primary key", ", ".join(answer.primary_key)),
@@ -184,11 +185,11 @@ def usage(config: Config = None, as_json: Json = False) -> None:
             ("Billed today", f"{size_in_words(left.daily_bytes_used)} of {size_in_words(left.daily_bytes_limit)}"),
             ("Left today", size_in_words(left.daily_bytes_left)),
             ("Running", f"{left.running_scans} of {left.max_concurrent_scans} scans"),
-            ("Starts anew", _moment(left.resets_at)),
+            ("Starts anew", moment_in_words(left.resets_at)),
             ("One statement", f"at most {size_in_words(answer.max_scan_bytes)}"),
             ("Asks above", size_in_words(answer.confirm_above_bytes)),
             ("Tables", answer.tables_visible),
-            ("BigQuery", ", ".join(f"{key} {value}" for key, value in answer.bigquery.items())),
+            ("BigQuery", _bigquery(answer.bigquery)),
             ("Version", answer.version),
         ]
     )
@@ -202,7 +203,7 @@ def print_answer_rows(answer: RowsAnswer) -> None:
         if answer.bytes_billed
         else ""
     )
-    say(f"{answer.row_count:,} rows{' and more' if answer.truncated or answer.more_rows else ''}{cost}")
+    say(f"{counted(answer.row_count, 'row')}{' and more' if answer.truncated or answer.more_rows else ''}{cost}")
     if answer.note:
         say(answer.note)
 
@@ -224,9 +225,23 @@ def _columns(columns: list[Any], above: str = "") -> list[list[Any]]:
     return rows
 
 
+def _bigquery(health: dict[str, Any]) -> str:
+    return "not configured" if health == {"configured": False} else ", ".join(_told(health))
+
+
+def _told(known: dict[str, Any], above: str = "") -> Iterator[str]:
+    """Each thing that is known, as "token mode auto"; JSON says true and false, people yes and no."""
+    for key, value in known.items():
+        name = f"{above}{key.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _told(value, f"{name} ")
+        elif isinstance(value, bool):
+            yield f"{name} {'yes' if value else 'no'}"
+        elif isinstance(value, list):
+            yield f"{name} {'; '.join(map(str, value)) or 'none'}"
+        elif value is not None:
+            yield f"{name} {value}"
+
+
 def _size(size_bytes: int | None) -> str | None:
     return None if size_bytes is None else size_in_words(size_bytes)
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -10,7 +10,7 @@ import typer
 from agnes_mcp.cli.completion import complete_snapshot, complete_table
 from agnes_mcp.cli.files import Export, export_snapshot, write_answer
 from agnes_mcp.cli.looking import Yes, print_answer_rows
-from agnes_mcp.cli.options import Config, Json
+from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress, text_of
 
@@ -216,6 +216,8 @@ def _request(
 ) -> ScanRequest:
     from agnes_mcp.models import ScanRequest
 
+    if not table_id and not sql:
+        raise wrong("There is nothing to read.", "Name a table, as `agnes-mcp catalog` lists them, or give --sql.")
     return ScanRequest(
         table_id=table_id,
         select=names_of(select),
