@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.config.settings import GIB
-from agnes_mcp.doctor.disk import data_dir_of, free_space
+from agnes_mcp.doctor.disk import check_directory, free_space
 from agnes_mcp.doctor.findings import MAX_CHARS, Finding, counted, failed, to_the_keeper
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
@@ -31,7 +31,7 @@ async def examine(gateway: Gateway) -> list[Finding]:
     settings = gateway.settings
     async with gateway:
         findings = [
-            await _in_thread(data_dir_of, settings.data_dir),
+            await _in_thread(check_directory, settings.data_dir),
             await _in_thread(free_space, settings),
             await _in_thread(_retention, gateway),
             *await _datasets(gateway),

@@ -15,7 +15,7 @@ from agnes_mcp.doctor.findings import Finding
 _WRITTEN_BYTES = 1 << 16
 
 
-def data_dir_of(folder: Path) -> Finding:
+def check_directory(folder: Path) -> Finding:
     """By a real write: permissions alone say nothing of a full disk, or of /proc."""
     probe = folder / f".doctor-{secrets.token_hex(4)}"
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
