@@ -18,7 +18,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from measuring import Figure, main, ratio
+import psutil
+from measuring import Figure, cpu_seconds, main, ratio
 
 from mcp import Client, StdioServerParameters  # isort: skip
 from serving.served import connect, environment, write_instance  # isort: skip
@@ -75,10 +76,19 @@ async def both(folder: Path) -> AsyncIterator[tuple[Client, Client]]:
         yield ours, theirs
 
 
-async def medians(turns: int, *asks: Ask, pause_s: float = 0) -> list[float]:
-    """The median seconds of each; a tenth of the turns before them is not counted."""
-    taken: list[list[float]] = [[] for _ in asks]
+async def compare(
+    name: str, against: str, target: float, turns: int, ours: Ask, theirs: Ask, *, pause_s: float = 0
+) -> Figure:
+    """Their median seconds, turn by turn, and what the processes of each have computed; a tenth of the turns before
+    them is not counted."""
+    asks = ours, theirs
+    taken: tuple[list[float], list[float]] = ([], [])
+    servers = sorted(psutil.Process().children(), key=lambda process: "agnes-mcp" not in " ".join(process.cmdline()))
+    assert len(servers) == 2
+    before = [0.0, 0.0]
     for turn in range(-1 - turns // 10, turns):
+        if turn == 0:
+            before = [cpu_seconds(server) for server in servers]
         for ask, times in zip(asks, taken, strict=True):
             if pause_s:
                 await asyncio.sleep(pause_s)
@@ -87,7 +97,9 @@ async def medians(turns: int, *asks: Ask, pause_s: float = 0) -> list[float]:
             if turn >= 0:
                 times.append(time.perf_counter() - started)
             assert not result.is_error, result.content
-    return [statistics.median(times) for times in taken]
+    cpu = [cpu_seconds(server) - earlier for server, earlier in zip(servers, before, strict=True)]
+    ours_s, theirs_s = (statistics.median(times) for times in taken)
+    return ratio(name, against, ours_s, theirs_s, target, cpu=cpu[0] / cpu[1] if cpu[1] else None)
 
 
 async def gather(small: bool) -> list[Figure]:
@@ -112,14 +124,10 @@ async def cached(
     answer = await ours.call_tool(tool, arguments)
     text = next(block.text for block in answer.content if block.type == "text")
     (folder / f"{tool}.txt").write_text(text)
-    ours_s, theirs_s = await medians(
-        turns,
-        lambda: ours.call_tool(tool, arguments),
-        lambda: theirs.call_tool("said", {"name": tool}),
-    )
-    return ratio(
-        f"`{tool}`, what it needs known, p50", "a trivial tool that returns the same text", ours_s, theirs_s, 1.3
-    )
+    return await compare(
+        f"`{tool}`, what it needs known, p50", "a trivial tool that returns the same text", 1.3, turns,
+        lambda: ours.call_tool(tool, arguments), lambda: theirs.call_tool("said", {"name": tool}),
+    )  # fmt: skip
 
 
 #: Name, condition, target.
@@ -134,10 +142,10 @@ async def filtered(ours: Client, theirs: Client, turns: int, name: str, where: s
     """Beside the same statement in the bare server: it is both the tool call and DuckDB."""
     scan = {"table_id": "events", "select": COLUMNS, "where": where, "limit": 100}
     sql = f"SELECT {', '.join(COLUMNS)} FROM events WHERE {where} LIMIT 100"
-    ours_s, theirs_s = await medians(
-        turns // 2 or 1, lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql})
-    )
-    return ratio(name, "the same statement behind a trivial tool", ours_s, theirs_s, target)
+    return await compare(
+        name, "the same statement behind a trivial tool", target, turns // 2 or 1,
+        lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql}),
+    )  # fmt: skip
 
 
 async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
@@ -147,8 +155,10 @@ async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
     async def paced(client: Client, tool: str) -> Any:
         return await client.call_tool(tool, {"sql": sql})
 
-    ours_s, theirs_s = await medians(turns, lambda: paced(ours, "query"), lambda: paced(theirs, "rows"), pause_s=0.05)
-    return ratio("`query` of a small aggregate, p50", "the same statement behind a trivial tool", ours_s, theirs_s, 1.5)
+    return await compare(
+        "`query` of a small aggregate, p50", "the same statement behind a trivial tool", 1.5, turns,
+        lambda: paced(ours, "query"), lambda: paced(theirs, "rows"), pause_s=0.05,
+    )  # fmt: skip
 
 
 async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
@@ -159,12 +169,10 @@ async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
     sql = f"SELECT {', '.join(COLUMNS[:4])} FROM events LIMIT {returned}"
     bare = json.loads((await theirs.call_tool("rows", {"sql": sql})).content[0].text)
     assert len(bare["rows"]) == returned
-    ours_s, theirs_s = await medians(
-        turns // 2 or 1, lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql})
-    )
-    return ratio(
-        f"{returned:,} rows inline, p50", "a bare tool that returns them as compact JSON", ours_s, theirs_s, 1.2
-    )
+    return await compare(
+        f"{returned:,} rows inline, p50", "a bare tool that returns them as compact JSON", 1.2, turns // 2 or 1,
+        lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql}),
+    )  # fmt: skip
 
 
 def measure(small: bool) -> Iterator[Figure]:

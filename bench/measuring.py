@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,39 +31,59 @@ TURNS = 5
 class Figure:
     """One measured value. `ours` and `theirs` are in `unit`; `value` is what `target` is about (a ratio or a count).
 
-    `target` None: nothing is asked of it. `floor` says what holds a figure back that misses its target.
+    `target` None: nothing is asked of it. `value` None: not measured, and `floor` says why; else it says what holds a
+    figure back that misses its target. `cpu` is the same ratio of processor time, which a busy machine stretches less.
     """
 
     name: str
     against: str
-    value: float
+    value: float | None
     target: float | None
     bound: Literal["at most", "at least"] = "at most"
     ours: float | None = None
     theirs: float | None = None
     unit: str = "ms"
     floor: str = ""
+    cpu: float | None = None
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        """None: it was not measured."""
+        if self.value is None:
+            return None
         if self.target is None:
             return True
         return self.value <= self.target if self.bound == "at most" else self.value >= self.target
 
 
-def ratio(name: str, against: str, ours_s: float, theirs_s: float, target: float | None, *, floor: str = "") -> Figure:
+def ratio(
+    name: str, against: str, ours_s: float, theirs_s: float, target: float | None, *, floor: str = "",
+    cpu: float | None = None,
+) -> Figure:  # fmt: skip
     """How many times the other's seconds ours are."""
-    return Figure(name, against, ours_s / theirs_s, target, "at most", 1000 * ours_s, 1000 * theirs_s, "ms", floor)
+    value = ours_s / theirs_s
+    return Figure(name, against, value, target, "at most", 1000 * ours_s, 1000 * theirs_s, "ms", floor, cpu)
 
 
 def speed(
     name: str, against: str, ours_s: float, theirs_s: float, target: float | None, units: int, unit: str, *,
-    floor: str = "",
+    floor: str = "", cpu: float | None = None,
 ) -> Figure:  # fmt: skip
     """What share of the other's speed ours is; both did so many units in their seconds."""
     return Figure(
-        name, against, theirs_s / ours_s, target, "at least", units / ours_s, units / theirs_s, f"{unit}/s", floor
+        name, against, theirs_s / ours_s, target, "at least", units / ours_s, units / theirs_s, f"{unit}/s", floor, cpu
     )
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """What a process and those that it has started have computed so far."""
+    times = process.cpu_times()
+    taken = times.user + times.system + times.children_user + times.children_system
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile, and is counted with its parent
+            own = child.cpu_times()
+            taken += own.user + own.system
+    return float(taken)
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], turns: int = TURNS) -> dict[str, float]:
@@ -102,13 +123,17 @@ class Peak:
 
 def table(figures: Iterable[Figure]) -> str:
     """One line for each, as a person reads it."""
-    lines = [f"{'':6} {'value':>9} {'target':>12}  {'ours':>14} {'theirs':>14} {'':8} figure, against what"]
+    lines = [
+        f"{'':6} {'value':>9} {'of CPU':>7} {'target':>12}  {'ours':>14} {'theirs':>14} {'':8} figure, against what"
+    ]
     for figure in figures:
         target = "" if figure.target is None else f"{'<=' if figure.bound == 'at most' else '>='} {figure.target:,g}"
         sides = "".join(f"{'' if side is None else f'{side:,.1f}':>15}" for side in (figure.ours, figure.theirs))
-        mark = "ok" if figure.met else "MISSED"
+        mark = {True: "ok", False: "MISSED", None: "-"}[figure.met]
+        value = "" if figure.value is None else f"{figure.value:,.2f}"
+        cpu = "" if figure.cpu is None else f"{figure.cpu:,.2f}"
         lines.append(
-            f"{mark:6} {figure.value:>9,.2f} {target:>12} {sides} {figure.unit:8} {figure.name}; {figure.against}"
+            f"{mark:6} {value:>9} {cpu:>7} {target:>12} {sides} {figure.unit:8} {figure.name}; {figure.against}"
         )
     return "\n".join(lines)
 

@@ -1,25 +1,26 @@
 """What twelve ordinary questions over BigQuery cost an agent: calls and characters, as fixed calls to the real server.
 
-    python bench/questions.py [--first N]
+    python bench/questions.py [--small] [--json]
 
 The server is `agnes-mcp serve --demo` over stdio, its BigQuery the stand-in. Two calls look (which tables, which
-columns), then each question is one call. Counted are the characters of every answer's text, which is what a host hands
-to its model. More calls, more characters, or a refusal than wanted end with an error.
+columns), then each question is one call; each is told as it is answered. Counted are the characters of every answer's
+text, which is what a host hands to its model. `--small` asks the first question alone. A refusal is an error.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
+from measuring import Figure, main
 
 #: What the answers to all of them may take together.
 MAX_CALLS, MAX_CHARS = 14, 14_000
@@ -81,32 +82,29 @@ async def ask(client: Client, tool: str, arguments: dict[str, Any]) -> tuple[int
     return len(text), int(body.get("row_count", body.get("total", len(body.get("columns", [])))))
 
 
-async def measure(folder: Path, first: int) -> tuple[int, int]:
-    """Calls and characters, printed as a table; `folder` holds the demo's generated tables afterwards."""
+async def gather(folder: Path, first: int) -> tuple[int, int]:
+    """Calls and characters; `folder` holds the demo's generated tables afterwards."""
     command = Path(sysconfig.get_path("scripts")) / ("agnes-mcp.exe" if sys.platform == "win32" else "agnes-mcp")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AGNES_")}
     environment |= {"AGNES_DATA_DIR": str(folder), "AGNES_API__SCAN__MAX_DAILY_BYTES_PER_USER": str(2**33)}
     server = StdioServerParameters(command=str(command), args=["serve", "--demo"], env=environment, cwd=str(folder))
     calls = characters = 0
     async with Client(server) as client:
-        print(f"{'question':<58} {'call':<8} {'rows':>5} {'chars':>6}")
         for question, tool, arguments in [*LOOKING, *QUESTIONS[:first]]:
             size, rows = await ask(client, tool, arguments)
             calls, characters = calls + 1, characters + size
-            print(f"{question:<58} {tool:<8} {rows:>5} {size:>6}")
-    print(f"{calls} calls (at most {MAX_CALLS}), {characters:,} characters (at most {MAX_CHARS:,})")
+            print(f"{question:<58} {tool:<8} {rows:>5} {size:>6}", flush=True)
     return calls, characters
 
 
-def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--first", type=int, default=len(QUESTIONS), help="ask only the first questions")
-    options.add_argument("--data", type=Path, help="a folder that keeps the generated tables")
-    given = options.parse_args()
+def measure(small: bool) -> Iterator[Figure]:
+    first = 1 if small else len(QUESTIONS)
     with tempfile.TemporaryDirectory() as temporary:
-        calls, characters = anyio.run(measure, given.data or Path(temporary), given.first)
-    return int(calls > MAX_CALLS or characters > MAX_CHARS)
+        calls, characters = anyio.run(gather, Path(temporary), first)
+    asked = "the first question" if small else f"{first} questions over BigQuery"
+    yield Figure(f"calls for {asked}", "", calls, MAX_CALLS, unit="calls")
+    yield Figure(f"characters of the answers to {asked}", "", characters, MAX_CHARS, unit="chars")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main(measure, __doc__)

@@ -1,24 +1,25 @@
-"""Prints what `estimate`, `catalog` and `query` take beside many large kept scans, against the same beside none.
+"""What calls take beside many large kept scans, against the same beside none.
 
-A kept scan's description holds every column twice; these have `--columns` columns and some megabytes each. The two are
-timed in turn, in one process that has read them once; the first call of a new process stands beside that. Target: 1.5.
+    python bench/sidecars.py [--small] [--json]
 
-    python bench/sidecars.py [--sidecars 22] [--columns 20000] [--rounds 9]
+A kept scan's description, its sidecar, holds every column twice; these have 20,000 columns and 5 MB each. The two are
+timed in turn, in one process that has read them once. Beside that stands the first call of all, over a directory of
+which there is no index yet, as after an update: it reads every sidecar once.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import Figure, main, ratio
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import Settings
@@ -58,40 +59,44 @@ def instance(folder: Path, sidecars: int, columns: int) -> Settings:
     return settings
 
 
-async def milliseconds(gateway: Gateway, ask: Callable[[Gateway], Awaitable[object]]) -> float:
+async def seconds(gateway: Gateway, ask: Callable[[Gateway], Awaitable[object]]) -> float:
     started = time.perf_counter()
     await ask(gateway)
-    return (time.perf_counter() - started) * 1_000
+    return time.perf_counter() - started
 
 
-async def compare(with_many: Settings, with_none: Settings, rounds: int) -> None:
-    async with Gateway(with_none) as none:
+async def gather(many: Settings, none: Settings, sidecars: int, megabytes: float, rounds: int) -> list[Figure]:
+    found = []
+    beside = f"beside {sidecars} kept scans of {megabytes:.1f} MB each"
+    for index in many.data_dir.rglob(".index.json"):
+        index.unlink()
+    async with Gateway(many) as unindexed:
+        cpu = time.process_time()
+        first_s = await seconds(unindexed, CALLS["catalog"])
+        cpu = time.process_time() - cpu
+    read = Figure(
+        f"the first call of all, no index yet, {beside}", "seconds of processor time: every sidecar is read and proven",
+        cpu, 5, "at most", 1000 * first_s, unit="ms",
+    )  # fmt: skip
+    async with Gateway(none) as alone:
         for name, ask in CALLS.items():
-            async with Gateway(with_many) as many:
-                await ask(none)
-                first = await milliseconds(many, ask)
-                pairs = [(await milliseconds(many, ask), await milliseconds(none, ask)) for _ in range(rounds)]
-            beside, alone = (statistics.median(column) for column in zip(*pairs, strict=True))
-            print(f"{name}: {beside:.1f} ms beside {alone:.1f} ms, {beside / alone:.2f} x; first {first:.0f} ms")
+            async with Gateway(many) as full:
+                await ask(full)
+                await ask(alone)
+                pairs = [(await seconds(full, ask), await seconds(alone, ask)) for _ in range(rounds)]
+            ours_s, theirs_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+            found.append(ratio(f"`{name}` {beside}", "the same beside none", ours_s, theirs_s, 1.5))
+    return [*found, read]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sidecars", type=int, default=22)
-    parser.add_argument("--columns", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
+def measure(small: bool) -> Iterator[Figure]:
+    sidecars, columns, rounds = (2, 200, 3) if small else (22, 20_000, 21)
     with tempfile.TemporaryDirectory() as folder:
-        many = instance(Path(folder) / "many", given.sidecars, given.columns)
-        none = instance(Path(folder) / "none", 0, given.columns)
-        sizes = [
-            path.stat().st_size
-            for path in (many.data_dir / "snapshots").rglob("*.meta.json")
-            if path.parent.name != ".staging"
-        ]
-        print(f"{len(sizes)} sidecars of {max(sizes, default=0) / 1e6:.1f} MB")
-        asyncio.run(compare(many, none, given.rounds))
+        many = instance(Path(folder) / "many", sidecars, columns)
+        none = instance(Path(folder) / "none", 0, columns)
+        sizes = [path.stat().st_size for path in many.data_dir.rglob("*.meta.json") if path.parent.name != ".staging"]
+        yield from asyncio.run(gather(many, none, sidecars, max(sizes) / 1e6, rounds))
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

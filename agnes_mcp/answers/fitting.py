@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.models import QuotaBeside
+from agnes_mcp.answers.models import QuotaBeside, RowsAnswer
 from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.models import QuotaLeft
 from agnes_mcp.untrusted import revealed
@@ -40,6 +40,8 @@ _HEADING_SHARE = 0.6
 #: How many rows, and about how many bytes, are turned into JSON at a time: a wide batch must not be converted whole to
 #: use its first rows, and what is converted at once keeps the interpreter.
 _SLICE_ROWS = 256
+#: So many rows with a cell that needs a look of its own are not halved again to find those that need none.
+_LEAST_TOGETHER = 32
 _SLICE_BYTES = 2**18
 
 
@@ -48,8 +50,11 @@ compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=
 
 
 def shown(item: BaseModel) -> dict[str, Any]:
-    """A model as it stands in an answer: what has its default is left out."""
-    return item.model_dump(mode="json", exclude_defaults=True)
+    """A model as it stands in an answer: what has its default is left out. Rows are JSON already, and many."""
+    if not isinstance(item, RowsAnswer):
+        return item.model_dump(mode="json", exclude_defaults=True)
+    body = item.model_copy(update={"rows": []}).model_dump(mode="json", exclude_defaults=True)
+    return {**body, "rows": item.rows}
 
 
 def chars_of(item: Any) -> int:
@@ -141,7 +146,10 @@ class RowShaper:
             columns, lengths = _as_json(piece.columns[: self._columns])
             self._put_texts(columns, batch.schema, taken)
             lengths |= {(row - taken, column): chars for (row, column), chars in cut_cells.items()}
-            for place, row in enumerate(zip(*columns, strict=True) if columns else ()):
+            rows = list(zip(*columns, strict=True))
+            plain = 0 if lengths else self._take_plain(rows)
+            taken += plain
+            for place, row in enumerate(rows[plain:], plain):
                 if not self._take(row, {c: chars for (r, c), chars in lengths.items() if r == place}):
                     return taken
                 taken += 1
@@ -159,6 +167,20 @@ class RowShaper:
                 if start <= row < start + len(columns[place]):
                     columns[place][row - start] = text
                     self.as_text[name] = None
+
+    def _take_plain(self, rows: list[tuple[Any, ...]]) -> int:
+        """Take the first of them that fit, measured together, where no cell needs a look of its own; how many."""
+        rows = rows if self._max_rows is None else rows[: max(0, self._max_rows - len(self.rows))]
+        while rows:
+            text = compact(rows)
+            if _hides_nothing(text) and not _may_be_cut(rows):
+                if self._room.take(len(text) - 2):  # what their brackets and commas take one by one
+                    self.rows += map(list, rows)
+                    return len(rows)
+            elif len(rows) <= _LEAST_TOGETHER:
+                return 0
+            rows = rows[: len(rows) // 2]
+        return 0
 
     def _take(self, row: tuple[Any, ...], lengths: Mapping[int, int | None]) -> bool:
         if self._max_rows is not None and len(self.rows) >= self._max_rows:
@@ -201,6 +223,17 @@ def _as_json(columns: list[pa.Array]) -> tuple[list[list[Any]], dict[tuple[int, 
     return values, lengths
 
 
+def _hides_nothing(text: str) -> bool:
+    """Whether nothing can be hidden in a text of JSON."""
+    return text.isascii() and "\\" not in text and "\x7f" not in text
+
+
+def _may_be_cut(rows: list[tuple[Any, ...]]) -> bool:
+    """Whether a cell of plain text may be longer than is shown; nested ones count as such."""
+    most = MAX_CELL_CHARS - 2
+    return any((type(cell) is str and len(cell) > most) or type(cell) in (list, dict) for row in rows for cell in row)
+
+
 def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int, int]:
     """The row with no cell longer than `room` characters of JSON and nothing hidden; its own length, how many cells
     were cut, and how many characters are shown as numbers."""
@@ -208,7 +241,7 @@ def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: in
     size, cut, hidden = 1, 0, 0  # brackets, less the comma that the last cell has none of
     for index, value in enumerate(row):
         text = compact(value)
-        if not text.isascii() or "\\" in text or "\x7f" in text:
+        if not _hides_nothing(text):
             value, found = revealed(value)
             hidden += found
             text = compact(value) if found else text

@@ -129,9 +129,14 @@ def _is_list(kind: Any) -> bool:
 def _scalars(array: pa.Array) -> list[Any]:
     from pyarrow import types
 
-    values = array.to_pylist()
+    values: list[Any] = array.to_pylist()
     if types.is_string(array.type) or types.is_boolean(array.type) or types.is_large_string(array.type):
-        return values  # type: ignore[no-any-return]
+        return values
+    if types.is_integer(array.type):
+        return [value if value is None or -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
+                for value in values]  # fmt: skip
+    if types.is_floating(array.type):
+        return [value if value is None or math.isfinite(value) else _spell_float(value) for value in values]
     return [to_json(value) for value in values]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -156,7 +157,9 @@ class Scans:
 
     async def _read(self, call: Call, priced: Priced, keep: str, own_limit: bool) -> ScanAnswer:
         sql = clip(priced.statement.sql, MAX_SQL_CHARS) if _reads_otherwise(priced) else None
-        empty = ScanAnswer(**NO_ROWS, sql=sql, quota=quota_beside(await self._accounts.left(call.principal)))
+        free = priced.table.query_mode == "local"  # then nothing is said of a budget, and nobody has to ask for it
+        left = None if free else await self._accounts.left(call.principal)
+        empty = ScanAnswer(**NO_ROWS, sql=sql, quota=quota_beside(left) if left else None)
         (fitting, kept), purchase = await self._purchases.buy(
             call, priced, lambda purchase: self._fit(call, priced, empty, purchase, keep)
         )
@@ -167,7 +170,7 @@ class Scans:
         if cut_by:
             call.line.status = "truncated"
         bytes_billed = purchase.receipt.bytes_billed
-        left = await self._accounts.left_after(call.principal)
+        left = await self._accounts.left_after(call.principal) if bytes_billed else None
         return fitting.finish(
             truncated=lacking is not None,
             truncated_by=lacking,
@@ -176,7 +179,7 @@ class Scans:
             cost_usd=self._purchases.usd(purchase),
             job_id=purchase.receipt.job_id,
             snapshot=kept.snapshot.name if kept.snapshot else None,
-            quota=quota_beside(left) if bytes_billed and left else None,
+            quota=quota_beside(left) if left else None,
             note=_note(fitting.columns_cut, lacking, kept, purchase.bill_note),
         )
 
@@ -200,6 +203,8 @@ class Scans:
                     if fitting.full:
                         break
             if not claimed and not fitting.lacking:
+                if priced.statement.limit is not None:  # the last word is near: a process left before it is killed
+                    deque(batches, maxlen=0)
                 return fitting, Kept()
             every, most = first_rows(itertools.chain(seen, batches), limit), self._api.scan.max_result_bytes
             return fitting, keep_rows(self._snapshots, call, priced, purchase, every, most, claimed)

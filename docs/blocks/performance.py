@@ -31,16 +31,19 @@ def figures(bench: str) -> str:
             figure["against"],
             _side(figure["ours"], figure["unit"]),
             _side(figure["theirs"], figure["unit"]),
-            f"**{_number(figure['value'])}**",
+            "" if figure["value"] is None else f"**{_number(figure['value'])}**",
+            "" if figure.get("cpu") is None else _number(figure["cpu"]),
             _target(figure),
         )
         for figure in _RUN[bench]["figures"]
     ]
-    return conditions + "\n\n" + table(("figure", "against", "ours", "theirs", "value", "target"), rows)
+    return conditions + "\n\n" + table(("figure", "against", "ours", "theirs", "value", "of CPU", "target"), rows)
 
 
 def _target(figure: dict[str, Any]) -> str:
     target, value = figure["target"], figure["value"]
+    if value is None:
+        return "not measured" if target is None else f"{target:,g}, not measured"
     if target is None:
         return "none"
     at_most = figure["bound"] == "at most"

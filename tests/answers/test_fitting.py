@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from pydantic import BaseModel
 from support.instances import ME, settings_of, table
@@ -142,8 +143,6 @@ async def test_a_long_cell_is_cut_and_tells_its_length(gateway: Gateway, name: s
 
 
 def shaped(rows: list[list[Any]], budget: int, max_rows: int | None = None) -> RowShaper:
-    import pyarrow as pa
-
     columns = [pa.array([row[n] for row in rows]) for n in range(len(rows[0]))]
     shaper = RowShaper(len(columns), budget, max_rows)
     shaper.add(pa.RecordBatch.from_arrays(columns, names=[str(n) for n in range(len(columns))]))
@@ -164,3 +163,18 @@ async def test_a_row_more_than_allowed_is_what_makes_it_truncated() -> None:
     assert shaped([[1]] * 3, 1_000, max_rows=3).truncated_by is None
     assert shaped([[1]] * 4, 1_000, max_rows=3).truncated_by == "limit"
     assert shaped([["x" * (MAX_CELL_CHARS + 1)]], 10_000).cut_cells == 1
+
+
+@pytest.mark.parametrize("oddity", ["", "é", "\u202e", "a\tb", '"', "y" * 5_000])
+async def test_rows_that_are_taken_together_are_those_that_fit_one_by_one(oddity: str) -> None:
+    rows: list[list[Any]] = [[n, "plain " * (n % 7), None if n % 5 else n / 8] for n in range(400)]
+    rows[150][1] = oddity or rows[150][1]
+    for budget, most in ((200, None), (6_000, None), (9_000, 180), (50_000, 350), (50_000, 400)):
+        together, singly = shaped(rows, budget, most), RowShaper(3, budget, most)
+        batch = pa.RecordBatch.from_pylist([dict(zip("abc", row, strict=True)) for row in rows])
+        for place in range(len(rows)):
+            if not singly.full:
+                singly.add(batch.slice(place, 1))
+        assert together.rows == singly.rows
+        assert (together.truncated_by, together.cut_cells) == (singly.truncated_by, singly.cut_cells)
+        assert together.hidden_characters == singly.hidden_characters

@@ -296,3 +296,17 @@ def test_a_refresh_of_a_snapshot_with_a_damaged_sidecar_reports_what_is_known(st
     refreshed = refresh(store, "s", sessions(50))
     assert (refreshed.rows_old, refreshed.effective_as_of_old, refreshed.rows_new) == (None, None, 50)
     assert refreshed.bytes_local_old > 0
+
+
+@pytest.mark.parametrize("one_line", [True, False])
+def test_a_large_sidecar_is_one_line_and_an_indented_one_is_read_as_well(store: SnapshotStore, one_line: bool) -> None:
+    path = sidecar_file(store, "s")
+    envelope = json.loads(path.read_bytes())
+    envelope["snapshot"]["where"] = "x" * 100_000
+    assert _render(envelope).count(b"\n") == 1
+    path.write_bytes(_render(envelope, one_line=one_line))
+    assert store.get(ANA, "s").damaged is None
+    for before, after in ((b", ", b",\t"), (b"{", b"{ "), (b"\n", b"\n\n")):
+        path.write_bytes(_render(envelope, one_line=one_line).replace(before, after, 1))
+        if path.read_bytes() != _render(envelope, one_line=one_line):
+            assert "checksum" in (store.get(ANA, "s").damaged or "")
