@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from measuring import Figure, cpu_seconds, main, ratio
 from mcp import Client, StdioServerParameters  # isort: skip
 from serving.served import connect, environment, write_instance  # isort: skip
 from support.instances import table, write  # isort: skip
+
+from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.views import View
 
 #: A server that an impatient person writes: the texts and the files are named by its arguments.
 BARE = """
@@ -111,6 +114,7 @@ async def gather(small: bool) -> list[Figure]:
                 *[await cached(ours, theirs, folder, turns, *call) for call in CACHED],
                 *[await filtered(ours, theirs, turns, *scan) for scan in SCANS],
                 await queried(ours, theirs, turns),
+                instance_of_its_own(folder, turns),
                 await inline(ours, theirs, turns),
             ]
 
@@ -158,6 +162,21 @@ async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
     return await compare(
         "`query` of a small aggregate, p50", "the same statement behind a trivial tool", 1.5, turns,
         lambda: paced(ours, "query"), lambda: paced(theirs, "rows"), pause_s=0.05,
+    )  # fmt: skip
+
+
+def instance_of_its_own(folder: Path, turns: int) -> Figure:
+    """What each `query` has for itself, and no other call's rows or grants: most of it before the question comes."""
+    view = View("events", "parquet", [str(folder / "events.parquet")])
+    taken = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        with closing(open_instance(2**30, 2)) as instance:
+            lock_instance(instance, [view])
+        taken.append(time.perf_counter() - started)
+    return Figure(
+        "of it, an instance of DuckDB opened, locked to one file and closed, p50", "", 1000 * statistics.median(taken),
+        None, unit="ms",
     )  # fmt: skip
 
 

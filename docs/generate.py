@@ -32,7 +32,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "audit: fields": audit.fields,
     "audit: rotation": audit.rotation,
     "rooms": rooms.rooms,
-    **{f"performance: {bench}": partial(performance.figures, bench) for bench in performance.BENCHES},
+    **{f"performance: {bench}": partial(performance.figures, bench) for bench in performance.EVERY},
     "values: duckdb": values.duckdb_values,
     "values: bigquery": values.bigquery_values,
 }

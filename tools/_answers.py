@@ -15,7 +15,8 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact, shown
+from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.models import RowsAnswer
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Progress
 from agnes_mcp.serving.server import Serving
@@ -47,7 +48,12 @@ def listed(value: object) -> object:
 def answer(model: BaseModel) -> CallToolResult:
     """The model, structured and as text. Whatever it repeats of others is without hidden characters; those of cells
     have been shown as numbers before they were measured."""
-    body = shown(model)
+    rows = model.rows if isinstance(model, RowsAnswer) else None
+    if rows is not None:  # JSON already, and many
+        model = model.model_copy(update={"rows": []})
+    body = model.model_dump(mode="json", exclude_defaults=True)  # as it is measured to fit: `fitting.shown`
+    if rows is not None:
+        body["rows"] = rows
     text = compact(body)
     if not text.isascii():
         text = compact(body := tidy(body))

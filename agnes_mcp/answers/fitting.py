@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.models import QuotaBeside, RowsAnswer
+from agnes_mcp.answers.models import QuotaBeside
 from agnes_mcp.answers.values import column_to_json
 from agnes_mcp.models import QuotaLeft
 from agnes_mcp.untrusted import revealed
@@ -50,11 +50,8 @@ compact: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, separators=
 
 
 def shown(item: BaseModel) -> dict[str, Any]:
-    """A model as it stands in an answer: what has its default is left out. Rows are JSON already, and many."""
-    if not isinstance(item, RowsAnswer):
-        return item.model_dump(mode="json", exclude_defaults=True)
-    body = item.model_copy(update={"rows": []}).model_dump(mode="json", exclude_defaults=True)
-    return {**body, "rows": item.rows}
+    """A model as it stands in an answer: what has its default is left out."""
+    return item.model_dump(mode="json", exclude_defaults=True)
 
 
 def chars_of(item: Any) -> int:

@@ -64,9 +64,8 @@ class Workers:
         woken, loop = anyio.Event(), asyncio.get_running_loop()
         ticket = self._turns.ask(call.principal.name, woken.set)
         try:
-            if not ticket.granted:
-                with call.interruptible(lambda: _post(loop, woken.set)), call.waiting_for(self._waited_as):
-                    await _until(woken, call.remaining_s, within_s)
+            with call.interruptible(lambda: _post(loop, woken.set)), call.waiting_for(self._waited_as):
+                await _until(woken, call.remaining_s, within_s)
             call.check()  # first: who was stopped while waiting is told that, not that all were busy
             if not ticket.granted:
                 raise all_busy(self._waited_as)

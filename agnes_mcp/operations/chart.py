@@ -13,11 +13,7 @@ from agnes_mcp.answers.models import ChartAnswer
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
-from agnes_mcp.charts.bundle import javascript
-from agnes_mcp.charts.chart import Chart, make_chart, missing_note
 from agnes_mcp.charts.encodings import ChartRequest, columns_read
-from agnes_mcp.charts.palette import Theme
-from agnes_mcp.charts.rendering import Picture
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, Principal
@@ -30,6 +26,10 @@ from agnes_mcp.spending.purchase import Purchase, Purchases
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from agnes_mcp.charts.chart import Chart  # sixteen modules that wait for the first chart
+    from agnes_mcp.charts.palette import Theme
+    from agnes_mcp.charts.rendering import Picture
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Charts:
             chart, tables, billed = await self._chart(call, source, request)
             picture = await self._calls.run_apart(call, lambda: chart.png(call))
             uri, lost = await self._calls.aside(lambda: self._keep(call, chart, tables))
-            words = [*chart.words, *(note for note in (missing_note(picture), lost) if note)]
+            words = [*chart.words, *(note for note in (_missing(picture), lost) if note)]
             answer = ChartAnswer(
                 title=chart.title, words=words, marks=chart.marks, spec=uri, tables=tables, bytes_billed=billed
             )
@@ -126,7 +126,7 @@ class Charts:
                 draw = chart.svg if form == "svg" else chart.png
                 picture = await self._calls.run_apart(call, lambda: draw(call))
                 content = picture.content
-                words += [note for note in [missing_note(picture)] if note]
+                words += [note for note in [_missing(picture)] if note]
             answer = ChartAnswer(
                 title=chart.title, words=words, marks=chart.marks, spec=None, tables=tables, bytes_billed=billed
             )
@@ -153,7 +153,7 @@ class Charts:
     async def script(self, principal: Principal) -> str:
         """Vega for the view, as one script; made once a process."""
         async with self._calls.open("view", principal, noted=False) as call:
-            return await self._calls.run_apart(call, javascript)
+            return await self._calls.run_apart(call, _script)
 
     def _open(
         self, principal: Principal, source: ChartSource, on_progress: OnProgress | None, consent: Consent | None
@@ -175,7 +175,7 @@ class Charts:
         else:
             rows, tables, billed = *await self._local(call, source, request), 0
         call.line.actual_result_rows = rows.num_rows
-        chart = await self._calls.run(call, lambda: make_chart(request, rows, theme))
+        chart = await self._calls.run(call, lambda: _made(request, rows, theme))
         return chart, tables, billed
 
     async def _local(self, call: Call, source: ChartSource, request: ChartRequest) -> tuple[pa.Table, list[str]]:
@@ -241,6 +241,24 @@ class Charts:
             for name in kept.tables
         )
         return kept if readable else None
+
+
+def _made(request: ChartRequest, rows: pa.Table, theme: Theme) -> Chart:
+    from agnes_mcp.charts.chart import make_chart
+
+    return make_chart(request, rows, theme)
+
+
+def _missing(picture: Picture) -> str:
+    from agnes_mcp.charts.chart import missing_note
+
+    return missing_note(picture)
+
+
+def _script() -> str:
+    from agnes_mcp.charts.bundle import javascript
+
+    return javascript()
 
 
 def _check_source(source: ChartSource) -> None:

@@ -15,6 +15,8 @@ BENCHES = (
     "predicates", "statements", "characters",
 )  # fmt: skip
 
+EVERY = (*BENCHES, "questions", "sidecars")
+
 
 def figures(bench: str) -> str:
     if bench not in _RUN:
