@@ -141,6 +141,17 @@ def test_advice_names_what_would_help() -> None:
     assert counted.count("\n") == 0
 
 
+def test_what_may_be_read_twice_is_agreed_to_and_said() -> None:
+    once = Price(scan_bytes=1_000, reserved_bytes=10_000, path="direct_read")
+    twice = once.model_copy(update={"repeat_bytes": 1_000, "reserved_bytes": 11_000})
+    capped = ScanSettings(max_scan_bytes=1_500, confirm_above_bytes=1_500)
+    assert (judge(once, capped, left()), judge(twice, capped, left())) == ("ok", "over_scan_cap")
+    asking = ScanSettings(max_scan_bytes=9_000, confirm_above_bytes=1_500)
+    assert (judge(once, asking, left()), judge(twice, asking, left())) == ("ok", "needs_approval")
+    assert "read again as the stream" in advice(twice)
+    assert "read again" not in advice(once)
+
+
 def test_advice_is_not_taken_in_by_a_column_whose_name_holds_the_partition_s() -> None:
     """A condition on event_date_raw, or on the text 'event_date', filters no partition."""
     schema = SCHEMA.model_copy(update={"columns": [*SCHEMA.columns, Column(name="event_date_raw", type="STRING")]})

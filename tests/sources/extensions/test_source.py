@@ -26,6 +26,8 @@ from agnes_mcp.models import Price, Principal, Statement, Table
 from agnes_mcp.sources.extensions.source import ExtensionSource
 from agnes_mcp.sources.extensions.statements import Attach, AttachStatements
 
+pytestmark = pytest.mark.slow
+
 ROWS = 50_000
 FREE = Price(scan_bytes=0, reserved_bytes=0)
 Open = Callable[..., ExtensionSource]
