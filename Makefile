@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 PROCESSES = "$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')"
 SPREAD = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-conformance test-live clean
+.PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-extension test-duckdb2 test-conformance test-live clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agnes-mcp demo
@@ -75,6 +75,27 @@ test-extension-sqlite: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pip install -q --no-deps --upgrade --target $(VENV)/extension-duckdb \
 	duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5
 	AGNES_TEST_DUCKDB=$(abspath $(VENV)/extension-duckdb) $(PYTEST) tests/sources/extensions -k real_extension
+
+# What faces DuckDB, under the newer line of it: the virtual environment above with that DuckDB before its own.
+DUCKDB2 := 2.0.1
+VENV2 := .venv-duckdb2
+FACING := tests/workbench tests/sql/test_duckdb_lines.py tests/sql/test_views.py tests/sql/test_stored_views.py \
+	tests/sql/test_duckdb_errors.py tests/sql/test_cells.py tests/sql/test_cost.py tests/sql/test_predicate_exists.py \
+	tests/sql/test_predicate_skeleton.py tests/sql/test_predicate_properties.py tests/sql/test_statement.py \
+	tests/sources/local tests/sources/test_warehouse.py tests/snapshots/test_store.py tests/snapshots/test_readers.py \
+	tests/snapshots/test_writing.py tests/extracts tests/operations/test_scan.py tests/operations/test_query_types.py \
+	tests/operations/test_lists.py tests/operations/test_cells.py tests/operations/test_type_names.py
+
+test-duckdb2: $(VENV2)/.installed
+	$(VENV2)/bin/python -m pytest -q $(SPREAD) $(FACING) $(ARGS)
+
+$(VENV2)/.installed: $(VENV)/.installed-dev
+	@echo "Making $(VENV2) with DuckDB $(DUCKDB2)."
+	@rm -rf $(VENV2) && $(BIN)/python -m venv --without-pip $(VENV2)
+	@$(BIN)/python -m pip --disable-pip-version-check --python $(VENV2)/bin/python install -q --no-deps duckdb==$(DUCKDB2)
+	@$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	> "$$($(VENV2)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/beside.pth"
+	@touch $@
 
 # The official conformance suite and the Inspector, as clients that are not ours; make test runs them too.
 test-conformance: services

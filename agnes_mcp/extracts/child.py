@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.processes import confinement
+from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.names import literal
 from agnes_mcp.sql.stored_views import StoredViews, is_computed
 
@@ -128,19 +129,11 @@ class Reader:
         return None
 
     def _tree(self, sql: str) -> dict[str, Any]:
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-        parsed: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+        parsed = duckdb_trees.parsed(self._connection, sql)
         if parsed["error"] or len(parsed["statements"]) != 1:
             return {}
-        tree: dict[str, Any] = _without_places(parsed["statements"][0]["node"])
+        tree: dict[str, Any] = duckdb_trees.without_positions(parsed["statements"][0]["node"])
         return tree
-
-
-def _without_places(node: Any) -> Any:
-    """The tree without where in the text each part stood."""
-    if isinstance(node, dict):
-        return {key: _without_places(value) for key, value in node.items() if key != "query_location"}
-    return [_without_places(value) for value in node] if isinstance(node, list) else node
 
 
 def _function(function: dict[str, Any]) -> dict[str, Any] | None:

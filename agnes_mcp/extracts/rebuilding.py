@@ -26,6 +26,7 @@ from agnes_mcp.extracts.statements import source_view
 from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
+from agnes_mcp.sql.duckdb_lines import FILE_SETTINGS
 from agnes_mcp.sql.instance import interrupt
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import redact, remember
@@ -85,6 +86,7 @@ class Rebuilder:
         config: dict[str, str | bool | int | float | list[str]] = {
             "allow_persistent_secrets": False,
             "allow_unsigned_extensions": FILE_VARIABLE in os.environ,
+            **FILE_SETTINGS,
         }
         connection = duckdb.connect(str(file), config=config)
         try:

@@ -26,6 +26,7 @@ from agnes_mcp.extracts.swap import replacing
 from agnes_mcp.models import Model, Table
 from agnes_mcp.sources.bigquery.extension_sql import FILE_VARIABLE
 from agnes_mcp.sources.bigquery.names import TablePath
+from agnes_mcp.sql.duckdb_lines import FILE_SETTINGS
 from agnes_mcp.sql.instance import interrupt
 from agnes_mcp.untrusted import redact
 
@@ -119,8 +120,9 @@ class ExtractWriter:
     def _build(self, file: Path, token: str, found: list[_Found], answer: ExtractAnswer, call: Call) -> None:
         import duckdb
 
-        unsigned = FILE_VARIABLE in os.environ
-        connection = duckdb.connect(str(file), config={"allow_unsigned_extensions": unsigned})
+        config: dict[str, str | bool | int | float | list[str]] = {**FILE_SETTINGS}
+        config["allow_unsigned_extensions"] = FILE_VARIABLE in os.environ
+        connection = duckdb.connect(str(file), config=config)
         try:
             with call.interruptible(partial(interrupt, connection)):
                 self._describe(connection, found)

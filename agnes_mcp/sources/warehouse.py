@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of, of_our_statement
+from agnes_mcp.sql.duckdb_lines import settings
 from agnes_mcp.sql.instance import interrupt
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Warehouse:
                 "python_enable_replacements": False,
                 # Streams that are registered here keep their order; rows of files come in theirs.
                 "preserve_insertion_order": True,
+                **settings(),
             },
         )
         # A cursor inherits global settings only.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Rows of one batch on its way out of DuckDB.
 BATCH_ROWS = 8_192
+_STRUCTS = ("struct", "tuple")  # DuckDB 2.0 tells one whose fields have no names apart
 
 # Measured on DuckDB 1.5: Arrow export wraps UHUGEINT to negative numbers, drops TIMETZ's zone, and gives BIT, BIGNUM
 # and VARIANT as opaque bytes; Parquet cannot hold a UNION. As text each is whole.
@@ -21,6 +22,8 @@ _LOSSY = ("UHUGEINT", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMET
 # A field may be called like a type; then a type follows it, not a bracket, comma or the end.
 _LOSSY_WORD = re.compile(rf"\b({'|'.join(_LOSSY)})(?=[\[(,)]|$)|\bUNION\(")
 _REFERENCE_SYSTEM = re.compile(r"\bGEOMETRY\('(?:[^']|'')*'\)")
+#: A column of NULLs alone, which DuckDB 1.5 calls INTEGER: Arrow's null, which Parquet and other readers cannot hold.
+_NULL = re.compile(r'"NULL"(?=[\[,)]|$)')
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
 
 
@@ -37,23 +40,28 @@ def _column(name: str, kind: Any) -> Column:
 
 
 def _fields(kind: Any) -> list[Column]:
-    if kind.id != "struct":
+    if kind.id not in _STRUCTS:
         return []
     return [_column(field or f"f{number}", child) for number, (field, child) in enumerate(kind.children, start=1)]
 
 
 def _spelling(kind: Any) -> str:
-    return "STRUCT" if kind.id == "struct" else str(kind)
+    return "STRUCT" if kind.id in _STRUCTS else with_null_named(str(kind))
+
+
+def with_null_named(kind: str) -> str:
+    """That type with INTEGER for what holds NULLs alone, on every line of DuckDB."""
+    return _NULL.sub("INTEGER", kind) if '"NULL"' in kind else kind
 
 
 def loses_in_arrow(kind: str) -> bool:
     """True for a DuckDB type, as it is spelled, that holds one of those which Arrow changes."""
-    return _LOSSY_WORD.search(_QUOTED.sub("", kind)) is not None
+    return _LOSSY_WORD.search(_QUOTED.sub("", kind)) is not None or with_null_named(kind) != kind
 
 
 def safe_type(kind: str) -> str:
     """That type with each part that Arrow changes as VARCHAR."""
-    kind = _REFERENCE_SYSTEM.sub("GEOMETRY", kind)
+    kind = with_null_named(_REFERENCE_SYSTEM.sub("GEOMETRY", kind))
     while (start := _blank_quoted(kind).find("UNION(")) >= 0:
         kind = kind[:start] + "VARCHAR" + kind[_closing(kind, start + len("UNION")) + 1 :]
     return _outside_quotes(kind)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_lines import settings
 from agnes_mcp.sql.names import literal
 from agnes_mcp.sql.views import View, attach_statement, make_view, probe_statement
 
@@ -55,6 +56,7 @@ def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
             "allow_persistent_secrets": False,
             "python_enable_replacements": False,
             "temp_directory": "",
+            **settings(),
         },
     )
     # Read back as given at connect but only enforced when SET (DuckDB 1.5.6).

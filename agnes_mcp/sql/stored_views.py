@@ -8,11 +8,11 @@ understood is not closed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.duckdb_functions import APART, BOUNDED, FUNCTIONS, OPERATORS, SERIES, TABLE_FUNCTIONS
 from agnes_mcp.sql.names import identifier
 
@@ -95,8 +95,7 @@ class StoredViews:
 
     def tree(self, select: str) -> Any:
         """The one statement of that text, as the parser sees it; None where it is not one."""
-        row = self._cursor.execute("SELECT json_serialize_sql(?)", [select]).fetchone()
-        tree: dict[str, Any] = json.loads(str(row[0])) if row else {"error": True}
+        tree = duckdb_trees.parsed(self._cursor, select)
         return None if tree.get("error") or len(tree.get("statements", ())) != 1 else tree["statements"][0]
 
     def is_engines(self, name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.sql import names
+from agnes_mcp.sql.duckdb_lines import compares_blobs_wrongly
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import is_plain, tidy
 
@@ -112,12 +113,10 @@ def relation_of(view: View, database: str = "") -> str:
 def _miscompared(columns: Iterable[tuple[str, str]]) -> list[str]:
     """The BLOB columns of a view over Parquet, where this DuckDB compares them wrongly.
 
-    DuckDB 1.5 up to 1.5.6 takes a comparison with a constant that is not plain ASCII down into the dictionary of a
-    Parquet file and finds nothing there. What is computed is not pushed down; a copy is the cheapest computation.
+    A comparison with a constant that is not plain ASCII is taken down into the dictionary of a Parquet file and finds
+    nothing there. What is computed is not pushed down; a copy is the cheapest computation.
     """
-    import duckdb
-
-    if not duckdb.__version__.startswith("1.5."):
+    if not compares_blobs_wrongly():
         return []
     return [name for name, kind in columns if kind == "BLOB"]
 

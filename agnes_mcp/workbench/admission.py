@@ -6,7 +6,6 @@ text that was admitted is then run as it stands, by the same parser, so nothing 
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -35,8 +34,8 @@ _ONE_SELECT = "Send one SELECT statement over the tables of the catalog and your
 class Parser(Protocol):
     """DuckDB's parser, in an instance that holds nothing."""
 
-    def tree(self, sql: str) -> str:
-        """The statement as `json_serialize_sql` gives it."""
+    def tree(self, sql: str) -> Node:
+        """The statement as `duckdb_trees.parsed` gives it."""
         ...
 
     def semicolons(self, sql: str) -> int:
@@ -80,7 +79,7 @@ def check_text(sql: str) -> None:
 
 def _one_statement(sql: str, parser: Parser) -> Node:
     try:
-        tree = json.loads(parser.tree(sql))
+        tree = parser.tree(sql)
     except RecursionError:
         raise _too_deep() from None
     if tree["error"]:
@@ -189,7 +188,10 @@ class _Gate:
     def _enter_ctes(self, query: Node, scope: Scope, depth: int) -> tuple[list[Visit], Scope]:
         """Each CTE sees those before it; the query sees them all."""
         entries: list[Visit] = []
-        for entry in query.get("cte_map", {}).get("map", []):
+        ctes = query.get("cte_map", {})
+        for name in ctes.keys() - grammar.RECORDS["ctes"].keys():
+            self.refuse(name)
+        for entry in ctes.get("map", []):
             self._check_cte_name(entry["key"])
             entries.append(("cte_entry", entry, scope, depth))
             scope |= {entry["key"].casefold()}

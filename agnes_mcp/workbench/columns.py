@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from agnes_mcp.sql.duckdb_types import safe_type
-
-# A field may be called like a type; then a type follows it, not a bracket, comma or the end.
-#: Types that Arrow carries as bytes nobody can read, or changed: UHUGEINT turns negative, TIMETZ loses its zone;
-#: and UNION, in which nothing can be cut. As text each is whole.
-_OPAQUE_TYPE = re.compile(r"\b(UHUGEINT|TIME WITH TIME ZONE|BIT|BIGNUM|VARIANT|GEOMETRY)(?=[\[(,)]|$)|\bUNION\(")
-_QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
+from agnes_mcp.sql.duckdb_types import loses_in_arrow, safe_type
 
 
 def carried_whole(sql: str, types: Sequence[str]) -> str:
     """The statement, whose columns have these types, with each part that Arrow would change as text."""
-    changed = [_OPAQUE_TYPE.search(_QUOTED.sub("", kind)) is not None for kind in types]
+    changed = [loses_in_arrow(kind) for kind in types]
     if not any(changed):
         return sql
     names = [f"c{number}" for number in range(len(types))]

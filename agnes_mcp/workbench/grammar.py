@@ -180,7 +180,8 @@ TYPE_DETAILS: dict[str, Fields] = {
     "LIST_TYPE_INFO": _TYPE | {"child_type": "type"},
     "STRING_TYPE_INFO": _TYPE | {"collation": SCALAR},
     "STRUCT_TYPE_INFO": _TYPE | {"child_types": "named_type"},
-    "UNBOUND_TYPE_INFO": _TYPE | {"name": SCALAR, "user_type_modifiers": "modifier_value", "expr": EXPRESSION},
+    "UNBOUND_TYPE_INFO": _TYPE
+    | {"name": SCALAR, "user_type_modifiers": "modifier_value", "child_types": "named_type", "expr": EXPRESSION},
 }
 
 TAGS: dict[str, dict[str, Fields]] = {

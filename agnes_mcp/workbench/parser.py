@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from agnes_mcp.errors import AgnesError
+from typing import Any
+
+from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.instance import lock_instance, open_instance
 
 
@@ -13,11 +15,8 @@ class DuckDBParser:
         self._connection = open_instance(memory_bytes, threads=1)
         lock_instance(self._connection, [])
 
-    def tree(self, sql: str) -> str:
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-        if row is None:
-            raise AgnesError("internal_error", "The parser gave no answer.", "Run `agnes-mcp doctor`.")
-        return str(row[0])
+    def tree(self, sql: str) -> dict[str, Any]:
+        return duckdb_trees.parsed(self._connection, sql)
 
     def semicolons(self, sql: str) -> int:
         import duckdb

@@ -51,7 +51,10 @@ def _count(bounds: list[int]) -> int:
 
 
 def _literal(node: Node) -> Any:
-    return node["value"].get("value") if node.get("class") == "CONSTANT" else None
+    if node.get("class") != "CONSTANT":
+        return None
+    value, details = node["value"].get("value"), node["value"]["type"].get("type_info") or {}
+    return value / 10 ** details["scale"] if details.get("type") == "DECIMAL_TYPE_INFO" else value
 
 
 def _moment(node: Node) -> datetime | None:

@@ -14,6 +14,7 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
+from agnes_mcp.sql.duckdb_types import with_null_named
 from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
@@ -54,19 +55,27 @@ class Queries(OneAnswer):
         self.grant(views)
         self._run(question["sql"], question["limit_rows"], question["max_bytes"], channel)
 
+    def _relation(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """The statement, bound. Its rows stream from here; from a cursor DuckDB 2.0 would copy them all first."""
+        try:
+            return self._instance.sql(sql)
+        except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
+            self._instance.execute(sql)  # fails alike, and says where in the text
+            raise
+
     def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:
-        self._instance.execute(sql)
-        description = self._instance.description or []
-        types = [str(column[1]) for column in description]
+        relation = self._relation(sql)
+        names, types = relation.columns, [str(kind) for kind in relation.types]
         whole = columns.carried_whole(sql, types)
         if whole != sql:
-            self._instance.execute(whole)
+            relation = self._instance.sql(whole)
         batch_rows = SMALL_BATCH_ROWS if limit_rows < SMALL_BATCH_ROWS else LARGE_BATCH_ROWS
-        reader = self._instance.to_arrow_reader(batch_rows)
-        schema = columns.readable_schema(reader.schema, [str(column[0]) for column in description])
+        reader = relation.to_arrow_reader(batch_rows)
+        schema = columns.readable_schema(reader.schema, names)
         stream, cut_cells = Stream(channel, shown_schema(schema)), list[tuple[int, int, int | None]]()
         cut_by = _copy(stream, reader, limit_rows, max_bytes, cut_cells)
-        channel.end({"rows": stream.rows, "cut_by": cut_by, "types": types, "cut_cells": cut_cells})
+        shown = [with_null_named(kind) for kind in types]
+        channel.end({"rows": stream.rows, "cut_by": cut_by, "types": shown, "cut_cells": cut_cells})
 
 
 def _copy(

@@ -215,7 +215,7 @@ def test_failures_in_the_middle_of_a_stream_are_translated_as_well(warehouse: Wa
     """DuckDB's Arrow stream raises OSError, whatever went wrong; and now and then that of another of its threads."""
     call = Call("scan", Principal("ana"))
     with warehouse.cursor() as cursor:
-        reader = cursor.execute(sql).to_arrow_reader(1_000)
+        reader = cursor.sql(sql).to_arrow_reader(1_000)
         with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is what is tested
             reader.read_all()
     assert of_our_statement(warehouse.cause_of(caught.value, call, sql), sql).kind == kind

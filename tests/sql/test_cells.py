@@ -39,7 +39,7 @@ LIGHT = {
 
 def arrays(sql: str) -> list[pa.Array]:
     with duckdb.connect() as connection:
-        table = connection.execute(sql).to_arrow_table()
+        table = connection.sql(sql).to_arrow_table()
     return [chunk for column in table.columns for chunk in column.chunks]
 
 
@@ -86,7 +86,7 @@ def test_numbers_of_a_fixed_size_are_cut() -> None:
 @pytest.mark.parametrize("sql", [*HEAVY.values(), *LIGHT.values()])
 def test_every_batch_has_the_shown_schema(sql: str) -> None:
     with duckdb.connect() as connection:
-        reader = connection.execute(sql).to_arrow_reader(1_000)
+        reader = connection.sql(sql).to_arrow_reader(1_000)
         for batch in reader:
             cut, _ = cut_batch(batch)
             cut.validate(full=True)

@@ -41,7 +41,7 @@ STREAMED = {
 def test_a_complaint_in_the_middle_of_a_stream_is_the_same_complaint(sql: str) -> None:
     with duckdb.connect(config={"threads": 1}) as connection:  # of several, another one's interrupt may come first
         with pytest.raises((OSError, pa.ArrowException)) as streamed:
-            connection.execute(sql).to_arrow_reader(1_000).read_all()
+            connection.sql(sql).to_arrow_reader(1_000).read_all()
         assert complaint_of(streamed.value) == STREAMED[sql]
         with pytest.raises(duckdb.Error) as whole:
             connection.execute(sql).fetchall()
@@ -53,7 +53,7 @@ def failure_of(sql: str, *, streamed: bool) -> BaseException:
         connection.execute("CREATE TABLE t AS SELECT i, ? || i AS s FROM range(5000) r(i)", [CANARY])
         try:
             if streamed:
-                connection.execute(sql).to_arrow_reader(100).read_all()
+                connection.sql(sql).to_arrow_reader(100).read_all()
             connection.execute(sql).fetchall()
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             return error

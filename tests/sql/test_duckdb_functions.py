@@ -30,10 +30,10 @@ which_secret
 
 @pytest.fixture(scope="module")
 def real() -> dict[str, str]:
-    """Every scalar, aggregate and macro of DuckDB, with what a macro stands for."""
+    """Every scalar, aggregate, window function and macro of DuckDB, with what a macro stands for."""
     rows = duckdb.execute(
         "SELECT function_name, string_agg(coalesce(macro_definition, ''), ' ') FROM duckdb_functions() "
-        "WHERE function_type IN ('scalar', 'aggregate', 'macro') GROUP BY 1"
+        "WHERE function_type IN ('scalar', 'aggregate', 'window', 'macro') GROUP BY 1"
     ).fetchall()
     return dict(rows)
 

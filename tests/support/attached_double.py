@@ -74,7 +74,7 @@ class Double(Job):
         scan = outlive(reader, connection.cursor(), int(at)) if fault == "expire" else until(reader, fault, int(at))
         faulty = pa.RecordBatchReader.from_batches(reader.schema, scan)
         cursor.register("faulty", faulty.__arrow_c_stream__())
-        return cursor.execute("FROM faulty").to_arrow_reader(question["batch_rows"])
+        return cursor.sql("FROM faulty").to_arrow_reader(question["batch_rows"])
 
 
 def outlive(reader: pa.RecordBatchReader, cursor: duckdb.DuckDBPyConnection, pause_ms: int) -> Iterator[pa.RecordBatch]:

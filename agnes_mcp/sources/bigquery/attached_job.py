@@ -78,7 +78,7 @@ class Attached:
 
     def start(self, connection: duckdb.DuckDBPyConnection, question: dict[str, Any]) -> pa.RecordBatchReader:
         """The rows of the SELECT, as they stream."""
-        return connection.cursor().execute(question["select"]).to_arrow_reader(question["batch_rows"])
+        return connection.cursor().sql(question["select"]).to_arrow_reader(question["batch_rows"])
 
     def _open(self, question: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         connection = self.open_instance(question)

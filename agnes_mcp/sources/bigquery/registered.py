@@ -78,7 +78,7 @@ class Registered:
         cursor.register(_STREAM, pa.RecordBatchReader.from_batches(self.schema, feed).__arrow_c_stream__())
         reader = None
         try:
-            reader = cursor.execute(_SQL).to_arrow_reader(max(batch_rows, LEAST_BATCH_ROWS))
+            reader = cursor.sql(_SQL).to_arrow_reader(max(batch_rows, LEAST_BATCH_ROWS))
             for batch in reader:
                 yield under_schema(batch, self.schema)
         except (duckdb.Error, pa.ArrowException, OSError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from sqlglot.errors import SqlglotError
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
+from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.predicate.dialects import RULES
 from agnes_mcp.sql.predicate.lexemes import cut
 from agnes_mcp.sql.predicate.refusals import refuse
@@ -151,20 +151,13 @@ def _confirm_queries(tree: Any) -> None:
 def _select(sql: str) -> dict[str, Any]:
     """The one SELECT in `sql` as DuckDB's parser sees it, without positions. Binds nothing, runs nothing."""
     with _parsing:
-        row = _parser().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-    parsed: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+        parsed = duckdb_trees.parsed(_parser(), sql)
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise _broken("DuckDB does not read it as one SELECT")
-    node: dict[str, Any] = _without_positions(parsed["statements"][0]["node"])
+    node: dict[str, Any] = duckdb_trees.without_positions(parsed["statements"][0]["node"])
     if node["type"] != "SELECT_NODE":
         raise _broken("it is not a plain SELECT")
     return node
-
-
-def _without_positions(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_positions(value) for key, value in tree.items() if key != "query_location"}
-    return [_without_positions(value) for value in tree] if isinstance(tree, list) else tree
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,44 @@
+"""The lines of DuckDB that are supported, and in what they differ. Nothing else here asks for DuckDB's version."""
+
+from __future__ import annotations
+
+from functools import cache
+
+#: Each as its first two numbers. `pyproject.toml` admits them, CI runs what faces DuckDB on each.
+LINES = ("1.5", "2.0")
+
+
+#: What a DuckDB file is made with that others read: DuckDB 2.0 would write it for itself alone, every 1.x reads this.
+FILE_SETTINGS = {"storage_compatibility_version": "v0.10.2"}
+
+
+@cache
+def line() -> str:
+    """Which line is installed: the first two numbers of DuckDB's version."""
+    import duckdb
+
+    return ".".join(duckdb.__version__.split(".")[:2])
+
+
+@cache
+def writes_new_trees() -> bool:
+    """Whether `json_serialize_sql` writes the trees of DuckDB 2.0."""
+    return line() != "1.5"
+
+
+@cache
+def settings() -> dict[str, str]:
+    """What an instance that runs others' SQL is opened with, so that a statement means the same on each line.
+
+    DuckDB 2.0 refuses the lambda arrow, `x -> x + 1`, unless it is asked for.
+    """
+    return {} if line() == "1.5" else {"lambda_syntax": "ENABLE_SINGLE_ARROW"}
+
+
+@cache
+def compares_blobs_wrongly() -> bool:
+    """Whether a BLOB of a Parquet file's dictionary is compared wrongly with a constant that is not plain ASCII.
+
+    Seen up to 1.5.6, the newest of that line, and not in 2.0.1. What is computed is not pushed down into the file.
+    """
+    return line() == "1.5"
