@@ -15,6 +15,12 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
+from agnes_mcp.sql import duckdb_lines
+
+#: What the first field of a struct is called that has no name: DuckDB 2.0 has a name for it, and reads a MAP from JSON.
+_NAMELESS = "f1" if duckdb_lines.line() == "1.5" else "element1"
+_NAMELESS_JSON = "SELECT {'f1': 1::BIGINT}" if duckdb_lines.line() == "1.5" else "SELECT MAP {'': 1::BIGINT}"
+
 
 @dataclass(frozen=True)
 class Awkward:
@@ -149,7 +155,7 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
             _bytes(folder / "moments.json", b'{"t":"30-04-2024 10:06:21"}\n{"t":"01-05-2024 11:00:00"}\n'),
             "SELECT strftime(t, '%Y-%m-%dT%H:%M:%S') FROM read_json('{path}')",
         ),
-        "json_nameless": Awkward(_bytes(folder / "nameless.json", b'[{"a":{"":1}}]'), "SELECT {'f1': 1::BIGINT}"),
+        "json_nameless": Awkward(_bytes(folder / "nameless.json", b'[{"a":{"":1}}]'), _NAMELESS_JSON),
         "geojsonl": Awkward(_bytes(folder / "shapes.geojsonl", b'{"type":"Feature"}\n'), "SELECT 'Feature'"),
         "text": Awkward(_bytes(folder / "export.txt", b"a\tb\n1\tx\n2\t\n"), rows),
         "json_unnamed": Awkward(_bytes(folder / "export.dat", b'\n [ {"a":1,"b":"x"},{"a":2}]'), rows),
@@ -205,9 +211,12 @@ def parquets(folder: Path) -> dict[str, Awkward]:
         "foreign_name": Awkward(foreign, kind="table_unavailable", says="name that is not UTF-8"),
         "union_type": Awkward(
             _copy(folder / "u.parquet", "SELECT 1::UNION(num INT, s VARCHAR) AS u"),
-            "SELECT {'f1': 0, 'num': 1, 's': NULL}",
+            f"SELECT {{'{_NAMELESS}': 0, 'num': 1, 's': NULL}}",
         ),
-        "nameless": Awkward(folder / "nameless.parquet", "SELECT {'f1': 1, 'b': 3} UNION ALL SELECT {'f1': 2, 'b': 4}"),
+        "nameless": Awkward(
+            folder / "nameless.parquet",
+            f"SELECT {{'{_NAMELESS}': 1, 'b': 3}} UNION ALL SELECT {{'{_NAMELESS}': 2, 'b': 4}}",
+        ),
         "brackets": Awkward(_copy(folder / "w[1]" / "x[2].parquet", "SELECT 1 AS a"), "SELECT 1"),
         "brackets_glob": Awkward(folder / "w[1]" / "*.parquet", "SELECT 1"),
         "brackets_folder": Awkward(folder / "w[1]", "SELECT 1"),

@@ -19,6 +19,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Aggregate, Price, Principal, Relation, ScanRequest, Statement, Table, TableSchema
 from agnes_mcp.sources.local.source import JOB, LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.sql import duckdb_lines
 from agnes_mcp.sql.statement import build_statement
 
 ANA = Principal("ana")
@@ -158,6 +159,7 @@ def ended_by(served: Served, where: str, call: Call) -> str:
     return str(kind)
 
 
+@pytest.mark.skipif(duckdb_lines.line() != "1.5", reason="this DuckDB matches such a pattern at once")
 def test_a_pattern_that_cannot_be_interrupted_ends_at_the_deadline(served: Served) -> None:
     assert ended_by(served, BACKTRACKING, Call("scan", ANA, 0.7)) == "timeout"
     assert ended_by(served, "regexp_matches(note, '7$')", Call("scan", ANA, 60)).startswith("id: int64")
@@ -172,6 +174,7 @@ def worked_s(served: Served) -> float:
     return total
 
 
+@pytest.mark.skipif(duckdb_lines.line() != "1.5", reason="this DuckDB matches such a pattern at once")
 def test_a_pattern_that_cannot_be_interrupted_ends_when_the_call_is_cancelled(served: Served) -> None:
     call, kinds = Call("scan", ANA, 60), list[str]()
     asking = threading.Thread(target=lambda: kinds.append(ended_by(served, BACKTRACKING, call)))
