@@ -2,8 +2,8 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 15)))' 2>/dev/null && echo $$p && break; done)
 PYTEST := $(BIN)/python -m pytest
 # One process more than processors, up to four, as tests wait for servers, deadlines and kills; a file's tests in one of
 # them, so that what they share is made once; and in the order that tests/conftest.py gives, the longest files first.
@@ -106,7 +106,7 @@ test-live: $(VENV)/.installed-dev
 	AGNES_LIVE_PROJECT=$(PROJECT) $(PYTEST) tests/sources/bigquery/live.py
 
 $(VENV)/.created:
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=/path/to/python3.12 …"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12, 3.13 or 3.14 is needed; name one: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	@echo "Making $(VENV) with $(PYTHON)."
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@

@@ -17,7 +17,7 @@ from pathlib import Path
 
 SERVER = Path(__file__).resolve().parents[1] / "server"
 WINDOWS = sys.platform == "win32"
-SUPPORTED = ("python3.13", "python3.12", "python3.11")
+SUPPORTED = ("python3.14", "python3.13", "python3.12", "python3.11")
 POLL_S = 0.2
 
 
@@ -93,14 +93,14 @@ def install(environment: Path) -> int:
 
 def create(environment: Path) -> None:
     """A virtual environment with a Python that the server supports."""
-    here = (3, 11) <= sys.version_info < (3, 14)
+    here = (3, 11) <= sys.version_info < (3, 15)
     found = sys.executable if here else next(filter(None, map(shutil.which, SUPPORTED)), None)
     if found:
         subprocess.run([found, "-m", "venv", str(environment)], check=True)
     elif shutil.which("uv"):
         subprocess.run(["uv", "venv", "--python", "3.12", "--seed", str(environment)], check=True)
     else:
-        raise SystemExit("agnes needs Python 3.11, 3.12 or 3.13, or uv, which brings one")
+        raise SystemExit("agnes needs Python 3.11, 3.12, 3.13 or 3.14, or uv, which brings one")
 
 
 class Lock:

@@ -36,6 +36,7 @@ def test_every_line_is_installed_somewhere_in_ci() -> None:
     assert tuple(map(line_of, versions())) == duckdb_lines.LINES
     assert duckdb.__version__ in versions()
     assert duckdb_lines.line() == line_of(duckdb.__version__)
+    assert "step make test-duckdb2" in (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
 def test_the_range_admits_these_lines_and_no_other() -> None:
