@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from agnes_mcp.models import Column, Dialect, TableSchema
+from agnes_mcp.sql import duckdb_lines
 
 CORPORA = Path(__file__).parent.parent / "fixtures" / "where"
 _LONG = {
@@ -143,7 +144,7 @@ def bigquery_select(expressions: str) -> str:
 
 def duckdb_table() -> duckdb.DuckDBPyConnection:
     """DuckDB with the table `web_sessions` and four rows of it."""
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={**duckdb_lines.settings()})
     connection.execute(
         f"""CREATE TABLE web_sessions (session_id VARCHAR, user_id BIGINT, country_code VARCHAR, platform VARCHAR,
         event_date DATE, started_at TIMESTAMP, at_time TIME, amount DECIMAL(18,2), score DOUBLE, is_paid BOOLEAN,
