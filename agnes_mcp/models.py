@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from operator import not_
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -98,9 +99,15 @@ class TableSchema(Model):
     always: str = ""  # a condition that every statement over it has: it is part of what the table is
 
     def column(self, name: str) -> Column | None:
-        """The top-level column of that name, without regard to case."""
-        folded = name.casefold()
-        return next((c for c in self.columns if c.name.casefold() == folded), None)
+        """The top-level column of that name, without regard to case; of several the first."""
+        if self._named[0] is not self.columns:  # a copy with other columns keeps what was found in the first
+            del self._named
+        return self._named[1].get(name.casefold())
+
+    @cached_property
+    def _named(self) -> tuple[list[Column], dict[str, Column]]:
+        """The columns by name: whoever asks for each of 20,000 must not look through all of them each time."""
+        return self.columns, {column.name.casefold(): column for column in reversed(self.columns)}
 
     def walk(self) -> Iterator[tuple[str, Column]]:
         """Every column and nested field with its dotted path."""

@@ -16,7 +16,7 @@ from agnes_mcp.sql.views import View, make_view, readable_names
 CONSTANT = r"'\xFF\xFE'::BLOB"
 ROWS = f"""
     SELECT i, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN {CONSTANT} ELSE 'bb'::BLOB END AS b,
-        {{'x': b}} AS s, 'text ' || i AS "my text"
+        {{'x': b}} AS s, [b, 'bb'::BLOB] AS l, 'text ' || i AS "my text"
     FROM range(20000) r(i)"""
 CONDITIONS = [
     "b = {}",
@@ -27,6 +27,25 @@ CONDITIONS = [
     "s.x = {}",
     "b = {} AND i < 1000",
     "b = {} OR i = 2",
+]
+#: Other ways to compare them: joins, groups, sets, lists and records of them.
+STATEMENTS = [
+    "SELECT k.n, count(*) FROM v JOIN k ON v.b = k.b GROUP BY ALL ORDER BY ALL",
+    "SELECT count(*) FROM v JOIN k USING (b) WHERE n = 1",
+    "SELECT count(*) FROM v, k WHERE v.b = k.b AND k.b = {}",
+    "SELECT count(*) FROM v WHERE b IN (SELECT b FROM k WHERE n = 1)",
+    "SELECT count(*) FROM v WHERE b = (SELECT b FROM k WHERE n = 1)",
+    "SELECT count(*) FROM v SEMI JOIN k ON v.s.x = k.b",
+    "SELECT count(*) FROM v WHERE NOT EXISTS (SELECT 1 FROM k WHERE k.b = v.b)",
+    "SELECT b, count(*) FROM v GROUP BY ALL ORDER BY ALL",
+    "SELECT count(DISTINCT b), min(b), max(b), count(*) FILTER (WHERE b = {}) FROM v",
+    "SELECT count(*) FROM v WHERE b = unhex('FFFE')",
+    "SELECT count(*) FROM v WHERE b = ANY ([{}, 'x'::BLOB])",
+    "SELECT count(*) FROM v WHERE list_contains(l, {})",
+    "SELECT count(*) FROM v WHERE l = [{}, 'bb'::BLOB]",
+    "SELECT count(*) FROM v WHERE s = {{'x': {}}}",
+    "SELECT l, count(*) FROM v GROUP BY ALL ORDER BY ALL",
+    "SELECT count(*) FROM (SELECT b FROM v INTERSECT SELECT b FROM k)",
 ]
 
 
@@ -47,6 +66,17 @@ def test_blobs_are_compared_as_bytes(path: Path, condition: str) -> None:
     with duckdb.connect() as connection:
         make_view(connection, View("v", "parquet", [str(path)]))
         assert count(connection, "v", condition) == count(connection, f"({ROWS})", condition)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_blobs_are_compared_as_bytes_wherever_they_stand(path: Path, tmp_path: Path, statement: str) -> None:
+    keys, sql = f"SELECT * FROM (VALUES ({CONSTANT}, 1), ('bb'::BLOB, 2)) AS t(b, n)", statement.format(CONSTANT)
+    with duckdb.connect() as connection, duckdb.connect() as bare:
+        connection.execute(f"COPY ({keys}) TO '{tmp_path / 'k.parquet'}'")
+        make_view(connection, View("v", "parquet", [str(path)]))
+        make_view(connection, View("k", "parquet", [str(tmp_path / "k.parquet")]))
+        bare.execute(f"CREATE TABLE v AS {ROWS}; CREATE TABLE k AS {keys}")
+        assert connection.execute(sql).fetchall() == bare.execute(sql).fetchall()
 
 
 def test_the_view_has_the_columns_of_the_file(path: Path) -> None:
@@ -97,3 +127,13 @@ def test_columns_with_names_that_nobody_can_write_are_read(tmp_path: Path) -> No
         make_view(connection, View("v", "parquet", [str(tmp_path / "t.parquet")]))
         assert [row[0] for row in connection.execute("DESCRIBE v").fetchall()] == ["b", "C1", "a"]
         assert connection.execute("SELECT C1, a FROM v WHERE b = '\\xFF'::BLOB").fetchall() == [(1, 3)]
+
+
+def test_a_very_wide_view_has_the_columns_of_its_file(tmp_path: Path) -> None:
+    columns = ", ".join(f"{n} AS c{n}" for n in range(2_500))
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"COPY (SELECT {CONSTANT} AS bytes, {columns}) TO '{tmp_path / 'wide.parquet'}'")
+        make_view(connection, View("wide", "parquet", [str(tmp_path / "wide.parquet")]))
+        found = connection.execute("SELECT * FROM wide")
+        assert [name for name, *_ in found.description or []] == ["bytes", *(f"c{n}" for n in range(2_500))]
+        assert connection.execute(f"SELECT count(*) FROM wide WHERE bytes = {CONSTANT}").fetchall() == [(1,)]
