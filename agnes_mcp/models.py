@@ -104,17 +104,15 @@ class TableSchema(Model):
             del self._named
         return self._named[1].get(name.casefold())
 
-    @cached_property
+    @cached_property  # whoever asks for each of 20,000 must not look through all of them each time
     def _named(self) -> tuple[list[Column], dict[str, Column]]:
-        """The columns by name: whoever asks for each of 20,000 must not look through all of them each time."""
         return self.columns, {column.name.casefold(): column for column in reversed(self.columns)}
 
     def walk(self) -> Iterator[tuple[str, Column]]:
         """Every column and nested field with its dotted path."""
         stack = [(c.name, c) for c in reversed(self.columns)]
         while stack:
-            path, column = stack.pop()
-            yield path, column
+            yield (path := stack[-1][0]), (column := stack.pop()[1])
             stack.extend((f"{path}.{f.name}", f) for f in reversed(column.fields))
 
 
@@ -133,9 +131,8 @@ class Aggregate(Model):
         if not isinstance(given, dict) or not isinstance(given.get("function"), str):
             return given
         folded = given["function"].strip().lower()
-        return {**given, "function": folded} | (
-            {"column": None} if (folded, given.get("column")) == ("count", "*") else {}
-        )
+        every_row = {"column": None} if (folded, given.get("column")) == ("count", "*") else {}
+        return {**given, "function": folded, **every_row}
 
 
 class ScanRequest(Model):
@@ -264,10 +261,9 @@ class Relation(NamedTuple):
     def apart_from(self, schema: TableSchema) -> Relation:
         """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
         table's `id` and not as the field of its column `orders`."""
-        taken = {column.name.casefold() for column in schema.columns}
-        if self.name.casefold() not in taken:
+        if schema.column(self.name) is None:
             return self
-        return self._replace(alias=next(free for n in range(len(taken) + 1) if (free := f"t{n}") not in taken))
+        return self._replace(alias=next(t for n in range(len(schema.columns) + 1) if not schema.column(t := f"t{n}")))
 
 
 @dataclass
@@ -283,12 +279,10 @@ class Priced:
 
     @property
     def reads(self) -> list[tuple[Table, TableSchema]]:
-        """Every table that it reads."""
         return [(self.table, self.schema), *self.beside]
 
     @property
     def tables_shown(self) -> str:
-        """What it reads, by id, for people and lists."""
         return ", ".join(table.id for table, _ in self.reads)
 
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
 from agnes_mcp.calls.call import PROCESS, THREAD, UNTRACED, Call, Tracer, cancelled, timed_out
+from agnes_mcp.calls.turns import Interpreting
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Consent, Principal, Progress
@@ -52,6 +53,7 @@ class Calls:
         self.failure_observers: list[Callable[[AuditLine], None]] = []  # and of those that failed, told first
         self._workers = Workers(workers)
         self._apart = Workers(processes, PROCESS)
+        self._interpreting = Interpreting()
         self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
         self._aside = anyio.CapacityLimiter(_THREADS_ASIDE)
         self._restore = restore
@@ -136,6 +138,10 @@ class Calls:
         """The same for work that a worker process does, and that a thread only waits for; `within_s` bounds the wait
         for its turn."""
         return await self._apart.run(call, work, within_s)
+
+    def interpreting(self, call: Call) -> AbstractContextManager[None]:
+        """Around work, in a thread, that is Python's alone: one piece at a time; see `turns.Interpreting`."""
+        return self._interpreting.turn(call)
 
     async def aside(self, work: Callable[[], T]) -> T:
         """The result of `work` that is short and must not be left half: full workers do not hold it up, and it is

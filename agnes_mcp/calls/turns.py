@@ -8,9 +8,15 @@ the capacity as others have borrowed, and those are the first to go when turns e
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agnes_mcp.calls.call import Call
 
 
 @dataclass(eq=False)
@@ -90,3 +96,45 @@ class Turns:
     def _next_moment(self) -> int:
         self._moment += 1
         return self._moment
+
+
+class Interpreting:
+    """The one turn at work that keeps the interpreter busy: reading what an agent wrote, and writing statements.
+
+    Of two threads that do so, neither is done sooner than one after the other; but the event loop, which has to have
+    the interpreter back after each of its own calls to the system, would wait for every one of them each time.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._turns = Turns(1)
+
+    @property
+    def waiting(self) -> int:
+        """How many threads stand in line."""
+        with self._changed:
+            return self._turns.waiting
+
+    @contextmanager
+    def turn(self, call: Call) -> Iterator[None]:
+        """Inside, nobody else is. For worker threads. Raises what ended the call while it waited."""
+        with self._changed:
+            ticket = self._turns.ask(call.principal.name)
+        try:
+            if not ticket.granted:
+                self._wait(ticket, call)
+            yield
+        finally:
+            with self._changed:
+                self._turns.leave(ticket)
+                self._changed.notify_all()
+
+    def _wait(self, ticket: Ticket, call: Call) -> None:
+        with call.interruptible(self._wake), self._changed:
+            while not ticket.granted:
+                call.check()
+                self._changed.wait(call.remaining_s)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

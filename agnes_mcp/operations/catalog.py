@@ -122,9 +122,13 @@ class Catalog:
         """The same as part of another call, in so many characters."""
         table = await self._tables.find(call, table_id)
         schema = await self._tables.schema_of(call, table)
-        if table.query_mode == "local":
-            self._tables.index.put(table, schema)
-        return schema_answer(table, schema, chars)
+
+        def work() -> SchemaAnswer:  # of 20,000 columns it is not a matter for the event loop
+            if table.query_mode == "local":
+                self._tables.index.put(table, schema)
+            return schema_answer(table, schema, chars)
+
+        return await self._calls.run(call, work)
 
     def listed(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id; free and uncounted."""

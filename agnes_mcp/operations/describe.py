@@ -134,7 +134,9 @@ class Descriptions:
         """None where the source has no free way, so that the caller must pay for a scan."""
         table = await self._tables.find(call, table_id)
         schema = await self._tables.schema_of(call, table)
-        columns = select_columns(select, schema)
+        columns = [column.name for column in schema.columns]
+        if select is not None:  # a name that is none is compared with all of them
+            columns = await self._calls.run(call, lambda: select_columns(select, schema))
         key = f"{table.id}|{n}|{chars}|{compact(columns)}"
         kept = self._tables.samples.get(key)
         if kept is not None:

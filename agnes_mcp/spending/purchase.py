@@ -171,7 +171,9 @@ class Purchases:
 
         def work() -> Priced:
             source = self._sources.of(table)
-            statement = build(table, schema, source.relation(table))
+            relation = source.relation(table)
+            with self._calls.interpreting(call):
+                statement = build(table, schema, relation)
             price: Price = source.price(table, schema, statement, call)
             return Priced(table, schema, request or ScanRequest(table_id=table.id), statement, price)
 

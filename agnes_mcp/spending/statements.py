@@ -120,7 +120,8 @@ class Statements:
         def kept() -> set[str]:
             return {snapshot.name for snapshot in self._store.list(call.principal.name)}
 
-        return admit(text, PrincipalNames(visible, schemas, self._sources, kept))
+        with self._calls.interpreting(call):
+            return admit(text, PrincipalNames(visible, schemas, self._sources, kept))
 
     def _price(
         self, call: Call, pairs: list[tuple[Table, TableSchema]], statement: Statement, admitted: Admitted, text: str

@@ -47,9 +47,12 @@ class Turns:
         table = await self._tables.find(call, request.table_id)
         schema = await self._tables.schema_of(call, table)
         others = await self._others(call, request)
-        return await self._calls.run(
-            call, lambda: working_call(request, schema, table.dialect, call.tool, others, having, distinct)
-        )
+
+        def work() -> WorkingCall | None:
+            with self._calls.interpreting(call):
+                return working_call(request, schema, table.dialect, call.tool, others, having, distinct)
+
+        return await self._calls.run(call, work)
 
     async def _others(self, call: Call, request: ScanRequest) -> dict[str, TableSchema]:
         """The tables that are named beside its own."""

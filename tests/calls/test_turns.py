@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import wait_until
 
-from agnes_mcp.calls.turns import Ticket, Turns
+from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.turns import Interpreting, Ticket, Turns
+from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 
 OWNERS = "abcde"
 #: An owner asks; or the nth of all that have a turn, or wait for one, leaves.
@@ -131,3 +137,44 @@ def test_a_single_turn_is_waited_for() -> None:
     assert (first.granted, second.granted) == (True, False)
     turns.leave(first)
     assert second.granted
+
+
+def _taking(interpreting: Interpreting, call: Call, order: list[str], hold: threading.Event | None = None) -> None:
+    with interpreting.turn(call):
+        order.append(call.principal.name)
+        if hold is not None:
+            hold.wait(30)
+
+
+def test_the_interpreter_is_kept_busy_by_one_at_a_time_and_owners_alternate() -> None:
+    interpreting, order, hold = Interpreting(), list[str](), threading.Event()
+    with ThreadPoolExecutor(6) as threads:
+        asked = [threads.submit(_taking, interpreting, Call("scan", Principal("mallory")), order, hold)]
+        wait_until(lambda: order == ["mallory"])
+        for number, name in enumerate(["mallory", "mallory", "mallory", "ana"], start=1):
+            asked.append(threads.submit(_taking, interpreting, Call("scan", Principal(name)), order))
+            wait_until(lambda: interpreting.waiting == number)  # noqa: B023 - done before the next
+        assert order == ["mallory"]
+        hold.set()
+        for one in asked:
+            one.result(30)
+    assert order[:2] == ["mallory", "ana"]
+    assert order[2:] == ["mallory"] * 3
+
+
+def test_who_is_stopped_leaves_the_line_for_the_interpreter() -> None:
+    interpreting, order, hold = Interpreting(), list[str](), threading.Event()
+    stopped = Call("scan", Principal("ana"))
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(_taking, interpreting, Call("scan", Principal("mallory")), order, hold)
+        wait_until(lambda: order == ["mallory"])
+        waits = threads.submit(_taking, interpreting, stopped, order)
+        wait_until(lambda: interpreting.waiting == 1)
+        stopped.stop(cancelled())
+        with pytest.raises(AgnesError, match="cancelled"):
+            waits.result(30)
+        assert interpreting.waiting == 0
+        hold.set()
+        first.result(30)
+    _taking(interpreting, Call("scan", Principal("ana")), order)
+    assert order == ["mallory", "ana"]

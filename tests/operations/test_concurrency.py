@@ -17,6 +17,7 @@ from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.sql import statement
 
 pytestmark = pytest.mark.usefixtures("guarded_loop")
 
@@ -240,3 +241,25 @@ async def test_conditions_that_cannot_be_interrupted_keep_nobody_from_a_thread(g
         await gateway.scans.scan(ME, ScanRequest(table_id="orders", limit=1))
         assert kinds == []
     assert set(kinds) == {"timeout"}
+
+
+async def test_statements_are_built_one_at_a_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that both keep the interpreter busy are no sooner done, and keep the event loop from it."""
+    built, together = statement.build_statement, threading.Barrier(2)
+    met: list[bool] = []
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        try:
+            together.wait(1)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        else:
+            met.append(True)
+        return built(*arguments, **options)
+
+    monkeypatch.setattr(statement, "build_statement", build)
+    async with Gateway(settings) as gateway, anyio.create_task_group() as group:
+        for number in range(4):
+            request = ScanRequest(table_id="orders", where=f"order_id = {number}")
+            group.start_soon(gateway.scans.estimate, ME, request)
+    assert met == [False] * 4

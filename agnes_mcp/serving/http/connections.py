@@ -1,7 +1,8 @@
-"""Connections before anybody is known: how many there may be, and how long a request's head may take.
+"""Connections before anybody is known: how many there may be, and how long a request may take to arrive.
 
-A head that never ends costs its sender nothing. So it has a deadline, connections without a complete head are at most
-half of all, and the oldest of them gives way to a new one; whoever has sent a request keeps the connection.
+A head or a body that never ends costs its sender nothing, nor does a connection on which nothing is asked. So both have
+a deadline, connections that wait for their client are at most half of all, and the oldest of them gives way to a new
+one; whoever has sent a request keeps the connection until it is answered.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+#: How many times as long as a head a body may take: 4 MB in a minute, where heads have ten seconds.
+BODY_SHARE = 6
 #: Files that the process needs beside connections: libraries, snapshots, child processes, BigQuery's streams.
 KEPT_FILES = 256
 _LEAST_CONNECTIONS = 16
+HEAD, BODY = "head", "body"
 
 
 class Connections:
@@ -27,39 +31,46 @@ class Connections:
         self.head_within_s = head_within_s
         self.open = 0
         self.refused = 0
-        self._awaited: OrderedDict[BoundedHttp, asyncio.TimerHandle] = OrderedDict()
+        self._awaited: OrderedDict[BoundedHttp, tuple[str, asyncio.TimerHandle]] = OrderedDict()
 
     @property
-    def without_head(self) -> int:
+    def awaiting(self) -> int:
+        """Connections whose client has something to send before anything can be answered."""
         return len(self._awaited)
 
     def admit(self, connection: BoundedHttp) -> None:
-        """Count a new connection; where there is no room, the oldest without a head is closed for it, else itself."""
+        """Count a new connection; where there is no room, the oldest that waits is closed for it, else itself."""
         self.open += 1
-        self.await_head(connection)
+        self.wait(connection, HEAD)
         if len(self._awaited) * 2 > self.most or self.open > self.most:
             oldest = next(iter(self._awaited))
             self.refused += 1
             oldest.abort()
 
-    def await_head(self, connection: BoundedHttp) -> None:
-        """A head is expected from now on; an expectation that exists keeps its deadline."""
-        if connection not in self._awaited:
-            loop = asyncio.get_running_loop()
-            self._awaited[connection] = loop.call_later(self.head_within_s, connection.abort)
+    def wait(self, connection: BoundedHttp, part: str) -> None:
+        """This part of a request is expected from now on; an expectation of it that exists keeps its deadline, and
+        whoever waits already keeps the place among the oldest."""
+        known = self._awaited.get(connection)
+        if known is not None:
+            if known[0] == part:
+                return
+            known[1].cancel()
+        within_s = self.head_within_s * (BODY_SHARE if part == BODY else 1)
+        self._awaited[connection] = part, asyncio.get_running_loop().call_later(within_s, connection.abort)
 
-    def head_arrived(self, connection: BoundedHttp) -> None:
-        timer = self._awaited.pop(connection, None)
+    def arrived(self, connection: BoundedHttp) -> None:
+        """Nothing is expected of this connection."""
+        _, timer = self._awaited.pop(connection, ("", None))
         if timer is not None:
             timer.cancel()
 
     def forget(self, connection: BoundedHttp) -> None:
         self.open -= 1
-        self.head_arrived(connection)
+        self.arrived(connection)
 
 
 class BoundedHttp(H11Protocol):
-    """uvicorn's HTTP/1.1, each connection counted and its heads awaited no longer than allowed."""
+    """uvicorn's HTTP/1.1, each connection counted and its requests awaited no longer than allowed."""
 
     def __init__(self, connections: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,15 +90,23 @@ class BoundedHttp(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
-            if self._counted:
-                self._shared.await_head(self)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        """Whose turn it is to send."""
+        part = {h11.IDLE: HEAD, h11.SEND_BODY: BODY}.get(self.conn.their_state)
+        if part is None or not self._counted:
+            self._shared.arrived(self)
         else:
-            self._shared.head_arrived(self)
+            self._shared.wait(self, part)
 
     def abort(self) -> None:
         """Close at once, without waiting for what was not sent or read."""
-        self._shared.head_arrived(self)
+        self._shared.arrived(self)
         if self.transport is not None:
             self.transport.abort()
 

@@ -203,3 +203,43 @@ def test_log_lines_that_repeat_are_counted() -> None:
         "Refused connection 500 (497 more lines like this one were not written)",
     ]
     assert written.count("a call") == 500
+
+
+_HEAD = "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\n{more}\r\n"
+_FORM, _JSON = "application/x-www-form-urlencoded", "application/json"
+_HELD = {
+    "a body that does not end, of nobody": _HEAD.format(path="/mcp", host="x", kind=_JSON, more="Content-Length: 9\r\n")
+    + "{",
+    "a body in chunks that does not end": _HEAD.format(
+        path="/sign-in", host="127.0.0.1", kind=_FORM, more="Transfer-Encoding: chunked\r\n"
+    )
+    + "3\r\ntok\r\n",
+    "a form that does not end": _HEAD.format(
+        path="/sign-in", host="127.0.0.1", kind=_FORM, more="Content-Length: 9\r\n"
+    )
+    + "tok",
+    "nothing after an answer": "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "nothing at all": "",
+}
+
+
+@pytest.mark.parametrize("sent", _HELD.values(), ids=_HELD)
+def test_who_sends_no_more_gives_way_to_who_does(tmp_path: Path, sent: str) -> None:
+    server = {"max_connections": 16, "head_timeout_seconds": 600}
+    config = write_instance(tmp_path / "i.yaml", server=server, access={"users": [user("ana", "*")]})
+    with serve(config) as served, contextlib.ExitStack() as held:
+        for _ in range(40):
+            connection = held.enter_context(socket.create_connection(address(served), timeout=PATIENCE_S))
+            connection.sendall(sent.encode())
+        assert served.get("/healthz").json() == {"status": "ok"}
+        assert served.request("POST", "/mcp", token_of("ana"), json=INITIALIZE, headers=ACCEPT).status_code == 200
+    assert "Traceback" not in "".join(served.log)
+
+
+def test_a_body_that_does_not_end_closes_its_connection(tmp_path: Path) -> None:
+    config = write_instance(tmp_path / "i.yaml", server={"head_timeout_seconds": 0.2})
+    with serve(config) as served, socket.create_connection(address(served), timeout=PATIENCE_S) as connection:
+        connection.sendall(_HELD["a form that does not end"].encode())
+        assert is_closed(connection)
+        assert served.get("/healthz").status_code == 200
+    assert "Traceback" not in "".join(served.log)
