@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
+
+_QUIETLY = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _QUIETLY:  # Ctrl+C while all of this is still being read is no fault to be traced
+    with suppress(ValueError):  # in another thread, which no signal interrupts
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+
 import sys
 from typing import Annotated, Any, cast
 
@@ -43,6 +51,9 @@ def _root(
 
 for room in (looking, reading, drawing, kept, agnes, serving, starting, hosts, health, access, registry):
     room.register(app)
+if _QUIETLY:
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: A command line that is not understood; whether click is typer's own copy depends on its version.

@@ -64,6 +64,11 @@ class Connections:
         if timer is not None:
             timer.cancel()
 
+    def end_waiting(self) -> None:
+        """Close every connection whose client has not sent a whole request: the server is leaving."""
+        for connection in list(self._awaited):
+            connection.abort()
+
     def forget(self, connection: BoundedHttp) -> None:
         self.open -= 1
         self.arrived(connection)

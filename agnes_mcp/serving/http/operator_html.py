@@ -9,6 +9,7 @@ from typing import Any
 from agnes_mcp import __version__
 from agnes_mcp.models import Principal, QuotaLeft
 from agnes_mcp.operations.overview import Overview
+from agnes_mcp.untrusted import revealed
 
 #: What helps a part that does not work.
 CURES = {
@@ -63,7 +64,7 @@ def overview_page(
     whose = "everybody" if overview.whole else "yourself"
     out = _button("/sign-out", "Sign out", form_token) if signs_out else ""
     parts = [
-        f"<header><h1>Agnes {escape(__version__)}</h1><div>{escape(principal.name)}, who sees {whose} "
+        f"<header><h1>Agnes {escape(__version__)}</h1><div>{_shown(principal.name)}, who sees {whose} "
         f"<a href=/>Refresh</a> {out}</div></header><main>",
         _health(works),
         "<h2>Today's budgets</h2>",
@@ -100,8 +101,14 @@ def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:
 
 
 def _cell(text: object, *, number: bool = False) -> str:
-    shown = "" if text is None else escape(str(text))
+    shown = "" if text is None else _shown(text)
     return f"<td class=number>{shown}</td>" if number else f"<td>{shown}</td>"
+
+
+def _shown(text: object) -> str:
+    """Somebody else's text as HTML: what nobody sees in it is shown as its number, and cannot turn the rest around."""
+    seen, _ = revealed(str(text))
+    return escape(str(seen))
 
 
 def _budget(entry: tuple[str, QuotaLeft | None]) -> list[str]:
@@ -163,9 +170,9 @@ def _call(line: Mapping[str, Any]) -> list[str]:
     fine = line.get("status") in ("ok", "truncated")
     return [
         _cell(str(line.get("time", ""))[:19].replace("T", " ")), _cell(line.get("principal")), _cell(line.get("tool")),
-        _cell(line.get("table_id")), _cell(ended) if fine else f"<td class=bad>{escape(str(ended))}</td>",
+        _cell(line.get("table_id")), _cell(ended) if fine else f"<td class=bad>{_shown(ended)}</td>",
         _cell("" if not line.get("bytes_billed") else _size(int(line["bytes_billed"])), number=True),
-        _cell(line.get("latency_ms"), number=True), f"<td><code>{escape(str(line.get('job_id') or ''))}</code></td>",
+        _cell(line.get("latency_ms"), number=True), f"<td><code>{_shown(line.get('job_id') or '')}</code></td>",
     ]  # fmt: skip
 
 

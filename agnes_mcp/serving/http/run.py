@@ -53,6 +53,7 @@ async def serve_http(
     web = _Server(
         gateway,
         app,
+        connections,
         uvicorn.Config(
             app,
             http=partial(BoundedHttp, connections),  # type: ignore[arg-type] # a class with its first argument given
@@ -122,9 +123,10 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn, except that signals are awaited on the loop and that calls are stopped before streams are."""
 
-    def __init__(self, gateway: Gateway, app: Starlette, config: uvicorn.Config) -> None:
+    def __init__(self, gateway: Gateway, app: Starlette, connections: Connections, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._connections = connections
         self._app = app
 
     @contextmanager
@@ -145,4 +147,5 @@ class _Server(uvicorn.Server):
         AppStatus.should_exit = True
         await self._gateway.calls.stop_all(STOP_CALLS_WITHIN_S)
         self._app.state.end_streams()
+        self._connections.end_waiting()
         await super().shutdown(sockets)

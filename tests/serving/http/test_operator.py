@@ -20,6 +20,8 @@ from agnes_mcp.stand_in import StandIn
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 HOSTILE = "<script>document.title='owned'</script>"
+#: Turns the rest of a line around, and has a part that nobody sees.
+TURNED = "eve\u202enimda\u200b"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("operator")
     orders = write(folder, "orders.parquet", "SELECT range AS id FROM range(10)")
     users = [user("ana", ["orders"]), user("root", [], admin=True), user("bob", []), user(HOSTILE, [])]
+    users.append(user(TURNED, []))
     instance = write_instance(
         folder / "instance.yaml", tables=[{"id": "orders", "path": str(orders)}], access={"users": users}
     )
@@ -246,3 +249,10 @@ async def test_the_owner_of_a_call_ends_it_with_the_button(served: Served) -> No
     assert not running.is_alive()
     assert '"isError":true' in answers[0]
     assert '"error":"cancelled"' in answers[0]
+
+
+def test_what_nobody_sees_is_shown_as_its_number(served: Served) -> None:
+    with visitor(served) as http:
+        page = sign_in(http, "root").text
+    assert not re.search("[\u200b\u202e]", page)
+    assert "eve&lt;U+202E&gt;nimda&lt;U+200B&gt;" in page
