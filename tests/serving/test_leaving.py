@@ -118,11 +118,11 @@ def test_it_leaves_while_a_call_works_in_a_child(config: Path, served: Served, s
 
 @pytest.mark.parametrize("state", ["nothing", *HELD])
 def test_it_leaves_whatever_strangers_hold(served: Served, state: str) -> None:
-    host = urlsplit(served.url).netloc
+    host, port = urlsplit(served.url).netloc, urlsplit(served.url).port or 0
     sent = HELD.get(state, "").format(host=host, token=token_of("ana")).encode()
     with ExitStack() as held:
         for _ in range(20 if sent else 0):
-            connection = held.enter_context(socket.create_connection(tuple(host.split(":"))))
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", port)))
             connection.sendall(sent)
         assert served.get("/healthz").status_code == 200
         taken_s = leave(served.process)
@@ -132,8 +132,9 @@ def test_it_leaves_whatever_strangers_hold(served: Served, state: str) -> None:
 
 def started_over(transport: str, config: Path) -> subprocess.Popen[bytes]:
     command = [AGNES_MCP, "serve", "--transport", transport, "--port", "0", "--config", str(config)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment(), **pipes)
+    return subprocess.Popen(
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 @pytest.mark.soak
