@@ -65,6 +65,8 @@ class Workers:
         ticket = self._turns.ask(call.principal.name, woken.set)
         try:
             with call.interruptible(lambda: _post(loop, woken.set)), call.waiting_for(self._waited_as):
+                if not ticket.granted:
+                    call.report(0.0, None, f"waiting for a free {self._waited_as}, {self.waiting} in line")
                 await _until(woken, call.remaining_s, within_s)
             call.check()  # first: who was stopped while waiting is told that, not that all were busy
             if not ticket.granted:

@@ -41,14 +41,17 @@ class Line:
 
         Raises what `attempt` raises beside a lack of slots, that once `within_s` are over, and what ended the call.
         """
-        place, loop = _Place(), asyncio.get_running_loop()
+        place, loop = _Place(call), asyncio.get_running_loop()
         self._places.append(place)
         try:
             with call.interruptible(lambda: _post(loop, place)), call.waiting_for(SLOT):
-                call.report(0.0, None, f"waiting for a slot, number {self.length} in line")
+                place.tell(self.length)
                 return await self._until_served(place, call, attempt, within_s)
         finally:
-            self._places.remove(place)
+            left = self._places.index(place)
+            del self._places[left]
+            for number, behind in enumerate(list(self._places)[left:], start=left + 1):
+                behind.tell(number)
             self.wake()
 
     async def _until_served(self, place: _Place, call: Call, attempt: Attempt, within_s: float) -> Reservation:
@@ -68,8 +71,13 @@ class Line:
 class _Place:
     """One call in line."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call) -> None:
         self.called = anyio.Event()
+        self._call = call
+
+    def tell(self, number: int) -> None:
+        """As progress: its number in line now."""
+        self._call.report(0.0, None, f"waiting for a slot, number {number} in line")
 
     async def be_called(self, within_s: float) -> None:
         with anyio.move_on_after(max(0.0, within_s)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import anyio
@@ -164,3 +165,23 @@ async def test_a_call_that_nobody_agreed_to_does_not_stand_in_line(tmp_path: Pat
     with pytest.raises(AgnesError) as refused:
         await own.reserve(call, 10, agreed)
     assert (refused.value.kind, call.waits) == ("approval_outdated", {})
+
+
+async def test_its_number_in_line_is_told_whenever_the_line_moves(tmp_path: Path, books: Books) -> None:
+    own, told = accounts(tmp_path, books), list[str]()
+    held = await own.reserve(Call("scan", ANA), 0)
+    first, second = Call("scan", ANA), Call("scan", ANA, on_progress=lambda progress: told.append(progress.message))
+
+    async def ask(call: Call) -> None:
+        with contextlib.suppress(AgnesError):
+            free(own, await own.reserve(call, 0))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask, first)
+        await in_line(own, 1)
+        group.start_soon(ask, second)
+        await in_line(own, 2)
+        first.stop(cancelled())
+        await in_line(own, 1)
+        free(own, held)
+    assert told == [f"waiting for a slot, number {number} in line" for number in (2, 1)]
