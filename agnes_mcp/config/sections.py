@@ -174,7 +174,8 @@ class EngineSettings(Section):
     )
     query_workers: PositiveCount = Field(
         default=2,
-        description="Processes for `query` and for conditions without a bound; one more for whom others keep waiting.",
+        description="Processes for `query` and for conditions without a bound; one more for whom a caller with more "
+        "than a share keeps waiting. With 1 there are no shares: a caller waits until another's query has ended.",
     )
     query_memory_bytes: WorkerBytes = Field(
         default=GIB, description="Memory that one query may use in its process; nothing spills. At least 128 MiB."
