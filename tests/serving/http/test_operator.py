@@ -86,7 +86,7 @@ def test_a_user_sees_itself_and_an_administrator_everybody(served: Served) -> No
     with visitor(served) as http:
         page = sign_in(http, "root").text
         assert "who sees everybody" in page
-        assert len(rows_of(page, "Today's budgets")) == 4
+        assert len(rows_of(page, "Today's budgets")) == 5
         assert {"ana", "bob"} <= set(re.findall(r"<td>(\w+)</td>", page))
         assert "table_not_found" in page  # how bob's call ended
         assert "<script" not in page
