@@ -211,7 +211,7 @@ async def test_a_person_signs_in_and_out_without_scripts(served: Served) -> None
         await page.fill("#token", token_of("root"))
         await page.click("text=Sign in")
         assert "who sees everybody" in await page.inner_text("header")
-        assert await page.locator("meter").count() == 4
+        assert await page.locator("meter").count() == 5
         assert HOSTILE in await page.inner_text("main")
         assert await page.title() == "Agnes"
         (cookie,) = await context.cookies()
