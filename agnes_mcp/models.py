@@ -259,8 +259,7 @@ class Relation(NamedTuple):
     alias: str = ""
 
     def apart_from(self, schema: TableSchema) -> Relation:
-        """The same table, under another name if a column has the table's own: `orders`.`id` would then be read as the
-        table's `id` and not as the field of its column `orders`."""
+        """The same table, by another name if a column has its own: `orders`.`id` would be the id of that column."""
         if schema.column(self.name) is None:
             return self
         return self._replace(alias=next(t for n in range(len(schema.columns) + 1) if not schema.column(t := f"t{n}")))
