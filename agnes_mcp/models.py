@@ -21,9 +21,7 @@ QueryMode = Literal["local", "remote"]
 SourceType = Literal["bigquery", "local", "attached"]
 AggregateFunction = Literal["count", "count_if", "count_distinct", "approx_count_distinct", "sum", "avg", "min", "max"]
 Verdict = Literal["ok", "needs_approval", "over_scan_cap", "over_daily_quota", "price_unknown"]
-
-#: Where the day's bills and reservations are kept: in this process, in `data_dir`, or in a database of replicas.
-QuotaStore = Literal["process", "file", "postgresql"]
+QuotaStore = Literal["process", "file", "postgresql"]  # the day's books: of this process, `data_dir` or a database
 
 #: A table's id, and every part of it that is fixed by us. Always matched whole.
 TABLE_ID_PATTERN = r"[a-z0-9_]{1,64}"
@@ -112,7 +110,8 @@ class TableSchema(Model):
         """Every column and nested field with its dotted path."""
         stack = [(c.name, c) for c in reversed(self.columns)]
         while stack:
-            yield (path := stack[-1][0]), (column := stack.pop()[1])
+            path, column = stack.pop()
+            yield path, column
             stack.extend((f"{path}.{f.name}", f) for f in reversed(column.fields))
 
 
@@ -282,6 +281,7 @@ class Priced:
 
     @property
     def tables_shown(self) -> str:
+        """What it reads, by id, for people and lists."""
         return ", ".join(table.id for table, _ in self.reads)
 
 

@@ -217,6 +217,10 @@ def _unfit(source: Source, name: str, usable: set[str]) -> str | None:
     if name not in contents.views:
         return None
     view = contents.views[name]
+    if view is not None and _reads_own_table(contents, view):
+        return ""
+    if contents.openings.get(name) == "":
+        return "its view computes: it is served by the tools, but nothing is computed beside the token of a rebuild"
     if view is None or contents.macros & _CALLED:
         return "its view does more than read its own files or what the source attaches"
     if "table" in view and view["table"][0]:
@@ -225,6 +229,12 @@ def _unfit(source: Source, name: str, usable: set[str]) -> str | None:
     if view.get("function") == "bigquery_query":
         return _unfit_query(contents, view, usable)
     return "" if source.parquet(view, relative=False) else "its view reads files that are not of its own folder"
+
+
+def _reads_own_table(contents: Contents, view: Mapping[str, Any]) -> bool:
+    """Whether a view is a plain reading of a stored table of its own file, no column of which is computed."""
+    catalog, schema, table = view.get("table", ("", "", ""))
+    return not catalog and schema in ("", "main") and contents.tables.get(table, False)
 
 
 def _unfit_query(contents: Contents, view: Mapping[str, Any], usable: set[str]) -> str:

@@ -149,6 +149,20 @@ def test_no_stored_sql_gets_to_the_token(root: Path, attached: AttachedFile, cal
     assert {problem.table for problem in answer.problems} == set(views)
 
 
+def test_a_view_over_a_table_of_its_own_is_made_and_one_that_computes_says_where_it_is_served(
+    root: Path, shop: Path, attached: AttachedFile, call: Call
+) -> None:
+    with duckdb.connect(str(shop / "extract.duckdb")) as connection:
+        connection.execute("CREATE VIEW same AS SELECT * FROM kept")
+        connection.execute("CREATE VIEW more AS SELECT id + 1 AS id FROM kept")
+        for name in ("same", "more"):
+            connection.execute("INSERT INTO _meta (table_name, query_mode) VALUES (?, 'local')", [name])
+    answer = rebuild(root, call, attached)
+    assert answer.sources == {"shop": ["sales", "kept", "same"]}
+    assert [(problem.table, "served by the tools" in problem.reason) for problem in answer.problems] == [("more", True)]
+    assert read_server(root, "SELECT id FROM same", attached, "shop") == [(7,)]
+
+
 def test_a_macro_that_hides_a_function_of_duckdb_is_not_called(
     root: Path, shop: Path, attached: AttachedFile, call: Call
 ) -> None:
