@@ -58,10 +58,13 @@ class Queries(OneAnswer):
     def _relation(self, sql: str) -> duckdb.DuckDBPyRelation:
         """The statement, bound. Its rows stream from here; from a cursor DuckDB 2.0 would copy them all first."""
         try:
-            return self._instance.sql(sql)
+            relation: duckdb.DuckDBPyRelation | None = self._instance.sql(sql)
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):
             self._instance.execute(sql)  # fails alike, and says where in the text
             raise
+        if relation is None:  # a statement without rows: the gate refuses each, and the lock must hold without it
+            return self._instance.sql("SELECT NULL WHERE false")
+        return relation
 
     def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:
         relation = self._relation(sql)

@@ -16,6 +16,7 @@ import pytest
 from support.workbench_cases import Dataset, opened, rows, run, wait_until
 
 from agnes_mcp.calls.processes import frames
+from agnes_mcp.calls.processes.confinement import NICENESS
 from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_errors import query_out_of_memory
@@ -86,6 +87,8 @@ def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
         "no_writing": True,
         "memory_limited": True,
     }
+    mine = psutil.Process().nice()
+    assert psutil.Process(state["processes"][0]).nice() == min(mine + NICENESS, 19), "the server's loop comes first"
     limits = Path(f"/proc/{state['processes'][0]}/limits").read_text(encoding="ascii")
     for limit in ("core file size", "file size"):
         assert re.search(rf"^Max {limit} +0 +0 ", limits, re.MULTILINE)

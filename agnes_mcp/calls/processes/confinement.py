@@ -22,6 +22,8 @@ _SIGKILL = 9
 #: Kept back from the address space: pages of libraries that become resident only while a query runs.
 LIBRARY_PAGES_BYTES = 32 * 1024 * 1024
 OPEN_FILES = 512
+#: How much a worker gives way: the server's event loop, which everybody waits for, comes before one caller's query.
+NICENESS = 5
 
 
 def confine_process(*, networked: bool = False) -> dict[str, bool]:
@@ -29,6 +31,8 @@ def confine_process(*, networked: bool = False) -> dict[str, bool]:
 
     `networked`: its work is elsewhere, and what it loads for that may have to be written first; see `deny_writing`.
     """
+    if sys.platform != "win32":
+        os.nice(NICENESS)
     if sys.platform != "linux":
         return {"dies_with_server": _watch_parent(), "no_network": False, "no_writing": False}
     libc = ctypes.CDLL(None, use_errno=True)
