@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from operator import not_
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -98,13 +97,10 @@ class TableSchema(Model):
 
     def column(self, name: str) -> Column | None:
         """The top-level column of that name, without regard to case; of several the first."""
-        if self._named[0] is not self.columns:  # a copy with other columns keeps what was found in the first
-            del self._named
-        return self._named[1].get(name.casefold())
-
-    @cached_property  # whoever asks for each of 20,000 must not look through all of them each time
-    def _named(self) -> tuple[list[Column], dict[str, Column]]:
-        return self.columns, {column.name.casefold(): column for column in reversed(self.columns)}
+        known = self.__dict__.get("_named")  # kept: who asks for each of 20,000 must not look through all of them
+        if known is None or known[0] is not self.columns:  # a copy with other columns keeps what was found in the first
+            known = self.__dict__["_named"] = self.columns, {c.name.casefold(): c for c in reversed(self.columns)}
+        return known[1].get(name.casefold())
 
     def walk(self) -> Iterator[tuple[str, Column]]:
         """Every column and nested field with its dotted path."""
@@ -277,6 +273,7 @@ class Priced:
 
     @property
     def reads(self) -> list[tuple[Table, TableSchema]]:
+        """Every table that it reads."""
         return [(self.table, self.schema), *self.beside]
 
     @property
