@@ -197,9 +197,35 @@ bq_ended(q, m) AS bq_pair(bq_plus(bq_plus(bq_turned(bq_plus(q.e, q.f), 43), bq_t
     bq_plus(bq_plus(q.e, bq_turned(bq_plus(q.f, q.a), 18)), q.g), m)
 bq_print_64(h, n, m) AS list_transform(list_transform([bq_four(h, n, m, bq_k(2))], lambda p: bq_last(h, n, m, p,
     bq_first(p), bq_pair(bq_first(p), bq_second(p), m))), lambda q: bq_ended(q, m))[1]
+bq_weaker(h, i, c, d, b) AS struct_pack(a := bq_plus(d, bq_little(h, i + 24, 8)), b := bq_plus(bq_plus(b,
+    bq_turned(d, 44)), c))
+bq_weak(h, i, a, b) AS list_transform([bq_plus(a, bq_little(h, i, 8))], lambda c: bq_weaker(h, i, c,
+    bq_plus(bq_plus(c, bq_little(h, i + 8, 8)), bq_little(h, i + 16, 8)), bq_turned(bq_plus(bq_plus(b, c),
+    bq_little(h, i + 24, 8)), 21)))[1]
+bq_stirred(s, h, i, m, n) AS struct_pack(x := xor(bq_times(bq_turned(bq_plus(bq_plus(s.x, s.y), bq_plus(s.v.a,
+    bq_little(h, i + 8, 8))), 37), m), bq_times(s.w.b, n)), y := bq_plus(bq_plus(bq_times(bq_turned(bq_plus(
+    bq_plus(s.y, s.v.b), bq_little(h, i + 48, 8)), 42), m), bq_times(s.v.a, n)), bq_little(h, i + 40, 8)), z :=
+    bq_times(bq_turned(bq_plus(s.z, s.w.a), 33), m), v := s.v, w := s.w)
+bq_round(s, h, i, m, n) AS list_transform([bq_stirred(s, h, i, m, n)], lambda t: struct_pack(x := t.z, y := t.y, z :=
+    t.x, v := bq_weak(h, i, bq_times(t.v.b, m), bq_plus(t.x, t.w.a)), w := bq_weak(h, i + 32, bq_plus(t.z, t.w.b),
+    bq_plus(t.y, bq_little(h, i + 16, 8))), place := CAST(0 AS BIGINT)))[1]
+bq_state(x, y, z, place) AS struct_pack(x := CAST(x AS UHUGEINT), y := CAST(y AS UHUGEINT), z := CAST(z AS
+    UHUGEINT), v := struct_pack(a := CAST(0 AS UHUGEINT), b := CAST(0 AS UHUGEINT)), w := struct_pack(a := CAST(0 AS
+    UHUGEINT), b := CAST(0 AS UHUGEINT)), place := CAST(place AS BIGINT))
+bq_blocks(h, n) AS list_reduce(list_transform(range(0, (n - 1) // 64), lambda b: bq_state(0, 0, 0, 64 * b)),
+    lambda s, b: bq_round(s, h, b.place, bq_k(1), 1), bq_state(bq_plus(95310865018149119, bq_little(h, 0, 8)),
+    2480279821605975764, 1390051526045402406, 0))
+bq_over(s, n) AS list_transform([bq_plus(s.w.a, (n - 1) % 64)], lambda w: list_transform([bq_plus(s.v.a, w)], lambda v:
+    struct_pack(x := s.x, y := s.y, z := s.z, v := struct_pack(a := v, b := s.v.b), w := struct_pack(a := bq_plus(w, v),
+    b := s.w.b)))[1])[1]
+bq_long(s, m) AS bq_pair(bq_plus(bq_plus(bq_pair(s.v.a, s.w.a, m), bq_times(bq_mixed(s.y), bq_k(0))), s.z),
+    bq_plus(bq_pair(s.v.b, s.w.b, m), s.x), m)
+bq_print_more(h, n) AS list_transform(list_transform([bq_blocks(h, n)], lambda s: struct_pack(s := bq_over(s, n), m :=
+    bq_plus(bq_k(1), 2 * (s.z % 256)))), lambda e: list_transform([bq_round(e.s, h, n - 64, e.m, 9)], lambda t:
+    bq_long(t, e.m))[1])[1]
 bq_printed(h, n, m) AS CASE WHEN n = 0 THEN bq_k(2) WHEN n < 4 THEN bq_print_3(h, n) WHEN n < 8 THEN
     bq_print_7(h, n, m) WHEN n <= 16 THEN bq_print_16(h, n, m) WHEN n <= 32 THEN bq_print_32(h, n, m) WHEN n <=
-    64 THEN bq_print_64(h, n, m) ELSE error('The stand-in fingerprints up to 64 bytes') END
+    64 THEN bq_print_64(h, n, m) ELSE bq_print_more(h, n) END
 bq_fingerprint(a) AS CASE WHEN a IS NULL THEN NULL ELSE bq_signed(bq_printed(to_hex(a), octet_length(a),
     bq_plus(bq_k(2), 2 * octet_length(a)))) END
 bq_radians(a) AS a * pi() / 180
