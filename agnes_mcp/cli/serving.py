@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +46,7 @@ def serve(
     log_level: LogLevel = Level.WARNING,
 ) -> None:
     """Serve MCP over stdin and stdout, or over HTTP."""
+    _end_at_once_when_interrupted()
     gc.disable()  # until everything is imported, none of which will ever be garbage
     if transport is Transport.STDIO:
         from agnes_mcp.serving.wire import take_stdout
@@ -77,6 +81,17 @@ def serve(
     gc.freeze()
     gc.enable()
     anyio.run(run_stdio if transport is Transport.STDIO else run_http)
+
+
+def _end_at_once_when_interrupted() -> None:
+    """Until the server receives signals itself, when nothing has been begun yet that would have to be ended.
+
+    KeyboardInterrupt, which comes wherever the program just is, is lost where a compiled library asks Python for
+    something and goes on without it: the server then served on.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # in another thread, which no signal interrupts
+            signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 
 def _introduce(gateway: Gateway, transport: Transport) -> None:
