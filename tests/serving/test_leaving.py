@@ -150,6 +150,7 @@ def test_it_leaves_while_it_starts(config: Path, transport: str, sent: signal.Si
             _, said = process.communicate(timeout=STOP_WITHIN_S)
         assert b"Traceback" not in said, said.decode()
         assert process.returncode in (0, 130, -sent)
+    tell(f"left while it started, {transport}", tried=count(3, 40), through=0)
 
 
 def until_it_has_used(process: subprocess.Popen[bytes], cpu_s: float) -> None:

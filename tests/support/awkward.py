@@ -135,7 +135,7 @@ def csvs(folder: Path) -> dict[str, Awkward]:
             else folder,
             "SELECT 1::BIGINT, 'text', NULL::DATE UNION ALL SELECT 1, NULL, DATE '2026-01-01'",
         ),
-        "empty": Awkward(_bytes(folder / "empty.csv", b""), "SELECT '' LIMIT 0"),
+        "empty": Awkward(_bytes(folder / "empty.csv", b""), kind="table_unavailable", says="empty"),
         "only_header": Awkward(_bytes(folder / "header.csv", b"a,b\n"), "SELECT 'x', 'y' LIMIT 0"),
     }
 

@@ -231,6 +231,8 @@ def test_who_sends_no_more_gives_way_to_who_does(tmp_path: Path, sent: str) -> N
         for _ in range(40):
             connection = held.enter_context(socket.create_connection(address(served), timeout=PATIENCE_S))
             connection.sendall(sent.encode())
+            if sent == _HELD["nothing after an answer"]:  # whoever is being answered gives way to nobody
+                assert connection.recv(12) == b"HTTP/1.1 200"
         assert served.get("/healthz").json() == {"status": "ok"}
         assert served.request("POST", "/mcp", token_of("ana"), json=INITIALIZE, headers=ACCEPT).status_code == 200
     assert "Traceback" not in "".join(served.log)
