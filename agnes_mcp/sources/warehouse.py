@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Receipt
 from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of, of_our_statement
 from agnes_mcp.sql.duckdb_lines import settings
 from agnes_mcp.sql.instance import interrupt
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 SPILL_PREFIX = "agnes-spill-"
 
@@ -135,6 +137,20 @@ class Warehouse:
         # A cursor inherits global settings only.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         return connection
+
+
+class FreeReading:
+    """A running read of what DuckDB gives, here or in a process of ours, as record batches. It is free."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
+        self.schema, self.columns = schema, None
+        self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
+        self._batches, self._call = batches, call
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            self._call.check()
+            yield batch
 
 
 def sweep_spill(root: Path) -> None:

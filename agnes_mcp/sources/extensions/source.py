@@ -17,10 +17,11 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.calls.processes.worker import Answer
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, Price, Receipt, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import Column, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Source
 from agnes_mcp.sources.backoff import Backoff
 from agnes_mcp.sources.extensions.statements import SELF_CONTAINED, Attach, AttachStatements
+from agnes_mcp.sources.warehouse import FreeReading
 from agnes_mcp.sql.duckdb_errors import out_of_memory
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.untrusted import remember
@@ -88,10 +89,10 @@ class ExtensionSource(Source):
     @contextmanager
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
-    ) -> Iterator[ExtensionReading]:
+    ) -> Iterator[FreeReading]:
         own = statement.sql if statement.predicate_sql else ""
         with self._asked(table, statement.sql, own, schema.columns, call) as answer:
-            yield ExtensionReading(*answer.schema_and_batches(), call)
+            yield FreeReading(*answer.schema_and_batches(), call)
 
     def reads_apart(self, table: Table, statement: Statement) -> bool:
         return True
@@ -181,20 +182,6 @@ class ExtensionSource(Source):
             reason = f"the source behind DuckDB's extension {source.extension!r} did not give it ({said})"
             return _cannot(table, reason, f"Call again; if it repeats, {_WRITE_PARQUET}.")
         return error
-
-
-class ExtensionReading:
-    """A running read, as record batches. It is free."""
-
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
-        self.schema, self.columns = schema, None
-        self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
-        self._batches, self._call = batches, call
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._batches:
-            self._call.check()
-            yield batch
 
 
 def _attach_of(table: Table) -> Attach:

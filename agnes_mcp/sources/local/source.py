@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, Partition, Price, Receipt, Relation, Statement, Table, TableSchema
+from agnes_mcp.models import Column, Partition, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Source
 from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
 from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
-from agnes_mcp.sources.warehouse import Warehouse
+from agnes_mcp.sources.warehouse import FreeReading, Warehouse
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
 from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
 from agnes_mcp.sql.names import identifier
@@ -92,7 +92,7 @@ class LocalSource(Source):
     @contextmanager
     def read(
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
-    ) -> Iterator[LocalReading]:
+    ) -> Iterator[FreeReading]:
         with self._opened(table, call) as (cursor, files, source):
             self._refuse_change(self._columns_now(cursor, table, files, call), table, schema)
             if self.reads_apart(table, statement):
@@ -102,18 +102,18 @@ class LocalSource(Source):
             else:
                 explain = partial(self._explain, table, files, call, statement)
                 reader = _run(cursor, statement.sql, explain)
-                yield LocalReading(reader.schema, _batches(reader, explain), call)
+                yield FreeReading(reader.schema, _batches(reader, explain), call)
 
     def reads_apart(self, table: Table, statement: Statement) -> bool:
         """Where the condition has no bound, or the table is a view that somebody stored, of which nobody knows."""
         return not statement.bounded or table.id in self._stored_views
 
     @contextmanager
-    def _read_apart(self, table: Table, view: View, sql: str, call: Call, own: str = "") -> Iterator[LocalReading]:
+    def _read_apart(self, table: Table, view: View, sql: str, call: Call, own: str = "") -> Iterator[FreeReading]:
         """The same rows, from a process that is killed where it overstays."""
         with self._ask(table, view, call, sql=sql, own=own) as answer:
             rows, batches = answer.schema_and_batches()
-            yield LocalReading(rows, batches, call)
+            yield FreeReading(rows, batches, call)
 
     @contextmanager
     def _ask(self, table: Table, view: View, call: Call, **more: str) -> Iterator[Answer]:
@@ -235,26 +235,12 @@ def _stored(table: Table, files: Files) -> View:
     return View(table.id, "duckdb_table", files.paths, source_table=name, source_schema=table.source_schema)
 
 
-class LocalReading:
-    """A running read, as record batches. It is free."""
-
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
-        self.schema, self.columns = schema, None
-        self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
-        self._batches, self._call = batches, call
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        for batch in self._batches:
-            self._call.check()
-            yield batch
-
-
 def _own(statement: Statement) -> str:
     """The part of a statement that is an agent's; "" where there is none."""
     return statement.sql if statement.predicate_sql else ""
 
 
-def _whole(reading: LocalReading) -> pa.Table:
+def _whole(reading: FreeReading) -> pa.Table:
     import pyarrow as pa
 
     return pa.Table.from_batches(list(reading), reading.schema)
