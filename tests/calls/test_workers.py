@@ -48,7 +48,7 @@ def workers(count: int = 1) -> Workers:
 
 
 async def until(condition: threading.Event) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not condition.is_set():
             await anyio.sleep(0.005)
 
@@ -63,7 +63,7 @@ async def test_a_thread_that_does_not_return_keeps_nobody_waiting() -> None:
         assert await pool.run(Call("schema", ANA, 20), lambda: "served") == "served"
         blocked.released.set()
         await until(blocked.returned)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while pool.stuck:
                 await anyio.sleep(0.005)
 

@@ -156,7 +156,7 @@ request = urllib.request.Request("http://127.0.0.1:8787/mcp", method="POST", dat
     "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {},
     "clientInfo": {"name": "test", "version": "1"}}}).encode(), headers={"Content-Type": "application/json",
     "Accept": "application/json, text/event-stream", "Authorization": "Bearer " + os.environ["TOKEN"]})
-print(urllib.request.urlopen(request, timeout=20).read().decode())
+print(urllib.request.urlopen(request, timeout=60).read().decode())
 """
 
 

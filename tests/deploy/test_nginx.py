@@ -110,7 +110,7 @@ def proxied(tmp_path_factory: pytest.TempPathFactory, orders_csv: Path) -> Itera
             yield Proxied(f"https://127.0.0.1:{tls}", f"http://127.0.0.1:{plain}", folder / "agnes.crt", served)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def wait_until_open(port: int) -> None:
@@ -150,7 +150,7 @@ async def test_events_pass_as_they_come(proxied: Proxied) -> None:
             verify=proxied.tls, headers={"Host": NAME, **(headers or {})}, timeout=timeout, auth=auth
         )
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         stream = sse_client(f"{proxied.url}/sse", headers=bearer(token_of("ana")), httpx_client_factory=client)
         async with Client(stream, mode="legacy") as session:
             for _ in range(3):

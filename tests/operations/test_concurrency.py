@@ -12,6 +12,7 @@ import anyio
 import duckdb
 import pytest
 from support.instances import ERAS, ME, body_of, connected, settings_of, table, tables_of
+from support.waiting import until
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
@@ -41,12 +42,6 @@ def settings(tmp_path: Path, files: dict[str, Path], endless: Path) -> Settings:
 
 def lines_of(settings: Settings) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (settings.data_dir / "audit" / "audit.jsonl").read_text().splitlines()]
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -168,7 +163,7 @@ async def test_a_client_that_gives_up_stops_the_work(settings: Settings, mode: A
             await until_running(gateway, 1)
             group.cancel_scope.cancel()
         await until_running(gateway, 0)
-        await wait_until(lambda: gateway.calls.busy == 0)
+        await until(lambda: gateway.calls.busy == 0)
         assert not (await client.call_tool("catalog", {})).is_error
     assert [line["status"] for line in lines_of(settings) if line["tool"] == "scan"] == ["cancelled"]
 
@@ -192,7 +187,7 @@ async def test_more_calls_than_workers_wait_their_turn_and_may_leave(settings: S
         held = threading.Event()
         async with anyio.create_task_group() as group:
             group.start_soon(gateway.calls.run, gateway.calls.background("holds the thread"), held.wait)
-            await wait_until(lambda: gateway.calls.busy == 1)
+            await until(lambda: gateway.calls.busy == 1)
             with anyio.move_on_after(0.05) as impatient:
                 await gateway.catalog.columns(ME, "orders")
             assert impatient.cancelled_caught

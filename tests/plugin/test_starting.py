@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import anyio
 import pytest
 from plugin.hosts import PLUGIN, ROOT, bare, command_of, load, prepare, speaks
 from plugin.model import model, said
+from support.waiting import wait_until
 
 START = PLUGIN / "bin" / "start.py"
 
@@ -90,21 +90,13 @@ def test_a_host_that_gives_up_does_not_end_the_installation(tmp_path: Path) -> N
     env["PATH"] = f"{programs}:{env['PATH']}"
     start = subprocess.Popen([sys.executable, str(START), str(folder)], env=env, stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-    wait_for(lambda: log.exists())
+    wait_until(lambda: log.exists())
     start.kill()
     stdout, _ = start.communicate(timeout=60)
     assert stdout == b""  # it belongs to the protocol
     go.touch()
-    wait_for(lambda: bool(list(folder.glob("venv-*/.ready"))))
+    wait_until(lambda: bool(list(folder.glob("venv-*/.ready"))))
     assert log.read_text().split() == ["started", "finished"]
-
-
-def wait_for(happened: object, within_s: float = 60) -> None:
-    assert callable(happened)
-    until = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_an_installation_that_fails_says_where_to_look(tmp_path: Path) -> None:

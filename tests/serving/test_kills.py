@@ -7,8 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from serving.served import bearer, environment, serve, token_of, user
 from support.counts import count, tell
+from support.waiting import wait_until
 
 from agnes_mcp.stand_in import Fault, StandIn
 
@@ -126,13 +126,6 @@ def serving(config: Path) -> Iterator[Server]:
             server.end()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)  # between looks at what another process does
-
-
 def jobs(bq: StandIn) -> list[str]:
     """The ids of all query jobs that were sent."""
     return [str(job.body["jobReference"]["jobId"]) for job in bq.query_jobs()]
@@ -166,7 +159,7 @@ def test_what_a_killed_server_was_billed_is_in_the_books_of_the_next(bq: StandIn
         with serving(config) as server:
             for scan in range(3):
                 server.scan(1 + number * 3 + scan)
-            wait_for(lambda before=before, wanted=wanted: len(jobs(bq)) >= before + wanted)  # type: ignore[misc]
+            wait_until(lambda before=before, wanted=wanted: len(jobs(bq)) >= before + wanted)  # type: ignore[misc]
             server.end()
         under_way += len(jobs(bq)) - before
         bq.faults.clear()
@@ -184,13 +177,13 @@ def test_a_neighbour_on_the_same_directory_is_neither_billed_nor_cancelled(bq: S
     with serving(config) as neighbour:
         bq.faults.add(Fault("job", stuck=True))
         kept = neighbour.scan(10**6)
-        wait_for(lambda: len(jobs(bq)) == 1)
+        wait_until(lambda: len(jobs(bq)) == 1)
         [its_job] = jobs(bq)
         for number in range(tries):
             bq.faults.add(Fault("job", stuck=True))
             with serving(config) as server:
                 server.scan(1 + number)
-                wait_for(lambda number=number: len(jobs(bq)) == number + 2)  # type: ignore[misc]
+                wait_until(lambda number=number: len(jobs(bq)) == number + 2)  # type: ignore[misc]
                 server.end()
             bq.faults.clear()
             with serving(config) as next_one:
@@ -202,8 +195,8 @@ def test_a_neighbour_on_the_same_directory_is_neither_billed_nor_cancelled(bq: S
                 next_one.end(signal.SIGTERM)
         assert not [one for one in bq.requests.named("jobs.cancel") if its_job in one.path]
         neighbour.send({"method": "notifications/cancelled", "params": {"requestId": kept}})
-        wait_for(lambda: bool([one for one in bq.requests.named("jobs.cancel") if its_job in one.path]))
-        wait_for(lambda: neighbour.quota()["running_scans"] == 0)
+        wait_until(lambda: bool([one for one in bq.requests.named("jobs.cancel") if its_job in one.path]))
+        wait_until(lambda: neighbour.quota()["running_scans"] == 0)
         assert neighbour.quota()["daily_bytes_used"] == billed(bq, jobs(bq)) == BILLED * (tries + 1)
     tell("servers killed beside a neighbour", tried=tries, through=tries)
 
@@ -218,7 +211,7 @@ def test_a_signal_closes_the_books_before_anything_else(bq: StandIn, config: Pat
         with serving(config) as server:
             for scan in range(3):
                 server.scan(1 + number * 3 + scan)
-            wait_for(lambda before=before: len(jobs(bq)) == before + 3)  # type: ignore[misc]
+            wait_until(lambda before=before: len(jobs(bq)) == before + 3)  # type: ignore[misc]
             server.end(sent, KILLED_AFTER_S)
         mine = jobs(bq)[before:]
         lines = [line for line in audit_of(config) if line["job_id"] in mine and line["tool"] == "scan"]
@@ -240,11 +233,11 @@ def test_a_server_that_is_told_to_leave_cancels_its_jobs(bq: StandIn, config: Pa
     with serving(config) as server:
         bq.faults.add(Fault("job", stuck=True))
         server.scan(1)
-        wait_for(lambda: len(jobs(bq)) == 1)
+        wait_until(lambda: len(jobs(bq)) == 1)
         server.end(signal.SIGTERM)
         assert server.process.returncode == 0
     with serving(config) as next_one:
-        wait_for(lambda: next_one.quota().get("daily_bytes_assumed", 0) == 0)
+        wait_until(lambda: next_one.quota().get("daily_bytes_assumed", 0) == 0)
         assert next_one.quota()["daily_bytes_used"] == billed(bq, jobs(bq)) == BILLED
     assert [one for one in bq.requests.named("jobs.cancel") if jobs(bq)[0] in one.path]
 
@@ -258,7 +251,7 @@ def test_over_http_a_signal_closes_the_books_too(bq: StandIn, tmp_path: Path) ->
         session = {**headers, "Mcp-Session-Id": greeted.headers["Mcp-Session-Id"]}
         scan = rpc(2, "tools/call", {"name": "scan", "arguments": {"table_id": "orders", "where": "id > 1"}})
         with httpx2.stream("POST", f"{served.url}/mcp", headers=session, json=scan, timeout=60):
-            wait_for(lambda: len(jobs(bq)) == 1)
+            wait_until(lambda: len(jobs(bq)) == 1)
             served.process.send_signal(signal.SIGTERM)
             served.process.wait(timeout=60)
     [line] = [line for line in audit_of(config) if line["tool"] == "scan"]

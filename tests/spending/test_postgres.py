@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 from support.postgres import Postgres
+from support.waiting import wait_until
 
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import JobReference
@@ -133,6 +134,16 @@ def connections(postgres: Postgres, role: str, most: int) -> Iterator[str]:
     yield postgres.url(role, user=role)
 
 
+def sessions(postgres: Postgres, role: str) -> int:
+    """How many of a role's connections the database counts."""
+    import psycopg
+
+    with psycopg.connect(postgres.url(), autocommit=True) as admin:
+        counted = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [role]).fetchone()
+    assert counted is not None
+    return int(counted[0])
+
+
 def test_a_server_has_one_connection_however_many_calls_there_are(
     postgres: Postgres, schema: str, opened: Callable[..., PostgresBooks]
 ) -> None:
@@ -170,6 +181,7 @@ def test_a_database_without_a_free_connection_allows_nothing_until_there_is_one(
         assert (caught.value.kind, caught.value.exit_code) == ("quota_unavailable", 9)
         assert schema not in f"{caught.value} {caught.value.hint} {caught.value.details}"
         first.close()
+        wait_until(lambda: sessions(postgres, schema) == 0)  # the database ends its side after the client has left
         second.reserve("ana", 10, LIMITS).settle(10)
         assert second.left("ana", LIMITS).daily_bytes_used == 20
 

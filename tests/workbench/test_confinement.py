@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from support.workbench_cases import Dataset, opened, rows, run, wait_until
+from support.waiting import wait_until
+from support.workbench_cases import Dataset, opened, rows, run
 
 from agnes_mcp.calls.processes import frames
 from agnes_mcp.calls.processes.confinement import NICENESS
@@ -78,9 +79,9 @@ def test_a_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @LINUX
-def test_the_state_reports_what_confines_a_process(bench: Workbench) -> None:
-    run(bench, "SELECT 1", [])
-    state = bench.processes.state()
+def test_the_state_reports_what_confines_a_process(small: Workbench) -> None:
+    run(small, "SELECT 1", [])
+    state = small.processes.state()
     assert state["confined"] == {
         "dies_with_server": True,
         "no_network": True,

@@ -14,8 +14,8 @@ from pathlib import Path
 import duckdb
 import psutil
 import pytest
-from support.waiting import soon
-from support.workbench_cases import Dataset, opened, rows, run, wait_until
+from support.waiting import soon, wait_until
+from support.workbench_cases import Dataset, opened, rows, run
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.processes import child
@@ -200,7 +200,7 @@ def test_a_process_that_dies_by_itself_costs_one_coded_error_at_most(small: Work
     process = psutil.Process(small.processes.state()["processes"][0])
     before_s = process.cpu_times().user
     # More than getting ready for another question takes: one that ends before it has begun is asked again, elsewhere.
-    wait_until(lambda: process.cpu_times().user > before_s + 0.5, timeout_s=15)
+    wait_until(lambda: process.cpu_times().user > before_s + 0.5)
     os.kill(process.pid, signal.SIGSEGV)
     thread.join(60)
     assert kinds == ["query_failed"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import duckdb
 import psutil
 import pytest
+from support.waiting import wait_until
 
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.processes.processes import Processes
@@ -190,13 +190,6 @@ def test_text_that_grows_takes_no_memory_of_the_server(served: Served) -> None:
     before = psutil.Process().memory_info().rss
     assert ended_by(served, GROWING, Call("scan", ANA, 60)) in ("query_out_of_memory", "timeout")
     assert psutil.Process().memory_info().rss - before < 64 * 2**20
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def test_leaving_early_ends_the_read_and_the_next_one_is_served(served: Served, tmp_path: Path) -> None:
