@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +64,8 @@ def stage(
     with engine.cursor() as cursor:
         content = ContentHash(cursor, stored, ordered=ordered)
         with _Sink(path, call) as sink:
-            with closing(_counted(regroup(batches, stored, call), content, path, min_free_bytes)) as tables:
-                _write_parquet(sink, tables, stored)
+            with closing(_with_room(regroup(batches, stored, call), path.parent, min_free_bytes)) as tables:
+                _write_parquet(sink, tables, content, stored)
             sink.sync()
     columns = _read_back(path, sink.size_bytes, content.rows, engine)
     return Staged(content.rows, sink.size_bytes, sink.sha256.hexdigest(), content.hexdigest(), columns)
@@ -97,16 +97,11 @@ def _rows_that_fit(batch: pa.RecordBatch, size_bytes: int) -> int:
     return max(1, size_bytes * rows // max(1, int(batch.nbytes)))
 
 
-def _counted(
-    tables: Iterator[pa.Table], content: ContentHash, path: Path, min_free_bytes: int
-) -> Generator[pa.Table, None, None]:
-    """The tables, each hashed by a second thread while the first one compresses it: neither holds the GIL for long."""
-    with ThreadPoolExecutor(1, "snapshot-hash") as hashing:
-        for table in tables:
-            require_space(path.parent, table.nbytes if min_free_bytes else 0, min_free_bytes)
-            hashed = hashing.submit(content.update, table)
-            yield table
-            hashed.result()
+def _with_room(tables: Iterator[pa.Table], folder: Path, min_free_bytes: int) -> Generator[pa.Table, None, None]:
+    """The tables, each once there is room for it."""
+    for table in tables:
+        require_space(folder, table.nbytes if min_free_bytes else 0, min_free_bytes)
+        yield table
 
 
 def require_space(folder: Path, expected_bytes: int, min_free_bytes: int) -> None:
@@ -119,14 +114,23 @@ def require_space(folder: Path, expected_bytes: int, min_free_bytes: int) -> Non
         )
 
 
-def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], content: ContentHash, schema: pa.Schema) -> None:
+    """Encoded, compressed and written by a second thread, while this one hashes that table and reads the next: none of
+    it holds the GIL for long, and encoding takes about as long as all the rest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     writer = pq.ParquetWriter(sink, schema, compression="zstd", dictionary_pagesize_limit=DICTIONARY_BYTES)
     try:
-        for table in tables:
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        with ThreadPoolExecutor(1, "snapshot-write") as writing:
+            written: Future[None] | None = None
+            for table in tables:
+                if written is not None:
+                    written.result()
+                written = writing.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS)
+                content.update(table)
+            if written is not None:
+                written.result()
         writer.close()
     except BaseException:
         sink.deaf = True  # or the writer, when it is collected, would try to write a footer behind what is there
