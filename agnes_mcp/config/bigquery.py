@@ -24,7 +24,9 @@ class BigQuerySettings(Section):
         "GOOGLE_APPLICATION_CREDENTIALS names comes first, and alone.",
     )
     impersonate: ServiceAccount | None = Field(
-        default=None, description="A service account to act for, with the found credentials; it needs their permission."
+        default=None,
+        description="A service account to act for, with the found credentials; it needs their permission. Accounts "
+        "before it, with commas, are delegates: each may act for the next one.",
     )
     scopes: list[Scope] = Field(
         default_factory=list,

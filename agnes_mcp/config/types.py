@@ -105,7 +105,10 @@ Names = Annotated[list[str], BeforeValidator(_list_of_names)]
 CsvType = Annotated[
     str, StringConstraints(pattern=r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z", max_length=60)
 ]
-ServiceAccount = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9\-]+@[a-z0-9.\-]+\z", max_length=200)]
+#: With commas before it: those through which the right to act for it is passed on.
+ServiceAccount = Annotated[
+    str, StringConstraints(pattern=r"\A[a-z0-9\-]+@[a-z0-9.\-]+(,[a-z0-9\-]+@[a-z0-9.\-]+){0,5}\z", max_length=1200)
+]
 Scope = Annotated[str, StringConstraints(pattern=r"\Ahttps://[A-Za-z0-9./_\-]+\z", max_length=200)]
 HostName = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9\-]+(\.[a-z0-9\-]+)+\z", max_length=200)]
 #: A dataset of the configured project, or of the one before it; every table in it.

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import ipaddress
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agnes_mcp import __version__
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.sources.bigquery.proxies import DirectToThisMachine, is_beside_us
+from agnes_mcp.sources.bigquery.proxies import DirectToThisMachine, proxy_for
 from agnes_mcp.sources.bigquery.tokens import Mode, TokenSource
 
 if TYPE_CHECKING:
+    import grpc
     from google.cloud import bigquery
     from google.cloud.bigquery_storage_v1.services.big_query_read import BigQueryReadClient
 
@@ -111,18 +114,21 @@ class Clients:
             options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
             channel = grpc.insecure_channel(self._storage_host, options=options)
             return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel), client_info=client_info)
-        if is_beside_us(urlsplit(f"//{self._storage_host}").hostname or ""):
-            channel = BigQueryReadGrpcTransport.create_channel(
-                self._storage_host,
-                credentials=self.tokens.credentials,
-                options=[("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)],
-            )
-            return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel), client_info=client_info)
         return BigQueryReadClient(
             credentials=self.tokens.credentials,
+            transport=partial(BigQueryReadGrpcTransport, channel=_secured_channel),
             client_options=self._options(self._storage_host),
             client_info=client_info,
         )
+
+
+def _secured_channel(host: str, *, options: Sequence[tuple[str, Any]], **ways: Any) -> grpc.Channel:
+    """Google's own channel, through the proxy through which the REST client goes, or through none."""
+    from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+
+    proxy = proxy_for(urlsplit(f"//{host}").hostname or "")
+    way = ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0)
+    return BigQueryReadGrpcTransport.create_channel(host, options=[*options, way], **ways)
 
 
 def token_mode(settings: BigQuerySettings) -> Mode:

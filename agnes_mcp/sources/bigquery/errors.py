@@ -24,7 +24,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery import refusals
+from agnes_mcp.sources.bigquery import proxies, refusals
 from agnes_mcp.untrusted import redact
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,9 @@ _PASSING_REASONS = frozenset(
     }
 )  # fmt: skip
 _PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-_LASTING_REASONS = frozenset({"quotaExceeded", "bytesBilledLimitExceeded", "responseTooLarge", "stopped"})
+_LASTING_REASONS = frozenset(
+    {"proxyRefused", "quotaExceeded", "bytesBilledLimitExceeded", "responseTooLarge", "stopped"}
+)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ def _from_api(error: api.GoogleAPICallError) -> Complaint:
     message = str(first.get("message") or "") or _REQUEST_PREFIX.sub("", str(error.message or ""))
     status = int(error.code or 500)
     unreachable = status == 503 and bool(_NO_CONNECTION.search(message))
+    if unreachable and (told := proxies.of_the_proxy(error)):
+        return _of_proxy(*told)
     return Complaint(status, str(first.get("reason") or ""), message, _retry_after_s(error), unreachable)
+
+
+def _of_proxy(message: str, passing: bool) -> Complaint:
+    return Complaint(0, "proxy" if passing else "proxyRefused", message, unreachable=True)
 
 
 def _retry_after_s(error: api.GoogleAPICallError) -> float | None:
@@ -126,6 +134,8 @@ def _retry_after_s(error: api.GoogleAPICallError) -> float | None:
 def _from_connection(error: Exception) -> Complaint:
     if isinstance(error, requests.JSONDecodeError):
         return Complaint(0, "connectionCut", "the answer is not JSON")
+    if told := proxies.of_the_proxy(error):
+        return _of_proxy(*told)
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return Complaint(0, "", "no answer in time", unreachable=True)
     if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.ProtocolError):
@@ -283,6 +293,8 @@ def _hint(kind: str, complaint: Complaint, message: str) -> str:
     if kind == "bq_bad_request":
         matching = (hint for pattern, hint in BAD_REQUEST_HINTS if re.search(pattern, message))
         return next(matching, _BAD_REQUEST_DEFAULT)
+    if complaint.reason.startswith("proxy"):
+        return proxies.HINT
     if complaint.reason == "quotaExceeded":
         return "A quota of the BigQuery project is used up; its administrator sees which under IAM & Admin → Quotas."
     return HINTS[kind]

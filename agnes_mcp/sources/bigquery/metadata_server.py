@@ -206,13 +206,22 @@ def _checked_token(body: bytes) -> dict[str, Any]:
         raise MetadataError("no access_token in response")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise MetadataError("no access_token in response: not a bearer token")
-    if content.get("expires_in") is not None:
-        _check_lifetime(content["expires_in"])
-    return content
+    told = content.get("expires_in")
+    if told is not None and lifetime_s(told) is None:
+        raise MetadataError(
+            f"no usable expires_in in response{f': {told:g} seconds' if type(told) in (int, float) else ''}"
+        )
+    return {**content, "expires_in": lifetime_s(told)}
 
 
-def _check_lifetime(expires_in: object) -> None:
+def lifetime_s(expires_in: object) -> int | None:
+    """Seconds for which a token says that it is good, as a number or, as some services write it, its text; None: it
+    does not say, or nothing that can be."""
+    if isinstance(expires_in, str):
+        try:
+            expires_in = float(expires_in)
+        except ValueError:
+            return None
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float) or not math.isfinite(expires_in):
-        raise MetadataError("no usable expires_in in response")
-    if not 0 < expires_in <= MAX_LIFETIME_S:
-        raise MetadataError(f"no usable expires_in in response: {expires_in:g} seconds")
+        return None
+    return int(expires_in) if 0 < expires_in <= MAX_LIFETIME_S else None

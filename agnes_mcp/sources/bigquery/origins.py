@@ -13,22 +13,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import google.auth
 import requests
 from google.auth import _cloud_sdk, compute_engine, credentials, exceptions, impersonated_credentials
-from google.auth.compute_engine import _metadata
-from google.auth.transport import requests as requests_transport
 from google.oauth2 import credentials as oauth2
 
 from agnes_mcp.sources.bigquery import metadata_server
-from agnes_mcp.sources.bigquery.proxies import DirectToThisMachine
+from agnes_mcp.sources.bigquery.token_requests import BoundedRequest, NotAsked
 from agnes_mcp.untrusted import redact, without_paths_in_prose
 
 Origin = Literal["metadata", "adc"]
@@ -37,13 +33,9 @@ logging.getLogger("google.auth._default").setLevel(logging.ERROR)  # it warns of
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_UNIVERSE = credentials.DEFAULT_UNIVERSE_DOMAIN
 NAMED_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
-#: One request of a refresh, and all of it.
-REQUEST_TIMEOUT_S = 4.0
-TOTAL_TIMEOUT_S = 4.5
 #: How long an impersonated account's token lives; the longest that needs no organisation policy.
 IMPERSONATED_LIFETIME_S = 3600
 _MAX_FILE_BYTES = 1024 * 1024
-_GENERATE = "/v1/projects/-/serviceAccounts/{}:generateAccessToken"
 #: Where a credential of another cloud names the addresses of that cloud's metadata server.
 _SOURCE_KEYS = ("url", "region_url", "imdsv2_session_token_url")
 
@@ -59,8 +51,8 @@ class Found:
 
 
 def named_file() -> str:
-    """The file of credentials that the environment names; empty: none."""
-    return os.environ.get(NAMED_FILE, "").strip()
+    """The file of credentials that the environment names; empty: none. As google-auth reads it, blanks and all."""
+    return os.environ.get(NAMED_FILE, "")
 
 
 def find(origin: Origin, scopes: Sequence[str], universe_domain: str) -> Found | str:
@@ -73,19 +65,28 @@ def find(origin: Origin, scopes: Sequence[str], universe_domain: str) -> Found |
     return found
 
 
-def impersonated(found: Found, account: str, scopes: Sequence[str], iam_endpoint: str | None = None) -> Found | str:
-    """A token of the service account that the found identity may act for, or why there is none."""
-    source = oauth2.Credentials(found.held.token, quota_project_id=found.quota_project_id)
+def impersonated(
+    found: Found, accounts: str, scopes: Sequence[str], universe_domain: str, iam_endpoint: str | None = None
+) -> Found | str:
+    """A token of the service account that the found identity may act for, or why there is none.
+
+    `accounts`: that account; before it, with commas, those that pass the permission on (delegates), in their order.
+    """
+    *delegates, account = accounts.split(",")
+    source = oauth2.Credentials(
+        found.held.token, quota_project_id=found.quota_project_id, universe_domain=universe_domain
+    )
     held = impersonated_credentials.Credentials(
         source,
         account,
         list(scopes),
+        delegates,
         lifetime=IMPERSONATED_LIFETIME_S,
         iam_endpoint_override=iam_endpoint
         and f"{iam_endpoint}/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
     )
     try:
-        held.refresh(_BoundedRequest(frozenset()))
+        held.refresh(BoundedRequest())
     except (exceptions.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
         return f"impersonation of the configured service account: {_first_line(error)}"
     return Found(held, found.origin, f"impersonated, by {found.identity}", found.quota_project_id)
@@ -107,30 +108,50 @@ def _from_metadata(scopes: Sequence[str]) -> Found | str:
 
 def _from_adc(scopes: Sequence[str]) -> Found | str:
     content = _file_content()
-    request = _BoundedRequest(_sources_of(content))
+    if isinstance(content, str):
+        return f"ADC fallback: {content}"
+    request = BoundedRequest(_sources_of(content))
     try:
         held, _ = google.auth.default(scopes=list(scopes), request=request)
-        if not held.valid:  # it is where a project was looked for
+        if not held.token:  # it is there where a project was looked for
             held.refresh(request)
-    except _NotAsked:
+    except NotAsked:
         return "ADC fallback: no Application Default Credentials were found"
     except (exceptions.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
         return f"ADC fallback: {_first_line(error)}"
+    except (AttributeError, KeyError, TypeError) as error:  # google-auth takes a file's fields for what they should be
+        return (
+            f"ADC fallback: the {_kind_of(content)} file has a field that is not as it should be: {_first_line(error)}"
+        )
     if not isinstance(held.token, str) or not held.token:
         return "ADC fallback: no access_token in response"
-    kind = content.get("type") if isinstance(content.get("type"), str) else type(held).__name__
-    return Found(held, "adc", str(kind)[:64], getattr(held, "quota_project_id", None))
+    if request.expiry_unknown:
+        held.expiry = None
+    return Found(held, "adc", _kind_of(content) or type(held).__name__, getattr(held, "quota_project_id", None))
 
 
-def _file_content() -> dict[str, Any]:
-    """The file that Application Default Credentials will read; empty where there is none, or none that can be read."""
+def _kind_of(content: dict[str, Any]) -> str:
+    kind = content.get("type")
+    return kind[:64] if isinstance(kind, str) else ""
+
+
+def _file_content() -> dict[str, Any] | str:
+    """The file that Application Default Credentials will read, or why they will not; empty where there is none.
+
+    What is missing or no JSON google-auth says itself.
+    """
     path = Path(named_file() or _cloud_sdk.get_application_default_credentials_path())
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_FILE_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return "the file of credentials is not a JSON object"
+    source = content.get("credential_source")
+    if isinstance(source, dict) and "executable" in source:
+        return "credentials that a program gives (`executable`) are not used here: a server starts no other programs"
+    return content
 
 
 def _sources_of(content: dict[str, Any]) -> frozenset[str]:
@@ -142,58 +163,16 @@ def _sources_of(content: dict[str, Any]) -> frozenset[str]:
     return frozenset(url for url in found if isinstance(url, str))
 
 
-class _NotAsked(Exception):  # noqa: N818 - a signal out of google.auth.default, not a failure
-    """`google.auth.default` has come to the metadata server, which has been asked already."""
-
-
-class _BoundedRequest(requests_transport.Request):
-    """google-auth's own transport with a deadline over all of its requests and no way to GCE's metadata server.
-
-    `sources`: addresses on a metadata server's host that may be asked all the same.
-    """
-
-    def __init__(self, sources: frozenset[str]) -> None:
-        session = requests.Session()
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, DirectToThisMachine())
-        super().__init__(session)
-        self._sources = sources
-        self._deadline = time.monotonic() + TOTAL_TIMEOUT_S
-
-    def __call__(self, url: str, *args: Any, **kwargs: Any) -> Any:
-        if _is_of_metadata(url) and not self._is_source(url):
-            raise _NotAsked
-        if (urlsplit(url).hostname or "").startswith("cloudresourcemanager."):
-            # google.auth.default asks for the name of a project that nobody here uses, and needs a permission for it.
-            return metadata_server.Answer(404, {}, b"{}")
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise requests.Timeout("no answer in time")
-        kwargs["timeout"] = min(REQUEST_TIMEOUT_S, left)
-        return super().__call__(url, *args, **kwargs)
-
-    def _is_source(self, url: str) -> bool:
-        """That very address, or what AWS puts below it: the name of a role."""
-        if "/computeMetadata" in urlsplit(url).path:
-            return False
-        return any(url == source or url.startswith(f"{source.rstrip('/')}/") for source in self._sources)
-
-
-def _is_of_metadata(url: str) -> bool:
-    return urlsplit(url).netloc in _metadata_hosts()
-
-
-def _metadata_hosts() -> frozenset[str]:
-    """Every host that google-auth takes for the metadata server now."""
-    named = {_metadata._get_metadata_ip_root(False), _metadata._get_metadata_root(False)}
-    hosts = {root.split("//", 1)[1].split("/", 1)[0] for root in named}
-    return frozenset({*hosts, metadata_server.DEFAULT_ADDRESS, metadata_server.DEFAULT_HOST})
-
-
 def _first_line(error: Exception) -> str:
     """What an exception of google-auth says, without the body of an answer, a path of this machine, or a token."""
-    text = str(error.args[0]) if error.args else ""
-    text = text.splitlines()[0] if text else ""
-    if named := named_file():
+    text = _said(error)
+    if isinstance(error, exceptions.DefaultCredentialsError) and isinstance(error.__cause__, Exception):
+        text = f"{text}: {_said(error.__cause__)}" if text.startswith("Failed to load") else text
+    if (named := named_file()).strip():
         text = text.replace(named, NAMED_FILE)
     return redact(f"{type(error).__name__}: {without_paths_in_prose(text)}")
+
+
+def _said(error: Exception) -> str:
+    text = str((isinstance(error, OSError) and error.strerror) or (error.args[0] if error.args else ""))
+    return text.splitlines()[0] if text else ""

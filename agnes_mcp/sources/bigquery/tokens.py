@@ -20,7 +20,7 @@ from google.auth import credentials
 from google.auth._helpers import utcnow
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery import metadata_server, origins
+from agnes_mcp.sources.bigquery import metadata_server, origins, token_requests
 from agnes_mcp.untrusted import redact, remember
 
 _log = logging.getLogger(__name__)
@@ -33,11 +33,16 @@ REFRESH_MARGIN_S = 225.0
 #: Outside Google Cloud: for how long the metadata server is not asked again while ADC works.
 ABSENT_FOR_S = 300.0
 #: A caller waits for another one's fetch at most as long as one may take.
-FLIGHT_TIMEOUT_S = metadata_server.TOTAL_TIMEOUT_S + 2 * origins.TOTAL_TIMEOUT_S + 0.5
+FLIGHT_TIMEOUT_S = metadata_server.TOTAL_TIMEOUT_S + 2 * token_requests.TOTAL_TIMEOUT_S + 0.5
 
 HINT = (
     "On Google Cloud, attach a service account to the machine. Elsewhere run `gcloud auth application-default login` "
     "or set GOOGLE_APPLICATION_CREDENTIALS, then call again."
+)
+
+HINT_OF_A_FILE = (
+    "GOOGLE_APPLICATION_CREDENTIALS names a file, so nobody else is asked. Correct the file or what it points to, or "
+    "unset the variable, then start again."
 )
 
 
@@ -47,7 +52,7 @@ class TokenSource:
     `mode`: `auto` asks the metadata server, then ADC, and with GOOGLE_APPLICATION_CREDENTIALS that file alone: who
     names an identity does not want the machine's; `metadata` and `adc` (a file of credentials or a gcloud login; GCE's
     metadata server is not part of it) ask only one; `anonymous` sends no token at all. `impersonate` is a service
-    account that the found one may act for; `scopes` come beside cloud-platform's.
+    account that the found one may act for, delegates before it with commas; `scopes` come beside cloud-platform's.
     """
 
     def __init__(
@@ -145,13 +150,18 @@ class TokenSource:
                 continue
             found = origins.find(origin, self._scopes, self.universe_domain)
             if isinstance(found, origins.Found) and self._impersonate is not None:
-                found = origins.impersonated(found, self._impersonate, self._scopes, self._iam_endpoint)
+                found = origins.impersonated(
+                    found, self._impersonate, self._scopes, self.universe_domain, self._iam_endpoint
+                )
             if isinstance(found, origins.Found):
                 self._remember(origin)
                 return _Token(found)
             reasons.append(found)
         self._metadata_absent_until = 0.0
-        raise AgnesError("auth_failed", redact("No BigQuery access token. " + "; ".join(reasons)), HINT)
+        raise AgnesError("auth_failed", redact("No BigQuery access token. " + "; ".join(reasons)), self._hint())
+
+    def _hint(self) -> str:
+        return HINT_OF_A_FILE if origins.named_file() and self.mode != "metadata" else HINT
 
     def _order(self) -> tuple[origins.Origin, ...]:
         if self.mode == "auto":

@@ -149,7 +149,7 @@ FAULTS = {
     "expires_in 0": (json_reply({"access_token": "ya29.canary-leak", "expires_in": 0}), "no usable expires_in"),
     "expires_in -1": (json_reply({"access_token": "ya29.canary-leak", "expires_in": -1}), "no usable expires_in"),
     "expires_in 1e12": (json_reply({"access_token": "ya29.canary-leak", "expires_in": 1e12}), "no usable expires_in"),
-    "expires_in text": (json_reply({"access_token": "ya29.canary-leak", "expires_in": "3600"}), "no usable expires_in"),
+    "expires_in text": (json_reply({"access_token": "ya29.canary-leak", "expires_in": "soon"}), "no usable expires_in"),
     "expires_in true": (json_reply({"access_token": "ya29.canary-leak", "expires_in": True}), "no usable expires_in"),
     "not Google's": (Reply(headers={"Metadata-Flavor": "Other"}), "not Google's"),
     "10 MB": (Reply(body=b" " * 10_000_000), "metadata response not JSON"),

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import datetime
 import http.server
 import json
-import socketserver
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from google.cloud.bigquery_storage_v1.types import ReadSession
-from support.metadata_server import MetadataServer, closed_port, json_reply
+import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.oauth2 import credentials as oauth2
+from support.metadata_server import MetadataServer, json_reply
 
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.clients import Clients
-from agnes_mcp.sources.bigquery.origins import SCOPE
+from agnes_mcp.sources.bigquery.origins import SCOPE, Found, impersonated
+from agnes_mcp.sources.bigquery.token_requests import BoundedRequest
 from agnes_mcp.sources.bigquery.tokens import TokenSource
-from agnes_mcp.stand_in import StandIn
 
 DRIVE = "https://www.googleapis.com/auth/drive.readonly"
 LATER = "2999-01-01T00:00:00Z"
@@ -117,7 +113,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
         yield cloud
 
 
-def name_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: dict[str, Any]) -> Path:
+def name_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: Any) -> Path:
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(content))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
@@ -261,108 +257,170 @@ def test_both_clients_speak_to_the_universe_that_is_configured() -> None:
     clients.close()
 
 
-class Proxy:
-    """A forward proxy that answers CONNECT for every host itself, with a certificate for it: nothing leaves here."""
-
-    def __init__(self, folder: Path, answer: bytes) -> None:
-        key, chain = _certificate("oauth2.googleapis.com")
-        self.bundle = folder / "roots.pem"
-        self.bundle.write_bytes(chain)
-        (folder / "both.pem").write_bytes(key + chain)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "both.pem")
-        self.asked: list[str] = []
-        owner = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                owner.asked.append(self.rfile.readline().decode().strip())
-                while self.rfile.readline() not in (b"\r\n", b""):
-                    continue
-                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                with context.wrap_socket(self.connection, server_side=True) as secured:
-                    received = b""
-                    while b"refresh_token" not in received:
-                        received += secured.recv(4096)
-                    owner.asked.append(received.decode().splitlines()[0])
-                    secured.sendall(
-                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                        b"Content-Length: %d\r\n\r\n%s" % (len(answer), answer)
-                    )
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Proxy:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+KEY = rsa.generate_private_key(65537, 2048).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
 
 
-def _certificate(name: str) -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, made.public_bytes(serialization.Encoding.PEM)
+def service_account(google: Answers) -> dict[str, Any]:
+    return {
+        "type": "service_account",
+        "private_key": KEY.decode(),
+        "client_email": "bot@my-project.iam.gserviceaccount.example",
+        "token_uri": f"http://{google.host}/token",
+    }
 
 
-def test_a_login_of_gcloud_reaches_google_through_the_proxy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metadata: MetadataServer
+@pytest.mark.parametrize("from_file", [True, False])
+def test_accounts_pass_on_the_right_to_act(
+    from_file: bool, google: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The real token endpoint, whose name google-auth has built in: only a proxy can stand in for it."""
-    user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
-    name_file(monkeypatch, tmp_path, user)
-    answer = json.dumps({"access_token": "ya29.of-a-person", "expires_in": 3600}).encode()
-    with Proxy(tmp_path, answer) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.bundle))
-        source = TokenSource()
-        assert source.token() == "ya29.of-a-person"
-        assert source.health()["identity"] == "authorized_user"
-        assert [line.rpartition(" ")[0] for line in proxy.asked] == ["CONNECT oauth2.googleapis.com:443", "POST /token"]
-        assert metadata.requests == []
+    """By a file of that type, as gcloud writes it, and by the setting; google-auth knows the address of the service."""
+    account, between = "bot@my-project.iam.gserviceaccount.com", "between@my-project.iam.gserviceaccount.com"
+    google.answers["/token"] = {"access_token": "ya29.first", "expires_in": 3600}
+    monkeypatch.setattr(
+        "google.auth.iam._IAM_ENDPOINT", f"http://{google.host}/v1/projects/-/serviceAccounts/{{}}:generateAccessToken"
+    )
+    content = {
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url": f"https://iam.example/v1/{account}:generateAccessToken",
+        "source_credentials": service_account(google),
+        "delegates": [f"projects/-/serviceAccounts/{between}"],
+    }
+    name_file(monkeypatch, tmp_path, content if from_file else service_account(google))
+    settings = BigQuerySettings(project="my-project", impersonate=f"{between},{account}")
+    source = TokenSource(impersonate=None if from_file else settings.impersonate)
+    assert source.token() == "ya29.acting"
+    _, path, headers, body = google.requests[-1]
+    assert path.endswith(f"/{account}:generateAccessToken")
+    assert [name.rpartition("/")[2] for name in json.loads(body)["delegates"]] == [between]
+    assert headers["authorization"] == "Bearer ya29.first"
 
 
-def test_a_proxy_is_not_asked_for_what_answers_on_this_machine(
-    monkeypatch: pytest.MonkeyPatch, metadata: MetadataServer
+def test_a_person_is_billed_for_requests_where_their_login_says(
+    google: Answers, cloud: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with StandIn() as bq, closed_port() as nobody:
-        bq.create_table("my_dataset", "numbers", schema="id INT64", sql="SELECT i AS id FROM range(5) t(i)")
-        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "grpc_proxy"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{nobody}")
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
-        clients = Clients(
-            BigQuerySettings(
-                project="my-project", api_endpoint=bq.api_endpoint, storage_endpoint=f"grpc://{bq.grpc_target}"
-            )
-        )
-        found = clients.rest.get_table("my-project.my_dataset.numbers")
-        assert found.num_rows == 5
-        session = clients.storage.create_read_session(
-            parent="projects/my-project",
-            read_session=ReadSession(
-                table="projects/my-project/datasets/my_dataset/tables/numbers", data_format="ARROW"
-            ),
-            metadata=clients.storage_metadata(),
-        )
-        assert session.streams
-        clients.close()
+    name_file(monkeypatch, tmp_path, {**azure(google, cloud), "quota_project_id": "quota-project"})
+    headers: dict[str, str] = {}
+    TokenSource().credentials.before_request(None, "GET", "http://x", headers)
+    assert headers["x-goog-user-project"] == "quota-project"
+
+
+UNKNOWN_LIVES: tuple[Any, ...] = (None, "", "soon", 0, -5, "0", True, [], 1e400, 1e12, "nan", float("nan"))
+
+
+@pytest.mark.parametrize("expires_in", [3599, "3599", 3599.5, "3599.0", *UNKNOWN_LIVES], ids=repr)
+@pytest.mark.parametrize("kind", ["external_account", "service_account", "external_account_authorized_user"])
+def test_a_life_is_read_however_it_is_written_and_what_has_none_is_used_once(
+    kind: str, expires_in: Any, google: Answers, cloud: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = {"access_token": "ya29.federated", "expires_in": expires_in, "token_type": "Bearer"}
+    if expires_in is None:
+        del token["expires_in"]
+    google.answers["/sts"] = google.answers["/token"] = {**token, "issued_token_type": "x"}
+    ways = {
+        "external_account": azure(google, cloud),
+        "service_account": service_account(google),
+        "external_account_authorized_user": {
+            "type": kind,
+            "audience": "a",
+            "client_id": "c",
+            "client_secret": "s",
+            "refresh_token": "r",
+            "token_url": f"http://{google.host}/sts",
+        },
+    }
+    name_file(monkeypatch, tmp_path, ways[kind])
+    source = TokenSource()
+    assert (source.token(), source.token()) == ("ya29.federated", "ya29.federated")
+    assert len(google.requests) == (2 if expires_in in UNKNOWN_LIVES else 1)
+
+
+def test_a_life_in_text_holds_at_the_metadata_server_too(metadata: MetadataServer) -> None:
+    metadata.reply = json_reply({"access_token": "ya29.of-a-pod", "expires_in": "3599"})
+    source = TokenSource()
+    assert (source.token(), source.token(), metadata.token_requests) == ("ya29.of-a-pod", "ya29.of-a-pod", 1)
+
+
+@pytest.mark.parametrize("written", ["{host}", "user@{host}", "LOCALHOST:{port}"])
+@pytest.mark.parametrize(
+    "path", ["/computeMetadata/v1/token", "/ComputeMetadata/v1/token", "/compute%4detadata/v1/token"]
+)
+def test_no_spelling_of_the_machines_own_token_is_reached(
+    written: str, path: str, google: Answers, cloud: Answers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GCE_METADATA_HOST", f"localhost:{cloud.host.rpartition(':')[2]}")
+    content = azure(google, cloud)
+    host = written.format(host=cloud.host, port=cloud.host.rpartition(":")[2])
+    content["credential_source"]["url"] = f"http://{host}{path}"
+    name_file(monkeypatch, tmp_path, content)
+    with pytest.raises(AgnesError):
+        TokenSource().token()
+    assert (cloud.requests, google.requests) == ([], [])
+
+
+FILES: dict[str, tuple[Any, str]] = {
+    "a list": ([], "not a JSON object"),
+    "null": (None, "not a JSON object"),
+    "a number": (7, "not a JSON object"),
+    "no type": ({}, "does not have a valid type"),
+    "another type": ({"type": "nobody"}, "does not have a valid type"),
+    "a type that is a list": ({"type": ["service_account"]}, "does not have a valid type"),
+    "a key without its fields": ({"type": "service_account"}, "missing fields"),
+    "a login without its fields": ({"type": "authorized_user"}, "missing fields"),
+    "acting without a source": ({"type": "impersonated_service_account"}, "not as it should be"),
+    "a source that is text": ({"type": "external_account", "credential_source": "url"}, "not as it should be"),
+    "a program": (
+        {"type": "external_account", "credential_source": {"executable": {"command": "/bin/true"}}},
+        "`executable`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "wording"), FILES.values(), ids=FILES.keys())
+def test_a_file_that_is_none_is_told_and_nobody_else_is_asked(
+    content: Any, wording: str, metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1")
+    name_file(monkeypatch, tmp_path, content)
+    if isinstance(content, dict) and content.get("type") == "external_account":
+        content |= {"audience": "a", "subject_token_type": "t", "token_url": "http://127.0.0.1:1/sts"}
+        name_file(monkeypatch, tmp_path, content)
+    with pytest.raises(AgnesError) as told:
+        TokenSource().token()
+    assert told.value.kind == "auth_failed"
+    assert wording in told.value.message
+    assert str(tmp_path) not in told.value.message
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in told.value.hint
+    assert metadata.requests == []
+
+
+@pytest.mark.parametrize("path", ["", "missing.json", " ", "."])
+def test_a_name_of_no_file_is_told_without_the_folder(
+    path: str, metadata: MetadataServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Empty is not named, as Google's own libraries take it; everything else is, and wins."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", path and str(tmp_path / path) if path != " " else path)
+    if not path:
+        assert TokenSource().health()["origin"] is None
+        assert TokenSource().token() == "ya29.canary-1"
+        return
+    with pytest.raises(AgnesError) as told:
+        TokenSource().token()
+    assert str(tmp_path) not in told.value.message
+    assert metadata.requests == []
+
+
+def test_an_account_of_another_universe_is_acted_for_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(self: object, url: str, *_: Any, **__: Any) -> None:
+        asked.append(url)
+        raise requests.ConnectionError("nobody")
+
+    monkeypatch.setattr(BoundedRequest, "__call__", refuse)
+    found = Found(oauth2.Credentials("ya29.x"), "metadata", "the machine's service account")
+    told = impersonated(found, "bot@my-project.iam.gserviceaccount.com", [SCOPE], "cloud.example")
+    assert isinstance(told, str)
+    assert asked[0].startswith("https://iamcredentials.cloud.example/")
