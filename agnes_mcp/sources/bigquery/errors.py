@@ -92,11 +92,10 @@ def read_complaint(error: BaseException) -> Complaint:
         return _from_api(api.from_grpc_error(error))  # type: ignore[no-untyped-call] # api_core annotates a part of itself
     if isinstance(error, pa.lib.ArrowException):
         return Complaint(0, "connectionCut", f"a record batch did not decode: {_text(error)}")
+    text = _text(error) or type(error).__name__
     if isinstance(error, TimeoutError | ConnectionRefusedError):
-        return Complaint(0, "", _text(error) or type(error).__name__, unreachable=True)
-    if isinstance(error, OSError):
-        return Complaint(0, "connectionCut", _text(error) or type(error).__name__)
-    return Complaint(500, "", _text(error) or type(error).__name__)
+        return Complaint(0, "", text, unreachable=True)
+    return Complaint(0, "connectionCut", text) if isinstance(error, OSError) else Complaint(500, "", text)
 
 
 def read_job_error(error_result: Mapping[str, Any]) -> Complaint:
@@ -111,7 +110,8 @@ def _from_api(error: api.GoogleAPICallError) -> Complaint:
     unreachable = status == 503 and bool(_NO_CONNECTION.search(message))
     if unreachable and (told := proxies.of_the_proxy(error)):
         return _of_proxy(*told)
-    return Complaint(status, str(first.get("reason") or ""), message, _retry_after_s(error), unreachable)
+    reason = refusals.reason_of(first.get("reason"), error.reason)
+    return Complaint(status, reason, message, _retry_after_s(error), unreachable)
 
 
 def _of_proxy(message: str, passing: bool) -> Complaint:

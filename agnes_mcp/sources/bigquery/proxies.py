@@ -49,7 +49,8 @@ def is_beside_us(host: str) -> bool:
         address = ipaddress.ip_address(name)
     except ValueError:
         return name in _NAMES or name.endswith(".localhost")
-    address = getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
     return address.is_loopback or address.is_link_local or address.is_unspecified or str(address) in _OF_CLOUDS
 
 

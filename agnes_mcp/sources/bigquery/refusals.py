@@ -18,7 +18,8 @@ _SERVICES = ("bigquery", "serviceusage", "storage", "cloudkms", "datacatalog", "
 _PERMISSION = re.compile(rf"\b((?:{'|'.join(_SERVICES[:-1])})(?:\.(?!googleapis)[A-Za-z]+){{2}})\b")
 _PROJECT = re.compile(r"\bproject[s]?[ /:'\"]+([a-z][a-z0-9-]{4,28}[a-z0-9])", re.IGNORECASE)
 _TABLE = re.compile(r"\b(?:Table|Dataset|View) ([a-z][\w.:-]+[\w-])")
-_TAGGED = re.compile(r"\bon columns? ((?:[^\s,;]+(?:, (?:and )?|$|(?=\W)))+)", re.IGNORECASE)
+_TAGGED = re.compile(r"\b(?:on|access) columns? ((?:[^\s,;]+(?:, (?:and )?| and |$|(?=\W)))+)", re.IGNORECASE)
+_AND = re.compile(r",\s*(?:and )?| and ")
 _PERIMETER = re.compile(r"vpcServiceControlsUniqueIdentifier[=:]?\s*([\w-]+)")
 _API = re.compile(r"(BigQuery[A-Za-z ]*) API", re.IGNORECASE)
 #: A name with its project, in either spelling, and the word before it, which says what is named.
@@ -28,6 +29,7 @@ _QUALIFIED = re.compile(
     re.IGNORECASE,
 )
 ANOTHER_TABLE, ANOTHER_DATASET, ANOTHER_COLUMN = "another table", "another dataset", "a column of another table"
+_SAYING_LITTLE = frozenset({"", "forbidden", "insufficientPermissions", "badRequest"})
 _KEEPER = "Whoever keeps this instance"
 _ADMINISTRATOR = "hoever administers BigQuery"
 
@@ -84,6 +86,12 @@ def _is_known(dotted: str, places: set[str]) -> bool:
     )
 
 
+def reason_of(named: object, in_details: str | None) -> str:
+    """The reason of the older shape (`errors`), unless it says little and the newer one (`details`) more."""
+    reason = str(named or "")
+    return str(in_details or reason) if reason in _SAYING_LITTLE else reason
+
+
 def explain(message: str, reason: str, found: dict[str, Any], known: Known) -> tuple[str, str]:
     """The kind of a refusal and the next step; what it is about goes into `found`: permission, project, table,
     columns, row_access_policies."""
@@ -94,7 +102,8 @@ def explain(message: str, reason: str, found: dict[str, Any], known: Known) -> t
     for recognises, told in _CASES:
         if recognises(folded, reason):
             return told(message, found, known)
-    if found.get("permission") in _TO_RUN or "serviceusage" in folded:
+    to_use = reason == "USER_PROJECT_DENIED" or "permission to use project" in folded
+    if found.get("permission") in _TO_RUN or "serviceusage" in folded or to_use:
         return _no_jobs(found)
     return "bq_forbidden", _missing_permission(message, found)
 
@@ -119,7 +128,7 @@ def _tagged(message: str, found: dict[str, Any], known: Known) -> tuple[str, str
     named = _TAGGED.search(message)
     columns = [
         column
-        for written in re.split(r",\s*(?:and )?", named[1] if named else "")
+        for written in _AND.split(named[1] if named else "")
         if (column := _column_of(written.strip("`'\". ").replace(":", "."), known))
     ]
     if not columns:
@@ -148,6 +157,25 @@ def _in_drive(message: str, found: dict[str, Any], known: Known) -> tuple[str, s
     return "bq_forbidden", (
         f"This table is a file in Google Drive. {_KEEPER} adds Drive's read-only scope (…/auth/drive.readonly) to "
         "`data_source.bigquery.scopes`, and the file is shared with this server's identity."
+    )
+
+
+def _too_narrow(message: str, found: dict[str, Any], known: Known) -> tuple[str, str]:
+    return "bq_forbidden", (
+        f"The token's scopes do not reach so far; roles are another matter. {_KEEPER} gives the machine the scope "
+        "cloud-platform (its access scopes), logs in again with it, or adds what is missing to "
+        "`data_source.bigquery.scopes`."
+    )
+
+
+def _beside_bigquery(message: str, found: dict[str, Any], known: Known) -> tuple[str, str]:
+    """Permissions on what BigQuery itself reads for a table."""
+    text = message.casefold()
+    where = next(named for word, named in _BESIDE if word in text)
+    need = found.get("permission", "the permission that is named")
+    return "bq_forbidden", (
+        f"This table is read from {where}: whoever administers that grants {need} on it to the identity that is named, "
+        "or else to this server's."
     )
 
 
@@ -197,6 +225,11 @@ def _of_dataset(message: str, found: dict[str, Any], known: Known) -> tuple[str,
     )
 
 
+_BESIDE = (
+    ("storage.objects", "a bucket of Cloud Storage"),
+    ("kms", "encrypted storage, with a key of Cloud KMS"),
+    ("bigquery.connections", "another source, through a connection"),
+)
 _Told = Callable[[str, dict[str, Any], Known], tuple[str, str]]
 #: By the message in lower case and the reason; the first that matches counts.
 _CASES: tuple[tuple[Callable[[str, str], bool], _Told], ...] = (
@@ -216,6 +249,7 @@ _CASES: tuple[tuple[Callable[[str, str], bool], _Told], ...] = (
             reason in ("accessNotConfigured", "SERVICE_DISABLED")
             or "it is disabled" in text
             or "has not been used in project" in text
+            or "has not enabled bigquery" in text
         ),
         _no_api,
     ),
@@ -228,6 +262,12 @@ _CASES: tuple[tuple[Callable[[str, str], bool], _Told], ...] = (
         ),
         _no_billing,
     ),
+    (
+        lambda text, reason: reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT" or "insufficient authentication scope" in text,
+        _too_narrow,
+    ),
+    (lambda text, reason: any(word in text for word, _ in _BESIDE), _beside_bigquery),
+    (lambda text, reason: "globbing file pattern" in text, _in_drive),
     (
         lambda text, reason: "drive" in text and ("credential" in text or "scope" in text or "permission" in text),
         _in_drive,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 import pytest
+import requests
+from google.api_core import exceptions as api
 from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price
-from agnes_mcp.sources.bigquery.errors import Complaint, as_error
+from agnes_mcp.sources.bigquery.errors import Complaint, as_error, read_complaint
 from agnes_mcp.sources.bigquery.refusals import Known
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
@@ -42,6 +45,57 @@ CASES: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "drive": (
         "accessDenied", f"{DENIED}Permission denied while getting Drive credentials.", "bq_forbidden", "scopes",
         {},
+    ),
+    "drive, as it globs": (
+        "accessDenied", f"{DENIED}Permission denied while globbing file pattern.", "bq_forbidden", "Google Drive", {},
+    ),
+    "drive, without a token": (
+        "accessDenied", f"{DENIED}No OAuth token with Google Drive scope was found.", "bq_forbidden", "scopes", {},
+    ),
+    "scopes": (
+        "insufficientPermissions", "Request had insufficient authentication scopes.", "bq_forbidden",
+        "roles are another matter", {},
+    ),
+    "scopes over gRPC": (
+        "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "no", "bq_forbidden", "its access scopes", {},
+    ),
+    "bucket": (
+        "accessDenied",
+        f"{DENIED}bot@my-project.iam.gserviceaccount.com does not have storage.objects.list access to the bucket.",
+        "bq_forbidden", "a bucket of Cloud Storage", {"permission": "storage.objects.list"},
+    ),
+    "key": ("accessDenied", "Cloud KMS key is not accessible: projects/p", "bq_forbidden", "Cloud KMS", {}),
+    "connection": (
+        "accessDenied", "User does not have bigquery.connections.use permission for connection my-connection.",
+        "bq_forbidden", "through a connection", {"permission": "bigquery.connections.use"},
+    ),
+    "who pays for requests": (
+        "USER_PROJECT_DENIED", "Caller does not have required permission to use project my-project.",
+        "cross_project_forbidden", "BigQuery Job User", {"project": "my-project"},
+    ),
+    "tags on two columns": (
+        "accessDenied",
+        f"{DENIED}User does not have permission to access data protected by policy tag \"t\" on columns "
+        "my-project.my_dataset.my_table.ssn and my-project.my_dataset.my_table.id.",
+        "bq_forbidden", "protects 'ssn', 'id'", {"columns": ["ssn", "id"]},
+    ),
+    "bare columns": (
+        "accessDenied", f"{DENIED}User does not have permission to access columns ssn, id protected by policy tags.",
+        "bq_forbidden", "protects 'ssn', 'id'", {"columns": ["ssn", "id"]},
+    ),
+    "billing of a number": (
+        "forbidden", "This API method requires billing to be enabled. Please enable billing on project #123456789.",
+        "bq_forbidden", "enables billing", {},
+    ),
+    "not enabled": (
+        "forbidden", "The project my-project has not enabled BigQuery.", "cross_project_forbidden",
+        "The BigQuery API is disabled in project my-project", {"project": "my-project"},
+    ),
+    "table in its location": (
+        "accessDenied",
+        "Access Denied: Table my-project:my_dataset.my_table: User does not have permission to query table "
+        "my-project:my_dataset.my_table, or perhaps it does not exist in location US.",
+        "bq_forbidden", "on my-project:my_dataset.my_table", {"table": "my-project:my_dataset.my_table"},
     ),
     "billing": (
         "billingNotEnabled", f"{DENIED}Billing has not been enabled for this project.", "bq_forbidden",
@@ -96,6 +150,33 @@ def test_a_refusal_says_what_it_is_about_and_who_can_help(case: str) -> None:
     assert (error.kind, {**error.details, "reason": reason}) == (kind, {**error.details, **details, "reason": reason})
     assert hint in error.hint
     assert "hr" not in f"{error.message} {error.hint} {error.details}".replace(".", " ").split()
+
+
+@pytest.mark.parametrize("shape", ["errors", "details", "both", "status alone"])
+def test_a_reason_is_read_from_every_shape(shape: str) -> None:
+    """The older shape has `errors`, the newer `details`; both come, and both name their own reason."""
+    kind = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+    }
+    content: dict[str, Any] = {"code": 403, "message": "No.", "status": "PERMISSION_DENIED"}
+    if shape != "details":
+        reason = "accessNotConfigured" if shape == "errors" else "forbidden"
+        content["errors"] = [{"message": "No.", "domain": "global", "reason": reason}]
+    if shape in ("details", "both"):
+        content["details"] = [kind]
+    raised = api.format_http_response_error(_response(content), "GET", "https://bigquery.example/x", {"error": content})
+    error = as_error(read_complaint(raised), "", {}, KNOWN)
+    assert ("is disabled" in error.hint) is (shape != "status alone")
+
+
+def _response(content: dict[str, Any]) -> requests.Response:
+    response = requests.Response()
+    response.status_code = 403
+    response._content = json.dumps({"error": content}).encode()
+    response.request = requests.Request("GET", "https://bigquery.example/x").prepare()
+    return response
 
 
 def test_no_two_refusals_have_one_hint() -> None:
