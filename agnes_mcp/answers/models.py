@@ -279,5 +279,6 @@ class UsageAnswer(Model):
     request_timeout_seconds: float
     tables_visible: int
     bigquery: dict[str, Any]
+    attached: dict[str, Any] = Field(default_factory=dict)
     server_time: datetime
     version: str

@@ -84,6 +84,17 @@ def _tell_misuse(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.ctx.get_help())
         return
-    message = " ".join(error.format_message().replace("Value error, ", "").split())
+    message = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    for said, ours in _SAID:
+        message = message.replace(said, ours)
     command = error.ctx.command_path if error.ctx else "agnes-mcp"
-    sys.stderr.write(f"Error: {message.rstrip('.')}. Hint: `{command} -h` shows how it is called.\n")
+    end = "" if message.endswith("?") else "."
+    sys.stderr.write(f"Error: {message}{end} Hint: `{command} -h` shows how it is called.\n")
+
+
+#: What the libraries say of a value, and what a person is told.
+_SAID = (
+    ("Input should be a valid integer, unable to parse string as an integer", "it should be a whole number"),
+    ("Input should be a valid integer", "it should be a whole number"),
+    ("Input should", "it should"),
+)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 import typer
 
-from agnes_mcp.cli.options import Config, Json, instance_file, wrong
+from agnes_mcp.cli.completion import known_tables
+from agnes_mcp.cli.options import Config, Json, instance_file, read_settings, wrong
 from agnes_mcp.cli.output import print_json, print_rows, say
+from agnes_mcp.errors import AgnesError, nearest
 
 tokens = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over HTTP.")
 
@@ -36,7 +39,7 @@ def new(
     from agnes_mcp.access.grants import digest_token, generate_token
 
     token = generate_token()
-    granted = f"[{', '.join(tables)}]" if tables else '[]  # or "*"'
+    granted = json.dumps(tables, ensure_ascii=False) if tables else '[]  # or "*"'
     lines = (
         f"  users:\n    - name: {json.dumps(name)}\n      token_sha256: {digest_token(token)}\n      tables: {granted}"
     )
@@ -66,6 +69,8 @@ def add(
             raise wrong(f"{name} has a token already.", "Revoke it first: `agnes-mcp token revoke`, or choose a name.")
         else:
             known.update(entry)
+    for warning in (*_unknown(entry["tables"], config), *_over(entry)):
+        say(f"Warning: {warning}")
     say(f"{name} may read {_in_words(entry['tables'])}. The token, shown only now:")
     typer.echo(token)
 
@@ -87,7 +92,8 @@ def revoke(name: Name, config: Config = None) -> None:
     from agnes_mcp.config.editing import editing, entry_of, remove, section
 
     with editing(instance_file(config)) as document:
-        users = section(section(document, "access", dict), "users", list)
+        access = section(document, "access", dict)
+        users = section(access, "users", list)
         known = entry_of(users, "name", name)
         if known is None:
             raise wrong(f"There is no user {name!r}.", "`agnes-mcp token list` shows those there are.")
@@ -96,7 +102,7 @@ def revoke(name: Name, config: Config = None) -> None:
             known.pop("token_sha256", None)
             known["tables"] = []
         else:
-            remove(users, known)
+            remove(access, "users", known)
     say(f"{name} may not call any more.")
 
 
@@ -124,6 +130,29 @@ def _granted(tables: str, datasets: str) -> list[str] | str:
             raise wrong('"*" is every table already.', 'Give --tables "*" alone, or ids and datasets without it.')
         return "*"
     return [*named, *(f"{dataset.removesuffix('.*')}.*" for dataset in whole)]
+
+
+def _unknown(granted: list[str] | str, config: str | None) -> Iterator[str]:
+    """What is granted and not there, which may be meant: tables to come can be granted. From files alone."""
+    try:
+        _, settings = read_settings(config)
+        tables, datasets = known_tables(settings)
+    except AgnesError:  # an instance that cannot be served is doctor's to tell
+        return
+    for name in granted if isinstance(granted, list) else ():
+        dataset, whole = name.removesuffix(".*"), name.endswith(".*")
+        kind, known = ("dataset", datasets) if whole else ("table", tables)
+        wanted = dataset.rpartition(".")[2]
+        if wanted in known:
+            continue
+        close = nearest(wanted, sorted(known))
+        meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+        yield f"no {kind} {wanted!r} is known here yet{meant}; it is granted for when there is one."
+
+
+def _over(entry: dict[str, Any]) -> Iterator[str]:
+    if "expires" in entry and entry["expires"] < datetime.now(UTC).date():
+        yield f"{entry['expires']} is over, so this token is refused."
 
 
 def _in_words(tables: Any) -> str:

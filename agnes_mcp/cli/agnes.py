@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agnes_mcp.gateway import Gateway
     from agnes_mcp.models import Principal
 
+_TOKEN_VARIABLE = "AGNES_TOKEN"  # noqa: S105 - a variable's name
 #: Something was not done, and what was done stays.
 EXIT_PARTIAL = 1
 #: What ends a run before anything is touched.
@@ -149,7 +150,7 @@ def manifest(config: Config = None, as_json: Json = False) -> None:
 
 def sync(
     url: Annotated[str, typer.Option("--from", metavar="URL", help="The server, as in https://data.example.com.")],
-    token_env: Annotated[str, typer.Option("--token-env", help="The variable that holds its token.")] = "AGNES_TOKEN",  # noqa: S107 - a variable's name
+    token_env: Annotated[str, typer.Option("--token-env", help="The variable that holds its token.")] = _TOKEN_VARIABLE,
     into: Annotated[Path | None, typer.Option("--into", metavar="DIR", help="Another folder for the files.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be downloaded.")] = False,
     config: Config = None,
@@ -158,29 +159,50 @@ def sync(
     """Mirror the local tables of another agnes-mcp as files here. Exits 1 when anything failed."""
     from agnes_mcp.access.grants import os_user
     from agnes_mcp.calls.call import Call
-    from agnes_mcp.extracts.mirroring import Mirror, SyncFailed, checked_url, folder_name
+    from agnes_mcp.extracts.mirroring import Mirror, SyncFailed, checked_url
 
     try:
         server = checked_url(url)
     except ValueError as error:
         raise wrong(f"--from {url!r} will not do: {error}.", "See `agnes-mcp sync --help`.") from None
-    folder = Path(expanded(into)) if into else None
-    if folder is None:
-        _, settings = read_settings(config)
-        folder = agnes_root(settings) / "extracts" / folder_name(server) / "data"
-    call = Call("sync", os_user())
+    folder, unserved = _folder_for(server, into, config)
+    try:
+        mirror = Mirror(server, _token_in(token_env), folder)
+    except ValueError as error:
+        raise wrong(f"The variable of --token-env will not do: {error}.", "Copy the token anew.") from None
     try:
         with _arrivals() as arrived:
-            answer = Mirror(server, os.environ.get(token_env, ""), folder).run(
-                call, dry_run=dry_run, on_arrival=arrived
-            )
+            answer = mirror.run(Call("sync", os_user()), dry_run=dry_run, on_arrival=arrived)
     except SyncFailed as error:
         raise CommandError(str(error), error.hint, EXIT_PARTIAL) from None
     except AgnesError as error:
-        raise CommandError(error.message, error.hint, EXIT_PARTIAL) from None
+        raise CommandError(error.message, "Free space, or name another folder with --into.", EXIT_PARTIAL) from None
     _tell_sync(answer, as_json, dry_run)
+    if unserved and answer.downloaded and not dry_run:
+        say(unserved)
     if answer.errors:
         raise typer.Exit(EXIT_PARTIAL)
+
+
+def _folder_for(server: str, into: Path | None, config: str | None) -> tuple[Path, str]:
+    """Where the files go, and what has to be done for them to be served; "" is nothing."""
+    from agnes_mcp.extracts.mirroring import folder_name
+    from agnes_mcp.snapshots.folder import display_path
+
+    if into is not None:
+        return Path(expanded(into)), ""
+    _, settings = read_settings(config)
+    root = agnes_root(settings)
+    line = f"To serve them from here, instance.yaml needs: data_source: {{agnes: {{data_dir: {display_path(root)}}}}}"
+    return root / "extracts" / folder_name(server) / "data", "" if settings.data_source.agnes else line
+
+
+def _token_in(variable: str) -> str:
+    """A server on this machine may need none; a variable that was named is meant. What it is called is not repeated:
+    it may be the token itself, by mistake."""
+    if variable not in os.environ and variable != _TOKEN_VARIABLE:
+        raise wrong("The variable that --token-env names is not set.", "Name one that holds the token, and export it.")
+    return os.environ.get(variable, "")
 
 
 def _tell_sync(answer: SyncAnswer, as_json: bool, dry_run: bool) -> None:

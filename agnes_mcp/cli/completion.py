@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from agnes_mcp.errors import AgnesError
+
+if TYPE_CHECKING:
+    from agnes_mcp.config.settings import Settings
 
 
 def complete_table(context: typer.Context, incomplete: str) -> list[str]:
@@ -18,7 +22,7 @@ def complete_table(context: typer.Context, incomplete: str) -> list[str]:
     content = _content(context)
     found = content.get("tables")
     ids = [entry.get("id") for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
-    named = {name for name in ids if isinstance(name, str)} | _discovered(_data_dir(content))
+    named = {name for name in ids if isinstance(name, str)} | discovered(_data_dir(content)) | _mirrored(content)
     return sorted(name for name in named if name.startswith(incomplete))
 
 
@@ -33,16 +37,50 @@ def _data_dir(content: dict[str, object]) -> Path:
     return Path(os.path.expanduser(str(content.get("data_dir") or "~/.agnes")))
 
 
-def _discovered(folder: Path) -> set[str]:
+def _mirrored(content: dict[str, object]) -> set[str]:
+    """Ids of the files that lie in the Agnes directory; what extracts offer beside them only DuckDB can tell."""
+    from agnes_mcp.extracts.layout import IDENTIFIER, extracts_folder
+
+    sources = content.get("data_source")
+    agnes = sources.get("agnes") if isinstance(sources, dict) else None
+    named = agnes.get("data_dir") if isinstance(agnes, dict) else None
+    if not isinstance(named, str):
+        return set()
+    folder = Path(str(content["folder"]), os.path.expanduser(named))
+    files = extracts_folder(folder).glob("*/data/*.parquet")
+    return {path.stem.lower() for path in files if IDENTIFIER.fullmatch(path.stem)}
+
+
+def known_tables(settings: Settings) -> tuple[set[str], set[str]]:
+    """Ids of the tables, and names of the datasets, that an instance is known to have, nobody being asked."""
+    from agnes_mcp.access.grants import os_user
+    from agnes_mcp.calls.call import Call
+    from agnes_mcp.extracts.directory import AgnesDirectory
+
+    bigquery, directory = settings.data_source.bigquery, AgnesDirectory.from_settings(settings)
+    found = _found(settings.data_dir)
+    offered = directory.tables(Call("complete", os_user())) if directory else []
+    tables = {table.id for table in settings.tables} | found.keys() | {table.id for table in offered}
+    datasets = {table.bucket for table in settings.tables} | {table.bucket for table in offered}
+    datasets |= set(bigquery.datasets if bigquery else ())
+    return tables, datasets | {place.split(".")[-2] for place in found.values()} - {""}
+
+
+def discovered(folder: Path) -> set[str]:
     """Ids of the register whose tables are still there; none where that is not known."""
+    return set(_found(folder))
+
+
+def _found(folder: Path) -> dict[str, str]:
+    """The places of those tables by id."""
     from agnes_mcp.catalog.ids import Ids
     from agnes_mcp.catalog.index import FILE_NAME, listed_places
 
     listed, ids = listed_places(folder / FILE_NAME), Ids(folder / "ids.json")
     try:
-        return {table_id for table_id, place in ids.read().items() if place in listed} if listed else set()
+        return {table_id: place for table_id, place in ids.read().items() if place in listed} if listed else {}
     except AgnesError:
-        return set()
+        return {}
 
 
 def _content(context: typer.Context) -> dict[str, object]:
@@ -54,6 +92,8 @@ def _content(context: typer.Context) -> dict[str, object]:
         content = read_mapping(path) if path else {}
     except AgnesError:
         return {}
-    if path is not None and isinstance(content.get("data_dir"), str):
-        content["data_dir"] = str(path.parent / os.path.expanduser(content["data_dir"]))
+    if path is not None:
+        content["folder"] = str(path.parent)
+        if isinstance(content.get("data_dir"), str):
+            content["data_dir"] = str(path.parent / os.path.expanduser(content["data_dir"]))
     return content

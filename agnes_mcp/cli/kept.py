@@ -15,6 +15,7 @@ from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, run, shown_progress, text_of
 from agnes_mcp.cli.words import counted, moment_in_words
+from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import AgnesError
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def disk_info(config: Config = None, as_json: Json = False) -> None:
         return
     print_pairs(
         [
-            ("Snapshots dir", str(data_dir / answer.snapshots_dir)),
+            ("Snapshots dir", str(data_dir / expanded(answer.snapshots_dir))),
             (
                 "Used by Agnes",
                 f"{size_in_words(answer.used_bytes)} across {counted(answer.snapshot_count, 'snapshot')}"

@@ -190,6 +190,7 @@ def usage(config: Config = None, as_json: Json = False) -> None:
             ("Asks above", size_in_words(answer.confirm_above_bytes)),
             ("Tables", answer.tables_visible),
             ("BigQuery", _bigquery(answer.bigquery)),
+            *((f"Source {alias}", ", ".join(_told(state))) for alias, state in answer.attached.items()),
             ("Version", answer.version),
         ]
     )

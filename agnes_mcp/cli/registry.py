@@ -62,7 +62,7 @@ def remove_table(table_id: Annotated[str, typer.Argument(help="The table's id.")
         known = entry_of(entries, "id", table_id)
         if known is None:
             raise wrong(f"There is no table {table_id!r}.", "`agnes-mcp table list` shows those there are.")
-        remove(entries, known)
+        remove(document, "tables", known)
     say(f"Table {table_id} is not served any more once the server is started again.")
 
 

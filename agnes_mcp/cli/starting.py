@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ import typer
 
 from agnes_mcp.cli.options import CommandError, wrong
 from agnes_mcp.cli.output import say
-from agnes_mcp.config.editing import replace_file
+from agnes_mcp.cli.words import counted
+from agnes_mcp.config.editing import is_plain, replace_file
 from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_EXISTS
 
@@ -66,9 +68,11 @@ def init(
     replace_file(output, text + _ACCESS, "Name another place with -o.", str(output))
     for path, reason in left:
         say(f"Left out: {path}: {reason}.")
-    counted = f"{len(tables):,} table{'' if len(tables) == 1 else 's'}"
-    served = counted if folder is not None else f"the datasets {', '.join(dataset or [])}"
-    say(f"{output} serves {served}. Fill in the descriptions, then: agnes-mcp doctor -c {output}")
+    served = [counted(len(tables), "table")] if folder is not None else []
+    if dataset:
+        served.append(f"{'the datasets' if len(dataset) > 1 else 'the dataset'} {', '.join(dataset)}")
+    say(f"{output} serves {' and '.join(served) or 'no table yet: name datasets or tables in it'}.")
+    say(f"Fill in the descriptions, then: agnes-mcp doctor -c {shlex.quote(str(output))}")
 
 
 def _bigquery(project: str, datasets: list[str], billing_project: str) -> str:
@@ -116,12 +120,15 @@ def _tables_of(folder: Path, beside: Path) -> tuple[list[str], list[tuple[str, s
     entries = []
     for table in found:
         path = os.path.relpath(table.path, beside)
-        lines = [f"  - id: {table.id}", f"    path: {json.dumps(path, ensure_ascii=False)}"]
+        lines = [
+            f"  - id: {table.id if is_plain(table.id) else json.dumps(table.id)}",
+            f"    path: {json.dumps(path, ensure_ascii=False)}",
+        ]
         if table.source_table:
             lines.append(f"    source_table: {json.dumps(table.source_table, ensure_ascii=False)}")
         if table.csv:
             lines.append(f"    csv: {json.dumps(table.csv, ensure_ascii=False)}  # needed to read it right")
-        lines.append(f'    description: ""  # what one row is; {table.seen}')
         lines.append("    # primary_key: []")
+        lines.append(f'    description: ""  # what one row is; {table.seen}')
         entries.append("\n".join(lines) + "\n")
     return entries, left

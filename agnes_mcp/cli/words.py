@@ -10,6 +10,8 @@ _COMMANDS = "catalog|schema|describe|sample|estimate|scan|fetch|query|usage"
 _SPOKEN = (
     (re.compile(rf"\bCall (?:`({_COMMANDS})`|({_COMMANDS})\b)"), r"Run `agnes-mcp \1\2`"),
     (re.compile(rf"\bcall (?:`({_COMMANDS})`|({_COMMANDS})\b)"), r"run `agnes-mcp \1\2`"),
+    (re.compile(rf"\b(Look into) `({_COMMANDS})`"), r"\1 `agnes-mcp \2`"),
+    (re.compile(r"\bor fetch to make one\b"), "or `agnes-mcp fetch` to make one"),
     (re.compile(r"\bCall `?snapshot_(list|refresh|drop|prune)\b`?"), r"Run `agnes-mcp snapshot \1`"),
     (re.compile(r"`?\bsnapshot_(list|refresh|drop|prune)\b`?"), r"`agnes-mcp snapshot \1`"),
     (re.compile(r"`?\bdisk_info\b`?"), "`agnes-mcp disk-info`"),

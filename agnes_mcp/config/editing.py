@@ -51,7 +51,7 @@ def append(entries: Any, entry: dict[str, Any]) -> None:
 
     written = CommentedMap()
     for key, value in entry.items():
-        written[key] = CommentedSeq(value) if isinstance(value, list) else value
+        written[key] = CommentedSeq(map(_as_text, value)) if isinstance(value, list) else _as_text(value)
         if isinstance(value, list):
             written[key].fa.set_flow_style()
     last = entries[-1] if entries else None
@@ -60,12 +60,54 @@ def append(entries: Any, entry: dict[str, Any]) -> None:
         _put_behind(written, _taken_from(entries, last))
 
 
-def remove(entries: Any, entry: dict[str, Any]) -> None:
-    """Take an entry out of a list. What follows the list in the file stays, unless the list is empty then."""
+def is_plain(text: str) -> bool:
+    """Whether both readers of the file, of an older and a newer YAML, take it for this text without quotes.
+
+    `no` and `2024_01` are something else to the one, `1e5` to the other.
+    """
+    import yaml
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return bool(yaml.safe_load(text) == text and YAML(typ="safe", pure=True).load(text) == text)
+    except (yaml.YAMLError, YAMLError, ValueError):  # a date that there is not, as in 2024-13-45
+        return False
+
+
+def _as_text(value: Any) -> Any:
+    """In quotes where the reader of the file would take it for something else; the library that writes reads a newer
+    YAML, in which fewer words mean anything."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and not is_plain(value) else value
+
+
+def remove(within: dict[str, Any], key: str, entry: dict[str, Any]) -> None:
+    """Take an entry out of the list under that key. What follows the list in the file stays."""
+    entries: Any = within[key]
     place = next(index for index, found in enumerate(entries) if found is entry)
-    if 0 < place == len(entries) - 1:
-        _put_behind(entries[place - 1], _taken_from(entries, entry))
+    below = _taken_from(entries, entry) if place == len(entries) - 1 else ""
+    if place and below:
+        _put_behind(entries[place - 1], below)
     del entries[place]
+    if not entries:
+        entries.fa.set_flow_style()  # else a comment beside the key would stand before the brackets
+        _put_beside(within, key, below)
+
+
+def _put_beside(within: Any, key: str, below: str) -> None:
+    """Let these comments follow an empty list, behind the one that stands beside it."""
+    from ruamel.yaml.error import CommentMark
+    from ruamel.yaml.tokens import CommentToken
+
+    if not below:
+        return
+    places = within.ca.items.setdefault(key, [None, None, None, None])
+    if places[2] is None:
+        places[2] = CommentToken(f"\n{below}", CommentMark(0), None)
+    else:
+        places[2].value = places[2].value.rstrip("\n") + f"\n{below}"
 
 
 def _taken_from(entries: Any, last: Any) -> str:

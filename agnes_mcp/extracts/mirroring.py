@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -19,16 +20,23 @@ from pydantic import BaseModel, Field, ValidationError
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.types import is_loopback
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.extracts.transfer import PAUSES_S, Transfer, TransferFailed, check_status, md5_of, wait
+from agnes_mcp.extracts.transfer import (
+    CONNECT_TIMEOUT_S,
+    PAUSES_S,
+    READ_TIMEOUT_S,
+    Transfer,
+    TransferFailed,
+    cause_of,
+    check_status,
+    md5_of,
+    wait,
+)
 from agnes_mcp.models import TABLE_ID_PATTERN, Model
 from agnes_mcp.snapshots.files import disk_errors
 
 if TYPE_CHECKING:
     import httpx2
 
-CONNECT_TIMEOUT_S = 10.0
-#: The longest silence: a table may have to be written to Parquet before its first byte leaves.
-READ_TIMEOUT_S = 120.0
 MAX_MANIFEST_BYTES = 64 * 2**20
 #: The remote tables that are named when they are passed over.
 _NAMED = 5
@@ -88,12 +96,14 @@ class Mirror:
     """One remote server and the folder that holds its tables. Blocking.
 
     `url` is where its HTTP endpoints are, without `/mcp`. The token goes into a header, and only over https or to this
-    machine. Raises ValueError for a url that would not do.
+    machine. Raises ValueError, in words, for a url or a token that would not do.
     """
 
     def __init__(self, url: str, token: str, folder: Path) -> None:
         self.url = checked_url(url)
-        self._token = token
+        self._token = token.strip()
+        if not re.fullmatch(r"[!-~]*", self._token):
+            raise ValueError("the token holds characters that no token has")
         self._folder = folder
 
     def run(
@@ -113,7 +123,11 @@ class Mirror:
                     return answer
                 for table_id in wanted:
                     transfer = Transfer(
-                        client, f"{self.url}/tables/{table_id}.parquet", state.file(table_id), entries[table_id].hash
+                        client,
+                        f"{self.url}/tables/{table_id}.parquet",
+                        state.file(table_id),
+                        entries[table_id].hash,
+                        partial(self._hash_now, client, call, table_id),
                     )
                     _download(transfer, table_id, state, answer, call, on_arrival)
         return answer
@@ -136,6 +150,11 @@ class Mirror:
             wait(call, pause_s)
         raise AssertionError("the last try returns or raises")
 
+    def _hash_now(self, client: httpx2.Client, call: Call, table_id: str) -> str:
+        """The hash of a table that is there, and local, as the manifest names it by now; "" is none."""
+        entry = self._read_manifest(client, call).get(table_id)
+        return entry.hash if entry is not None and entry.query_mode != "remote" else ""
+
     def _read_manifest(self, client: httpx2.Client, call: Call) -> dict[str, _Entry]:
         import httpx2
 
@@ -150,7 +169,7 @@ class Mirror:
                         raise TransferFailed("it is larger than any manifest", final=True)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             call.check()
-            raise TransferFailed(f"the server cannot be reached ({type(error).__name__})") from None
+            raise TransferFailed(f"the server cannot be reached ({cause_of(error)})") from None
         try:
             return _Manifest.model_validate_json(bytes(received)).tables
         except ValidationError:
@@ -217,24 +236,31 @@ class _State:
             return ""
 
     def note(self, table_id: str, found: str) -> None:
-        with disk_errors("keep what was synced"):
+        """What cannot be noted, on a full disk, is hashed by the next run."""
+        building = self._folder / f"{_STATE}.tmp"
+        try:
             status = self.file(table_id).stat()
             self._notes[table_id] = [found, status.st_mtime_ns, status.st_size]
-            building = self._folder / f"{_STATE}.tmp"
             building.write_text(json.dumps(self._notes), encoding="utf-8")
             building.replace(self._folder / _STATE)
+        except OSError:
+            building.unlink(missing_ok=True)
 
 
 def checked_url(url: str) -> str:
     """The url without a final slash or `/mcp`. Raises ValueError, in words, for one that a token may not go to."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond all ports, half an address of IPv6
+        named = False
+    if not named or parts.scheme not in ("http", "https"):
         raise ValueError("name the server as in https://data.example.com")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(
             "the address has no place for a user, a token or a query; the token comes from the environment"
         )
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError("use https: over plain http the token would travel in the clear")
     return url.rstrip("/").removesuffix("/mcp")
 

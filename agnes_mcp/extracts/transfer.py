@@ -18,6 +18,9 @@ from agnes_mcp.calls.call import Call
 if TYPE_CHECKING:
     import httpx2
 
+CONNECT_TIMEOUT_S = 10.0
+#: The longest silence: a table may have to be written to Parquet before its first byte leaves.
+READ_TIMEOUT_S = 120.0
 #: Pauses between the three tries, in seconds, and before what would be a fourth.
 PAUSES_S = (0.3, 1.0)
 #: A server that asks for more patience is told of, and asked again by the next run.
@@ -43,13 +46,19 @@ class TransferFailed(Exception):  # noqa: N818 - what it is
 
 
 class Transfer:
-    """Brings `url` to `target`. `expected` is the hash that the manifest named; "" is none."""
+    """Brings `url` to `target`. `expected` is the hash that the manifest named; "" is none.
 
-    def __init__(self, client: httpx2.Client, url: str, target: Path, expected: str) -> None:
+    `ask_again` reads the manifest anew: the table may have changed since.
+    """
+
+    def __init__(
+        self, client: httpx2.Client, url: str, target: Path, expected: str, ask_again: Callable[[], str]
+    ) -> None:
         self._client = client
         self._url = url
         self._target = target
         self._expected = expected
+        self._ask_again = ask_again
 
     def run(self, call: Call, on_bytes: OnBytes) -> str:
         """The hash of what is there now. Raises `TransferFailed`, and what ends the call; the old file then stays."""
@@ -80,7 +89,7 @@ class Transfer:
                 part, named = self._receive(response, part, have, call, on_bytes)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             call.check()
-            raise TransferFailed(f"the connection broke ({type(error).__name__})") from None
+            raise TransferFailed(f"the connection broke ({cause_of(error)})") from None
         except OSError as error:
             if error.errno in _FULL:  # what arrived takes the place that others need
                 for left in self._target.parent.glob(f".{self._target.stem}.*.part"):
@@ -104,6 +113,10 @@ class Transfer:
         """Write what arrives; the part and the hash that the server names for it."""
         named = response.headers.get("etag", "").strip('"')
         named = named if HASH.fullmatch(named) else self._expected
+        if self._expected and named != self._expected:
+            if named != self._ask_again():  # or every run would bring it again
+                raise TransferFailed("the manifest names another file than the server sends")
+            self._expected = named
         continued, packed = response.status_code == 206, _is_packed(response)
         if continued and packed:  # part of a packed answer is no part of the file
             if part is not None:
@@ -170,6 +183,31 @@ def check_status(response: httpx2.Response) -> None:
     after_s = float(after) if after.isascii() and after.isdigit() and len(after) < 7 else 0.0
     asked = f"; it asks to come again in {after_s:.0f} s" if after_s else ""
     raise TransferFailed(f"{said} ({status}){asked}", final=status < 500, after_s=after_s)
+
+
+def cause_of(error: Exception) -> str:
+    """Why nothing came, in a few words: what the library's own error was raised from says most."""
+    import socket
+    import ssl
+
+    import httpx2
+
+    if isinstance(error, httpx2.TimeoutException):
+        connecting = isinstance(error, httpx2.ConnectTimeout)
+        return f"no answer within {CONNECT_TIMEOUT_S:.0f} s" if connecting else f"nothing for {READ_TIMEOUT_S:.0f} s"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case None:
+            return "before its end"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {cause.verify_message}"
+        case ssl.SSLError():
+            return "it does not speak TLS there"
+        case socket.gaierror():
+            return "there is no such host"
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else "before its end"
 
 
 def wait(call: Call, seconds: float) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agnes_mcp import __version__
 from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import UsageAnswer
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import ScanSettings
-from agnes_mcp.models import Principal, QuotaLeft
+from agnes_mcp.models import Principal, QuotaLeft, Table
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.books import utc_now
@@ -44,6 +46,7 @@ class Usage:
             if configured:
                 await self._calls.aside(self._learn_bills)
             health = self._sources.health("bigquery") if configured else {}
+            readable = self._access.readable(principal, self._registry.by_id.values())
             return UsageAnswer(
                 principal=principal.name,
                 quota=await self._left(principal),
@@ -52,11 +55,18 @@ class Usage:
                 confirm_above_bytes=self._scan.confirm_above_bytes,
                 max_limit=self._scan.max_limit,
                 request_timeout_seconds=self._scan.request_timeout_seconds,
-                tables_visible=len(self._access.readable(principal, self._registry.by_id.values())),
+                tables_visible=len(readable),
                 bigquery={"configured": configured, **health},
+                attached=self._attached(readable),
                 server_time=utc_now(),
                 version=__version__,
             )
+
+    def _attached(self, readable: list[Table]) -> dict[str, Any]:
+        """The state of each source behind another extension that one of these tables is read from."""
+        aliases = sorted({table.attach[0] for table in readable if table.attach is not None})
+        states = self._sources.health("attached") if aliases else {}
+        return {alias: states.get(alias, {"state": "not used yet"}) for alias in aliases}
 
     async def _left(self, principal: Principal) -> QuotaLeft:
         """What is left; where some of it hangs on bills that are not known, once they have been asked about."""

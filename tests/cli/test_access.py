@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.conftest import Run
+from support.agnes import extract, parquet
 
 from agnes_mcp.access.grants import Access
 from agnes_mcp.config.loading import load_access
@@ -99,6 +100,35 @@ def test_a_dataset_is_granted_with_the_tables_to_come(run: Run, instance: Path) 
     assert [access.may_read(jan, "x", place) for place in (*granted, "my-project.sales.new")] == [True, True, False]
     assert access.may_read(jan, "orders")
     assert "orders, sales.*, my-project.web.*" in run("token", "list").out
+
+
+def test_what_is_granted_and_not_there_is_said_loudly(run: Run, instance: Path) -> None:
+    served = "data_source: {bigquery: {project: my-project, datasets: [stock]}, agnes: {data_dir: .}}\n"
+    with_web = FILE.replace("tables:\n", "tables:\n  - {id: web, source_type: bigquery, bucket: sales}\n", 1)
+    instance.write_text(with_web.replace("access:", f"{served}access:"))
+    parquet(instance.parent / "extracts" / "shop" / "data" / "Mirrored.parquet")
+    extract(instance.parent / "extracts" / "zoo", {"animals": "local"}, "CREATE TABLE animals AS SELECT 1 AS id")
+    sound = run("token", "add", "jan", "--tables", "orders,web,mirrored,animals", "--datasets", "sales,stock")
+    assert (sound.code, "Warning" in sound.err) == (0, False)
+    odd = run("token", "add", "eva", "--tables", "ordrs,orders", "--datasets", "sale,other")
+    assert odd.code == 0
+    assert [line for line in odd.err.splitlines() if "Warning" in line] == [
+        "Warning: no table 'ordrs' is known here yet (did you mean orders?); it is granted for when there is one.",
+        "Warning: no dataset 'sale' is known here yet (did you mean sales?); it is granted for when there is one.",
+        "Warning: no dataset 'other' is known here yet; it is granted for when there is one.",
+    ]
+    assert "Warning" not in run("token", "add", "all", "--tables", "*").err
+    assert "2020-01-01 is over" in run("token", "add", "old", "--tables", "orders", "--expires", "2020-01-01").err
+
+
+@pytest.mark.parametrize("name", ["no", "1e5", "2024-01-31", "yes: no", "# x"])
+def test_a_name_that_yaml_takes_for_something_else_stays_one(run: Run, instance: Path, name: str) -> None:
+    token = run("token", "add", name, "--tables", "orders").out.strip()
+    found = Access(load_access(instance).users).by_token(token)
+    assert found is not None
+    assert found.name == name
+    assert run("token", "revoke", name).code == 0
+    assert instance.read_text() == FILE
 
 
 def test_the_last_user_leaves_no_open_door(run: Run, instance: Path) -> None:

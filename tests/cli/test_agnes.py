@@ -34,7 +34,10 @@ def mirror_of(server: MirroredServer, home: Path) -> Path:
 def test_a_mirror_says_what_it_did(run: Run, home: Path, server: MirroredServer) -> None:
     ran = run("sync", "--from", server.url)
     assert ran.code == 0
-    assert ran.err == "Skipping 7 remote-mode tables: a, b, c, d, e (+2 more)\n"
+    assert ran.err == (
+        "Skipping 7 remote-mode tables: a, b, c, d, e (+2 more)\n"
+        "To serve them from here, instance.yaml needs: data_source: {agnes: {data_dir: ~/.agnes}}\n"
+    )
     assert ran.out.splitlines() == [
         "Downloaded: 2",
         "Skipped (unchanged): 0",
@@ -50,6 +53,7 @@ def test_what_was_mirrored_is_served(run: Run, home: Path, server: MirroredServe
     run("sync", "--from", server.url)
     (home / "instance.yaml").write_text("data_source: {agnes: {data_dir: .agnes}}\n")
     assert [table["id"] for table in json.loads(run("catalog", "--json").out)["tables"]] == ["orders", "people"]
+    assert "To serve them" not in run("sync", "--from", server.url).err
     assert run("query", "SELECT count(*) AS n FROM orders").out == "n\n1\n"
     entries = json.loads(run("manifest", "--json").out)["tables"]
     assert entries["orders"]["hash"] == server.described()["tables"]["orders"]["hash"]
@@ -81,6 +85,16 @@ def test_no_manifest_exits_1_with_the_next_step(
     ran = run("sync", "--from", server.url, "--token-env", "OTHER_TOKEN")
     assert (ran.code, "does not know this token" in ran.err, "agnes_wrong" in ran.err) == (1, True, False)
     assert run("sync", "--from", "http://data.example.com").code == 2
+
+
+def test_a_variable_that_is_not_set_is_told_and_a_token_in_its_place_is_not_repeated(
+    run: Run, server: MirroredServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run("sync", "--from", server.url, "--token-env", TOKEN)
+    assert (ran.code, "is not set" in ran.err, TOKEN in ran.err) == (2, True, False)
+    monkeypatch.setenv("OTHER_TOKEN", "tökén")
+    ran = run("sync", "--from", server.url, "--token-env", "OTHER_TOKEN")
+    assert (ran.code, ran.err.count("\n"), "tök" in ran.err) == (2, 1, False)
 
 
 def test_an_extract_without_the_extension_is_served_all_the_same(

@@ -96,6 +96,8 @@ def test_a_snapshot_is_found_copied_and_dropped(run: Run, home: Path) -> None:
     assert run("snapshot", "prune").code == 2
     assert run("snapshot", "prune", "--larger-than", "1k", "--dry-run").out.startswith("Would drop few")
     assert "across 1 snapshot\n" in run("disk-info").out
+    shown = run("disk-info").out.splitlines()[0].partition(":")[2].strip()
+    assert Path(shown).is_dir()
     assert json.loads(run("disk-info", "--json").out)["snapshot_count"] == 1
     assert run("snapshot", "drop", "few").out == "Dropped few\n"
     assert run("snapshot", "drop", "few").code == 2

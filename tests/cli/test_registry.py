@@ -63,6 +63,31 @@ def test_what_cannot_be_served_is_not_written(run: Run, instance: Path, argument
     assert instance.read_text() == FILE
 
 
+@pytest.mark.parametrize("name", ["no", "2024_01", "1e5", "null", "12_30"])
+def test_what_yaml_takes_for_something_else_stays_text(run: Run, instance: Path, name: str) -> None:
+    arguments = ("--path", "files/orders.parquet", "--description", "on", "--primary-key", "yes,1_0")
+    assert run("table", "add", name, *arguments).code == 0
+    (table,) = load_settings(instance).tables
+    assert (table.id, table.description, table.primary_key) == (name, "on", ["yes", "1_0"])
+    assert run("table", "add", name, *arguments).code == 2
+    assert run("table", "remove", name).code == 0
+    assert load_settings(instance).tables == []
+
+
+@pytest.mark.parametrize("beside", ["", "  # beside"])
+@pytest.mark.parametrize("below", ["", "# below\n\n# and more\n"])
+def test_the_last_table_goes_and_the_comments_stay(run: Run, instance: Path, beside: str, below: str) -> None:
+    before = f"# ours\ntables:{beside}\n  - id: orders\n    path: files/*.parquet\n{below}server: {{port: 9000}}\n"
+    instance.write_text(before)
+    assert run("table", "remove", "orders").code == 0
+    assert load_settings(instance).tables == []
+    left = f"# ours\ntables: []{beside}\n{below}server: {{port: 9000}}\n"
+    assert instance.read_text().replace(" ", "") == left.replace(" ", "")
+    assert run("table", "add", "orders", "--path", "files/*.parquet").code == 0
+    assert [table.id for table in load_settings(instance).tables] == ["orders"]
+    assert all(line in instance.read_text() for line in f"{beside}\n{below}".splitlines())
+
+
 def test_an_id_is_added_once(run: Run, instance: Path) -> None:
     for code in (0, 2):
         assert run("table", "add", "orders", "--path", "files/orders.parquet").code == code

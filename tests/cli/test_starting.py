@@ -85,6 +85,38 @@ def test_an_awkward_folder_becomes_an_instance_that_serves(run: Run, home: Path)
     assert "table ceska_slozka: 3 columns, 2 rows" in checked.out
 
 
+def test_ids_that_yaml_takes_for_something_else_stay_ids(run: Run, home: Path) -> None:
+    names = ["no", "Null", "TRUE", "1e5", "0x1F", "12_30_45", "2024-01-31", "(1)", "~", "plain"]
+    for name in names:
+        (home / "files").mkdir(exist_ok=True)
+        (home / "files" / f"{name}.csv").write_text("a,b\n1,2\n")
+    assert run("init", "files").code == 0
+    ids = sorted(tables_of(home))
+    assert len(ids) == len(names)
+    assert {"no", "null", "true", "1e5", "0x1f", "12_30_45", "2024_01_31", "1", "plain"} < set(ids)
+    for table_id in ids:
+        assert run("table", "remove", table_id).code == 0
+    assert run("table", "list").out == "(no tables)\n"
+
+
+def test_a_damaged_file_is_called_damaged(run: Run, home: Path) -> None:
+    parquet(home / "files" / "whole.parquet")
+    whole = (home / "files" / "whole.parquet").read_bytes()
+    for name, content in {"cut": whole[:-9], "small": b"PAR1xxxx", "footer": b"PAR1" + bytes(50) + b"PAR1"}.items():
+        (home / "files" / f"{name}.parquet").write_bytes(content)
+    lines = [line for line in run("init", "files").err.splitlines() if line.startswith("Left out")]
+    assert len(lines) == 3
+    assert all("damaged" in line for line in lines), lines
+
+
+def test_a_project_without_datasets_serves_nothing_yet(run: Run, home: Path) -> None:
+    assert "serves no table yet: name datasets" in run("init", "--project", "my-project").err
+    parquet(home / "files" / "t.parquet")
+    both = run("init", "files", "--project", "my-project", "--dataset", "my_dataset", "-o", "my file.yaml")
+    assert "my file.yaml serves 1 table and the dataset my_dataset." in both.err
+    assert "doctor -c 'my file.yaml'" in both.err
+
+
 def test_a_project_becomes_datasets(run: Run, home: Path) -> None:
     ran = run("init", "--project", "my-project", "--dataset", "my_dataset", "--dataset", "other", "-o", "instance.yaml")
     assert ran.code == 0

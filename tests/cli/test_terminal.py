@@ -215,8 +215,8 @@ def test_a_shell_completes_what_was_discovered(home: Path) -> None:
     asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": "agnes-mcp scan w", "COMP_CWORD": "2"}
     assert piped(home, **asked).stdout.split() == ["wanted_one"]
     code = (
-        "import sys, typer; from pathlib import Path; from agnes_mcp.cli.completion import _discovered\n"
-        f"found = _discovered(Path({str(home / 'state')!r}))\n"
+        "import sys, typer; from pathlib import Path; from agnes_mcp.cli.completion import discovered\n"
+        f"found = discovered(Path({str(home / 'state')!r}))\n"
         "print(*sorted(found), *({n.split('.')[0] for n in sys.modules} & {'duckdb', 'mcp', 'pyarrow', 'google'}))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=home)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from filelock import FileLock
 from support.agnes import parquet
@@ -17,7 +21,7 @@ from support.mirrored import TOKEN, Fault, MirroredServer, md5, mirrored
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.mirroring import Arrival, Mirror, SyncAnswer, SyncFailed, checked_url, folder_name
-from agnes_mcp.extracts.transfer import MAX_PAUSE_S, TransferFailed
+from agnes_mcp.extracts.transfer import MAX_PAUSE_S, TransferFailed, cause_of
 from agnes_mcp.models import Principal
 
 
@@ -145,6 +149,51 @@ def test_what_is_corrupt_never_replaces_what_is_good(
     assert visible(folder) == server.tables
 
 
+@pytest.mark.parametrize("with_etag", [True, False])
+def test_a_hash_that_is_wrong_for_ever_is_told_at_every_run(
+    server: MirroredServer, folder: Path, tmp_path: Path, with_etag: bool
+) -> None:
+    """Instead of the same file being brought again and again; and the other tables arrive."""
+    sync(server, folder)
+    before = visible(folder)
+    wrong = server.described()
+    wrong["tables"]["orders"]["hash"] = "0" * 32
+    server.manifest, server.with_hashes = wrong, with_etag
+    server.tables["people"] = parquet(tmp_path / "new.parquet", "SELECT 'new' AS name").read_bytes()
+    wrong["tables"]["people"]["hash"] = md5(server.tables["people"])
+    for arrived in (["people"], []):
+        server.requests.clear()
+        answer = sync(server, folder)
+        assert (answer.downloaded, [error.table for error in answer.errors]) == (arrived, ["orders"])
+        assert ("names another file" if with_etag else "hashes differ") in answer.errors[0].error
+        assert len(server.asked("orders")) == 3
+    assert visible(folder) == {"orders": before["orders"], "people": server.tables["people"]}
+    assert parts(folder) == []
+    server.manifest, server.with_hashes = None, True
+    assert sync(server, folder).errors == []
+
+
+def test_a_table_that_changes_behind_its_manifest_arrives_as_it_is_now(
+    server: MirroredServer, folder: Path, tmp_path: Path
+) -> None:
+    new = parquet(tmp_path / "new.parquet", "SELECT i * 31 % 9973 AS id FROM range(60_000) r(i)").read_bytes()
+    server.faults["orders"] = [Fault(then=lambda: server.tables.update(orders=new))]
+    assert sync(server, folder).errors == []
+    assert visible(folder)["orders"] == new
+    assert sync(server, folder).skipped == ["orders", "people"]
+
+
+def test_a_table_that_turns_remote_meanwhile_is_not_taken(server: MirroredServer, folder: Path) -> None:
+    def turn() -> None:
+        server.tables["orders"] += b"PAR1"
+        server.manifest = server.described()
+        server.manifest["tables"]["orders"] = {"hash": "", "query_mode": "remote"}
+
+    server.faults["orders"] = [Fault(then=turn)]
+    assert [error.table for error in sync(server, folder).errors] == ["orders"]
+    assert list(visible(folder)) == ["people"]
+
+
 @pytest.mark.parametrize("fault", [Fault(ignore_range=True), Fault(wrong_range=True), Fault(status=416)])
 def test_a_server_that_does_not_resume_as_asked_is_survived(server: MirroredServer, folder: Path, fault: Fault) -> None:
     server.faults["orders"] = [Fault(cut_at=30_000), fault]
@@ -256,8 +305,42 @@ def test_a_token_that_is_not_known_ends_the_run(server: MirroredServer, folder: 
 
 
 def test_a_server_that_is_not_there_ends_the_run(folder: Path) -> None:
-    with closed_port() as port, pytest.raises(SyncFailed, match="cannot be reached"):
+    with closed_port() as port, pytest.raises(SyncFailed, match=r"cannot be reached \(Connection refused\)"):
         Mirror(f"http://127.0.0.1:{port}", TOKEN, folder).run(Call("sync", Principal("me")))
+
+
+def test_another_protocol_is_told(server: MirroredServer, folder: Path) -> None:
+    with pytest.raises(SyncFailed, match=r"cannot be reached \(it does not speak TLS there\)"):
+        Mirror(server.url.replace("http:", "https:"), TOKEN, folder).run(Call("sync", Principal("me")))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (httpx2.ConnectTimeout("x"), "no answer within 10 s"),
+        (httpx2.ReadTimeout("x"), "nothing for 120 s"),
+        (httpx2.RemoteProtocolError("x"), "before its end"),
+        (socket.gaierror(-2, "Name or service not known"), "there is no such host"),
+        (ssl.SSLCertVerificationError(1, "x"), "its certificate is not trusted: "),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "Connection reset by peer"),
+        (OSError("without a number"), "before its end"),
+    ],
+)
+def test_why_nothing_came_is_said_in_words(error: Exception, said: str) -> None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.verify_message = ""
+    outer = error if isinstance(error, httpx2.HTTPError) else httpx2.ConnectError("x")
+    if outer is not error:
+        outer.__cause__ = httpx2.ConnectError("y")
+        outer.__cause__.__context__ = error
+    assert cause_of(outer) == said
+
+
+@pytest.mark.parametrize("token", ["tökén", "a b", "a\nX-Other: b", "a\x00"])
+def test_a_token_that_no_header_can_hold_is_refused(folder: Path, token: str) -> None:
+    with pytest.raises(ValueError, match="the token holds") as told:
+        Mirror("http://127.0.0.1", token, folder)
+    assert token not in str(told.value)
 
 
 def test_the_remote_tables_are_named_up_to_five() -> None:
@@ -330,6 +413,10 @@ def test_two_runs_take_turns(server: MirroredServer, folder: Path) -> None:
         "https://ana:secret@data.example.com",
         "https://data.example.com?token=x",
         "https://",
+        "",
+        "https://[::1",
+        "https://data.example.com:99999",
+        "https://data.example.com:port",
     ],
 )
 def test_a_token_goes_only_where_it_is_safe(url: str) -> None:

@@ -202,7 +202,7 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
         complaint = Complaint.DAMAGE if isinstance(error, UnicodeDecodeError) else complaint_of(error)
         if call.stopped or complaint in (Complaint.MEMORY, Complaint.INTERRUPT, Complaint.INTERNAL):
             raise
-        said = str(error)
+        said = str(error).partition("\n\nLINE ")[0]  # below it stands our own statement
         reason = next((ours for pattern, ours in _OF_FILES if re.search(pattern, said)), _DAMAGED)
         raise unavailable(reason, table.id) from None
 
