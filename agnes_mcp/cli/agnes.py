@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -99,8 +100,12 @@ def rebuild(
             rebuilder = Rebuilder(agnes_root(settings), _token_of(settings))
             return await gateway.calls.run(call, lambda: rebuilder.run(call))
 
+    for told in ("rebuilding", "directory"):  # what they log is said below, once
+        logging.getLogger(f"agnes_mcp.extracts.{told}").addHandler(logging.NullHandler())
     answer = run_over(Gateway(settings), work)
     shown = {name: tables for name, tables in answer.sources.items() if source in ("", name)}
+    if source and source not in {*answer.sources, *(problem.source for problem in answer.problems)}:
+        say(f"There is no source {source!r} with tables; there are {', '.join(answer.sources) or 'none'}.")
     if as_json:
         print_json(answer.model_copy(update={"sources": shown}), defaults=True)
     else:

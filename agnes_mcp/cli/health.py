@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import typer
@@ -31,6 +32,8 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     from agnes_mcp.doctor import examine
     from agnes_mcp.doctor.findings import failed
 
+    # what it logs is a finding too
+    logging.getLogger("agnes_mcp.extracts.directory").addHandler(logging.NullHandler())
     try:
         gateway = open_gateway(config)
     except ConfigError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from agnes_mcp.extracts.layout import IDENTIFIER, PROJECT
+from agnes_mcp.sources.extensions.statements import Attach, AttachStatements
 from agnes_mcp.sql.names import identifier, literal
 
 if TYPE_CHECKING:
@@ -111,8 +112,29 @@ def _listed(value: str, shape: re.Pattern[str]) -> frozenset[str]:
     return frozenset(name for part in value.split(",") if shape.fullmatch(name := part.strip()))
 
 
+def _run(connection: duckdb.DuckDBPyConnection, statements: list[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
+def _ran(connection: duckdb.DuckDBPyConnection, statements: list[str]) -> bool:
+    import duckdb
+
+    try:
+        _run(connection, statements)
+    except duckdb.Error:
+        return False
+    return True
+
+
 class Attachment:
-    """BigQuery through DuckDB's extension. Its tables are named `<alias>."dataset"."table"`."""
+    """BigQuery through DuckDB's extension. Its tables are named `<alias>."dataset"."table"`.
+
+    `others` has the statements for every other extension.
+    """
+
+    def __init__(self, others: AttachStatements | None = None) -> None:
+        self.others = others or AttachStatements()
 
     def load(self, connection: duckdb.DuckDBPyConnection, file: str = "") -> None:
         """Install and load the extension, or load it from `file`. Raises duckdb.Error where it is not to be had."""
@@ -130,16 +152,16 @@ class Attachment:
         connection.execute(self.statement(alias, url))
 
     def attach_other(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach, token: str) -> None:
-        """With any other extension. Such an extension takes its token in the statement only: never show its errors."""
-        name = identifier(row.extension)
-        connection.execute(f"INSTALL {name} FROM community")
-        connection.execute(f"LOAD {name}")
-        connection.execute(self.other_statement(row, token))
-
-    def other_statement(self, row: RemoteAttach, token: str) -> str:
-        given = f", TOKEN {literal(token)}" if token else ""
-        target, alias = literal(row.url), identifier(row.alias)
-        return f"ATTACH {target} AS {alias} (TYPE {row.extension}{given}, READ_ONLY)"
+        """With any other extension, its token in a temporary secret. What such an extension says may repeat the token:
+        never show its errors."""
+        source = Attach(*row)
+        *others, last = self.others.load(source.extension)
+        if not any(_ran(connection, statements) for statements in others):
+            _run(connection, last)
+        secret, more = self.others.secret(source)
+        if secret:
+            connection.execute(secret, [token, *more])
+        connection.execute(self.others.attach(source))
 
     def secret(self, name: str) -> str:
         return f"CREATE OR REPLACE SECRET {identifier(name)} (TYPE bigquery, ACCESS_TOKEN ?)"

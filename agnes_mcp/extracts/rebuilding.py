@@ -20,7 +20,15 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.attachment import Attachment, RemoteAttach
 from agnes_mcp.extracts.inspection import Contents, UnreadableExtract, inspect_extract
-from agnes_mcp.extracts.layout import EXTRACT, IDENTIFIER, PROJECT, extracts_folder, server_file, source_folders
+from agnes_mcp.extracts.layout import (
+    EXTRACT,
+    IDENTIFIER,
+    PROJECT,
+    extracts_folder,
+    is_inside,
+    server_file,
+    source_folders,
+)
 from agnes_mcp.extracts.offers import Source
 from agnes_mcp.extracts.statements import source_view
 from agnes_mcp.extracts.swap import replacing
@@ -130,19 +138,23 @@ class Rebuilder:
             if not same:
                 self._tell(source, "", f"{row.alias!r} is attached as something else by another source")
             return same
-        problem = row.refusal() or self._attach_allowed(connection, row)
+        problem = row.refusal() or self._attach_allowed(connection, row, extracts_folder(self.root) / source)
         if problem:
             self._tell(source, "", f"{row.alias[:80]!r} is not attached: {problem}")
             return False
         self._attached[row.alias] = row
         return True
 
-    def _attach_allowed(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach) -> str:
-        """Attach it; "" or why not."""
+    def _attach_allowed(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach, folder: Path) -> str:
+        """Attach it, for the source of that folder; "" or why not."""
         import duckdb
 
         if row.alias.lower() in _TAKEN or (extracts_folder(self.root) / row.alias / EXTRACT).exists():
             return "the alias is the name of something else"
+        if row.reads_files:
+            row = row._replace(url=os.path.normpath(folder / row.url))
+            if not is_inside(row.url, folder):
+                return "its url is not a file below the folder of its source"
         token = self._fetch_token() if row.extension == "bigquery" else os.environ.get(row.token_env, "")
         if isinstance(token, AgnesError):
             return f"no token from the metadata server or elsewhere: {token.message}"

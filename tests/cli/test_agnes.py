@@ -144,7 +144,8 @@ def test_extracts_are_put_together(run: Run, home: Path) -> None:
     ran = run("rebuild")
     assert (ran.code, ran.out.splitlines()[1:]) == (0, ["shop\t1\tkept", "zoo\t1\town"])
     assert json.loads(run("rebuild", "zoo", "--json").out)["sources"] == {"zoo": ["own"]}
+    assert "no source 'nope' with tables; there are shop, zoo." in run("rebuild", "nope").err
     (shop / "extract.duckdb").write_bytes(b"nothing")
     ran = run("rebuild")
-    assert (ran.code, "shop: extract.duckdb is not served" in ran.err) == (1, True)
+    assert (ran.code, ran.err.count("extract.duckdb is not served"), ran.err.count("\n")) == (1, 1, 1)
     assert (home / "shared" / "analytics" / "server.duckdb").is_file()

@@ -15,9 +15,11 @@ from support.agnes import AttachedFile, extract, parquet
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.extracts.attachment import Attachment, RemoteAttach
+from agnes_mcp.extracts.attachment import Attachment
 from agnes_mcp.extracts.layout import server_file
 from agnes_mcp.extracts.rebuilding import RebuildAnswer, Rebuilder
+from agnes_mcp.sources.extensions.statements import Attach, AttachStatements
+from agnes_mcp.sql.names import identifier, literal
 
 TOKEN = "ya29.canary-of-this-run"
 BQ = ("bq", "bigquery", "project=my-project", "")
@@ -196,31 +198,94 @@ def test_the_first_source_keeps_a_name(root: Path, attached: AttachedFile, call:
     assert read_server(root, "SELECT * FROM orders", attached, "a") == [("a",)]
 
 
-@pytest.mark.parametrize("value", [None, "s3'cret"])
-def test_another_extension_gets_its_token_from_its_variable(
-    root: Path, call: Call, monkeypatch: pytest.MonkeyPatch, attached: AttachedFile, value: str | None
+class Shown(AttachStatements):
+    """A DuckDB file in the place of what the extension attaches. The token is where a secret would be: of the
+    connection alone."""
+
+    def __init__(self, file: Path, fails: bool = False) -> None:
+        self.file, self.fails = file, fails
+        self.asked: list[str] = []
+
+    def load(self, extension: str) -> list[list[str]]:
+        return [["LOAD nowhere_to_be_found"], ["SELECT 1"]]
+
+    def secret(self, source: Attach) -> tuple[str, list[str]]:
+        said, _ = super().secret(source)
+        self.asked.append(said)
+        return ("CREATE OR REPLACE TEMP TABLE secret AS SELECT ? AS token" if said else "", [])
+
+    def attach(self, source: Attach) -> str:
+        self.asked.append(super().attach(source))
+        if self.fails:
+            return "SELECT error((SELECT token FROM secret))"
+        return f"ATTACH {literal(str(self.file))} AS {identifier(source.alias)} (READ_ONLY)"
+
+
+@pytest.fixture
+def crm(tmp_path: Path) -> Path:
+    file = tmp_path / "crm.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA sales; CREATE TABLE sales.deals AS SELECT 1 AS id")
+    return file
+
+
+def kept_files(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_another_extension_gets_its_token_from_its_variable_and_keeps_it_nowhere(
+    root: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    crm: Path,
+    fails: bool,
 ) -> None:
-    asked: list[str] = []
+    monkeypatch.setenv("KBC_TOKEN", "s3'cret-of-this-run")
+    row = ("kbc", "keboola", "https://connection.example.com/", "KBC_TOKEN")
+    sql = "CREATE VIEW deals AS SELECT * FROM kbc.sales.deals"
+    extract(root / "extracts" / "keboola", {"deals": "remote"}, f"ATTACH '{crm}' AS kbc (READ_ONLY)", sql, attach=row)
+    statements = Shown(crm, fails)
+    answer = rebuild(root, call, Attachment(statements))
+    assert statements.asked == [
+        'CREATE OR REPLACE SECRET "agnes_kbc" (TYPE "keboola", TOKEN ?, URL ?)',
+        'ATTACH \'https://connection.example.com\' AS "kbc" (TYPE "keboola", SECRET "agnes_kbc", READ_ONLY)',
+    ]
+    assert answer.sources == ({} if fails else {"keboola": ["deals"]})
+    if fails:
+        assert "'keboola' is not to be had, or refused" in answer.problems[0].reason
+    assert "cret-of" not in answer.model_dump_json() + caplog.text
+    assert b"cret-of" not in kept_files(root)
 
-    class Other(AttachedFile):
-        def attach_other(self, connection: duckdb.DuckDBPyConnection, row: RemoteAttach, token: str) -> None:
-            asked.append(self.other_statement(row, token))
-            raise duckdb.IOException(f"it failed with {token}")
 
-    if value is not None:
-        monkeypatch.setenv("KBC_TOKEN", value)
-    else:
-        monkeypatch.delenv("KBC_TOKEN", raising=False)
-    extract(
-        root / "extracts" / "keboola", {"t": "remote"}, attach=("kbc", "keboola", "https://example.com", "KBC_TOKEN")
-    )
-    answer = rebuild(root, call, Other(attached.file))
-    said = answer.model_dump_json()
-    if value is None:
-        assert (asked, "KBC_TOKEN is not set" in said) == ([], True)
-    else:
-        assert asked == ["ATTACH 'https://example.com' AS \"kbc\" (TYPE keboola, TOKEN 's3''cret', READ_ONLY)"]
-        assert "cret" not in said
+def test_a_variable_that_is_not_set_is_told_and_none_is_needed_without_one(
+    root: Path, call: Call, monkeypatch: pytest.MonkeyPatch, crm: Path
+) -> None:
+    monkeypatch.delenv("KBC_TOKEN", raising=False)
+    sql = "CREATE VIEW deals AS SELECT * FROM kbc.sales.deals"
+    for name, variable in (("closed", "KBC_TOKEN"), ("open", "")):
+        row = ("kbc", "keboola", "https://connection.example.com/", variable)
+        extract(root / "extracts" / name, {"deals": "remote"}, f"ATTACH '{crm}' AS kbc (READ_ONLY)", sql, attach=row)
+    statements = Shown(crm)
+    answer = rebuild(root, call, Attachment(statements))
+    assert answer.sources == {"open": ["deals"]}
+    assert "the variable KBC_TOKEN is not set" in answer.problems[0].reason
+    assert statements.asked == [
+        "", 'ATTACH \'https://connection.example.com\' AS "kbc" (TYPE "keboola", READ_ONLY)'
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["../../elsewhere.db", "/etc/passwd", "data/../../x.db"])
+def test_a_file_of_somewhere_else_is_not_attached(
+    root: Path, call: Call, monkeypatch: pytest.MonkeyPatch, crm: Path, url: str
+) -> None:
+    monkeypatch.setenv("AGNES_REMOTE_ATTACH_EXTENSIONS", "sqlite")
+    extract(root / "extracts" / "shop", {"t": "remote"}, attach=("crm", "sqlite", url, ""))
+    statements = Shown(crm)
+    answer = rebuild(root, call, Attachment(statements))
+    assert "not a file below the folder of its source" in answer.problems[0].reason
+    assert statements.asked == []
 
 
 def test_without_extracts_there_is_nothing_and_nothing_is_made(root: Path, attached: AttachedFile, call: Call) -> None:

@@ -77,6 +77,7 @@ async def test_it_is_described_scanned_and_fetched_like_any_other(
     async with open_gateway() as gateway:
         listed = {entry.id: entry for entry in (await gateway.catalog.browse(os_user())).tables}
         assert set(listed) == {"deals", "private", "people"}
+        assert (await gateway.usage.today(ANA)).attached == {"sq": {"state": "not used yet"}}
         assert (listed["deals"].source_type, listed["deals"].query_mode) == ("attached", "remote")
         schema = await gateway.catalog.columns(ANA, "deals")
         assert [(c.name, c.type) for c in schema.columns] == [("id", "BIGINT"), ("title", "VARCHAR")]
@@ -94,7 +95,9 @@ async def test_it_is_described_scanned_and_fetched_like_any_other(
         with pytest.raises(AgnesError) as caught:
             await gateway.scans.scan(ANA, ScanRequest(table_id="private"))
         assert caught.value.kind == "table_not_found"
-        assert (await gateway.usage.today(ANA)).quota.running_scans == 0
+        used = await gateway.usage.today(ANA)
+        assert (used.quota.running_scans, used.attached) == (0, {"sq": {"state": "attached"}})
+        assert (await gateway.usage.today(Principal("nobody"))).attached == {}
     (audit,) = (tmp_path / "data" / "audit").glob("*.jsonl")
     lines = [json.loads(line) for line in audit.read_text(encoding="utf-8").splitlines()]
     assert [(line["tool"], line["status"]) for line in lines if line.get("table_id") == "deals"][1:] == [

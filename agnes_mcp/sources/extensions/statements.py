@@ -15,7 +15,7 @@ SELF_CONTAINED = frozenset({"postgres", "mysql", "sqlite"})
 _TOKEN_OPTIONS = {"postgres": "PASSWORD", "mysql": "PASSWORD"}
 #: Extensions whose secret has to say where the token goes.
 _NEEDS_URL = frozenset({"keboola"})
-_SECRET = "agnes_source"  # noqa: S105 - its name
+_SECRET = "agnes_"  # noqa: S105 - how its name begins; the alias follows
 
 
 class Attach(NamedTuple):
@@ -47,10 +47,11 @@ class AttachStatements:
         option = _TOKEN_OPTIONS.get(source.extension, "TOKEN")
         with_url = source.extension in _NEEDS_URL
         parts = f"TYPE {identifier(source.extension)}, {option} ?{', URL ?' if with_url else ''}"
-        return f"CREATE OR REPLACE SECRET {_SECRET} ({parts})", [source.url.rstrip("/")] if with_url else []
+        named = identifier(_SECRET + source.alias)
+        return f"CREATE OR REPLACE SECRET {named} ({parts})", [source.url.rstrip("/")] if with_url else []
 
     def attach(self, source: Attach) -> str:
         """Under its alias, for reading only."""
-        secret = f", SECRET {_SECRET}" if source.token_env else ""
+        secret = f", SECRET {identifier(_SECRET + source.alias)}" if source.token_env else ""
         target = literal(source.url.rstrip("/") if source.extension in _NEEDS_URL else source.url)
         return f"ATTACH {target} AS {identifier(source.alias)} (TYPE {identifier(source.extension)}{secret}, READ_ONLY)"

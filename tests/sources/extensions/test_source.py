@@ -25,6 +25,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price, Principal, Statement, Table
 from agnes_mcp.sources.extensions.source import ExtensionSource
 from agnes_mcp.sources.extensions.statements import Attach, AttachStatements
+from agnes_mcp.sql.names import identifier, literal
 
 pytestmark = pytest.mark.slow
 
@@ -227,15 +228,55 @@ def test_the_true_statements() -> None:
     assert statements.load("keboola")[1] == ['INSTALL "keboola" FROM community', 'LOAD "keboola"']
     kbc = Attach("kbc", "keboola", "https://connection.example.com/", "KBC_TOKEN")
     assert statements.secret(kbc) == (
-        'CREATE OR REPLACE SECRET agnes_source (TYPE "keboola", TOKEN ?, URL ?)',
+        'CREATE OR REPLACE SECRET "agnes_kbc" (TYPE "keboola", TOKEN ?, URL ?)',
         ["https://connection.example.com"],
     )
     assert statements.attach(kbc) == (
-        'ATTACH \'https://connection.example.com\' AS "kbc" (TYPE "keboola", SECRET agnes_source, READ_ONLY)'
+        'ATTACH \'https://connection.example.com\' AS "kbc" (TYPE "keboola", SECRET "agnes_kbc", READ_ONLY)'
     )
     plain = Attach("crm", "postgres", "host=db dbname=crm", "")
     assert statements.secret(plain) == ("", [])
     assert statements.attach(plain) == 'ATTACH \'host=db dbname=crm\' AS "crm" (TYPE "postgres", READ_ONLY)'
+
+
+_HOSTILE = ["crm", 'a"b', "a'b", "a;b", "--", "select", "a b", "ünï", 'x" (TYPE duckdb); DROP TABLE t; --']
+_URLS = {
+    "postgres": "host=db.example.com port=5432 dbname=crm user=agnes sslmode=verify-full",
+    "mysql": "host=db.example.com database=crm ssl_mode=verify_identity",
+    "sqlite": "/data/o'brien's; \"files\".db",
+    "ducklake": "https://lake.example.com/o'brien;--",
+    "keboola": "https://connection.example.com/'); ATTACH 'x",
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+@pytest.mark.parametrize("extension", sorted(_URLS))
+def test_each_statement_is_one_for_duckdbs_own_parser_whatever_it_names(
+    name: str, extension: str, tmp_path: Path
+) -> None:
+    """And what it attaches has exactly this name: a file of DuckDB's takes the extension's place."""
+    statements = AttachStatements()
+    for token_env in ("", "CRM_TOKEN"):
+        source = Attach(name, extension, _URLS[extension], token_env)
+        secret, more = statements.secret(source)
+        texts = [*(text for way in statements.load(extension) for text in way), *([secret] if secret else [])]
+        for text in texts:
+            assert len(duckdb.extract_statements(text)) == 1, text
+        assert secret.count("?") == (1 + len(more) if secret else 0)
+        attach = statements.attach(source)
+        (parsed,) = duckdb.extract_statements(attach)
+        assert parsed.type == duckdb.StatementType.ATTACH
+        file = tmp_path / f"{token_env}.duckdb"
+        duckdb.connect(str(file)).close()
+        target = literal(source.url.rstrip("/") if extension == "keboola" else source.url)
+        given = (
+            f"(TYPE {identifier(extension)}{', SECRET ' + identifier('agnes_' + name) if token_env else ''}, READ_ONLY)"
+        )
+        assert attach.count(target) == attach.count(given) == 1
+        with duckdb.connect() as connection:
+            connection.execute(attach.replace(target, literal(str(file)), 1).replace(given, "(READ_ONLY)"))
+            found = connection.execute("SELECT database_name FROM duckdb_databases() WHERE readonly").fetchall()
+            assert found == [(name,)]
 
 
 @pytest.mark.skipif("AGNES_TEST_DUCKDB" not in os.environ, reason="AGNES_TEST_DUCKDB names no DuckDB with extensions")
