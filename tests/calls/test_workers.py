@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from agnes_mcp.calls.audit import Audit
-from agnes_mcp.calls.call import Call, cancelled
+from agnes_mcp.calls.call import Call, cancelled, timed_out
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.calls.workers import Workers
 from agnes_mcp.errors import AgnesError
@@ -54,18 +54,35 @@ async def until(condition: threading.Event) -> None:
 
 
 async def test_a_thread_that_does_not_return_keeps_nobody_waiting() -> None:
-    pool = workers()
+    """Its call's deadline passes once it has begun: before that, nothing would be run at all."""
+    pool, call = workers(), Call("scan", ANA, 3600)
     async with Blocked().released_at_end() as blocked:
-        with pytest.raises(AgnesError) as ended:
-            await pool.run(Call("scan", ANA, 0.1), blocked)
+        async with anyio.create_task_group() as group:
+            group.start_soon(passes, call, blocked.begun)
+            with pytest.raises(AgnesError) as ended:
+                await pool.run(call, blocked)
         assert ended.value.kind == "timeout"
         assert (pool.stuck, pool.busy) == (1, 0)
-        assert await pool.run(Call("schema", ANA, 20), lambda: "served") == "served"
+        assert await pool.run(Call("schema", ANA, 60), lambda: "served") == "served"
         blocked.released.set()
         await until(blocked.returned)
         with anyio.fail_after(60):
             while pool.stuck:
                 await anyio.sleep(0.005)
+
+
+async def passes(call: Call, begun: threading.Event) -> None:
+    await until(begun)
+    call.stop(timed_out(0.1, call.tool))
+
+
+async def test_a_deadline_that_passes_while_a_thread_works_is_the_answer() -> None:
+    """However late the thread begins: then the same is said before it does."""
+    pool = workers()
+    async with Blocked().released_at_end() as blocked:
+        with pytest.raises(AgnesError) as ended:
+            await pool.run(Call("scan", ANA, 0.2), blocked)
+        assert (ended.value.kind, pool.busy) == ("timeout", 0)
 
 
 async def test_a_cancelled_caller_leaves_a_thread_that_does_not_return() -> None:
