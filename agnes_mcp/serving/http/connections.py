@@ -2,7 +2,8 @@
 
 A head or a body that never ends costs its sender nothing, nor does a connection on which nothing is asked. So both have
 a deadline, connections that wait for their client are at most half of all, and the oldest of them gives way to a new
-one; whoever has sent a request keeps the connection until it is answered.
+one; whoever has sent a request keeps the connection until it is answered. Whoever is answered while still sending, a
+body that is refused, gets a bounded time and amount to finish: closed at once, the system would throw the answer away.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 BODY_SHARE = 6
 #: Files that the process needs beside connections: libraries, snapshots, child processes, BigQuery's streams.
 KEPT_FILES = 256
+#: What is read and dropped, in bytes, of what a client still sends after its last answer.
+MAX_DROPPED = 64 * 2**20
 _LEAST_CONNECTIONS = 16
 HEAD, BODY = "head", "body"
 
@@ -84,8 +87,28 @@ class BoundedHttp(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = self._closing = LingeringTransport(transport, self)
         self._counted = True
         self._shared.admit(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP: no answer but this one, and whoever waits for the rest of a body need not."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body:
+            cycle.keep_alive = False  # it follows a whole request, whose answer is the last then
+            return
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    @property
+    def still_sends(self) -> bool:
+        """Whether the client has more to send, or has sent more, than what is answered."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._counted:
@@ -94,7 +117,8 @@ class BoundedHttp(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self.conn.their_state is not h11.ERROR:  # after which nothing that comes is read, but would be kept
+            super().data_received(data)
         self._look()
 
     def on_response_complete(self) -> None:
@@ -104,6 +128,8 @@ class BoundedHttp(H11Protocol):
     def _look(self) -> None:
         """Whose turn it is to send."""
         part = {h11.IDLE: HEAD, h11.SEND_BODY: BODY}.get(self.conn.their_state)
+        if self._closing.lingers:
+            part = BODY
         if part is None or not self._counted:
             self._shared.arrived(self)
         else:
@@ -114,6 +140,60 @@ class BoundedHttp(H11Protocol):
         self._shared.arrived(self)
         if self.transport is not None:
             self.transport.abort()
+
+
+class LingeringTransport(asyncio.Transport):
+    """A connection's transport. Closed while its client still sends, it sends what it has and an end, and drops what
+    comes until the client has ended too, or `MAX_DROPPED` bytes have, or the time for a body."""
+
+    def __init__(self, transport: asyncio.Transport, connection: BoundedHttp) -> None:
+        super().__init__()
+        self._transport, self._connection = transport, connection
+        self.lingers = False
+
+    def close(self) -> None:
+        if self.lingers or self._transport.is_closing() or not self._connection.still_sends:
+            self._transport.close()
+            return
+        self.lingers = True
+        self._transport.write_eof()
+        self._transport.set_protocol(_Dropping(self._transport, self._connection))
+        self._transport.resume_reading()
+
+    def is_closing(self) -> bool:
+        return self.lingers or self._transport.is_closing()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self.lingers:
+            self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+
+class _Dropping(asyncio.Protocol):
+    """What comes on a connection after its last answer."""
+
+    def __init__(self, transport: asyncio.Transport, connection: BoundedHttp) -> None:
+        self._transport, self._connection = transport, connection
+        self._left = MAX_DROPPED
+
+    def data_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        """The client has ended too; returning nothing closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
 
 
 def most_connections(wanted: int) -> int:
