@@ -50,7 +50,9 @@ LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 
 def start(command: list[str], home: Path, *, until: str, **env: str) -> float:
     """Seconds until the answer to `until` ("initialize" or "tools/list") is there."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AGNES_")}
+    # Byte-code is written, as it is where a server is installed, also where this environment says otherwise.
+    left_out = ("AGNES_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     started = time.perf_counter()
     with subprocess.Popen(
         command,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.apps import Apps
 from mcp.server.lowlevel import NotificationOptions, Server
@@ -106,9 +107,9 @@ class AgnesServer(MCPServer[Serving]):
         low.create_initialization_options = partial(low.create_initialization_options, changing)  # type: ignore[method-assign]
 
     async def list_tools(self) -> list[ListedTool]:
-        self.tools.load()
+        listed = await anyio.to_thread.run_sync(self.tools.listed)
         await self.serving.gateway.upkeep.make_ready()
-        return await super().list_tools()
+        return listed
 
     def end_streams(self) -> None:
         """Let the streams of change events end, each with its last word."""
@@ -139,9 +140,7 @@ class AgnesServer(MCPServer[Serving]):
         self, name: str, arguments: dict[str, Any], context: Context[Serving, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Run a tool; whatever goes wrong is one coded error, and one line in the audit."""
-        if self.tools.unloaded:
-            self.tools.load()
-        if self._tool_manager.get_tool(name) is None:
+        if self._tool_manager.get_tool(name) is None and not self.tools.load_named(name):
             return await self._refuse(name, self.tools.unknown(name))
         with self.serving.gateway.calls.request(name):
             return await self._call_known(name, arguments, context)

@@ -1,12 +1,19 @@
-"""The tools of a server, each loaded by name on first use; what a tool does not take is an error, not ignored."""
+"""The tools of a server, each loaded by name on first use; what a tool does not take is an error, not ignored.
+
+What `tools/list` answers is recorded in `tools/listed.json`, which a test holds against the modules: a host waits for
+that answer at every start, and making the schemas of all tools takes longer than the whole handshake.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from mcp.server.mcpserver.tools import Tool, ToolManager
+from mcp.types import Tool as ListedTool
 from mcp.types import ToolAnnotations
 from pydantic import ConfigDict, ValidationError
 
@@ -14,14 +21,19 @@ from agnes_mcp.errors import AgnesError, ConfigError, nearest
 from agnes_mcp.serving.errors import allow_errors, describe_arguments
 from agnes_mcp.serving.terse import terse
 
-#: The features, in the order in which an agent meets them. A name that repeats refuses to start.
-TOOL_MODULES = (
-    "catalog", "schema", "describe", "sample", "estimate", "scan", "fetch", "query", "chart", "snapshots", "usage",
-)  # fmt: skip
+#: The features, in the order in which an agent meets them, and the tools of each. A name that repeats refuses to start.
+TOOL_MODULES = {
+    "catalog": ["catalog"], "schema": ["schema"], "describe": ["describe"], "sample": ["sample"],
+    "estimate": ["estimate"], "scan": ["scan"], "fetch": ["fetch"], "query": ["query"], "chart": ["chart"],
+    "snapshots": ["snapshot_list", "snapshot_refresh", "snapshot_drop", "snapshot_prune", "disk_info"],
+    "usage": ["usage"],
+}  # fmt: skip
+_MODULE_OF = {tool: module for module, tools in TOOL_MODULES.items() for tool in tools}
 #: The interactive view of rows and charts.
 VIEW_URI = "ui://agnes/view"
 #: What an answer may say beside its rows: hosts cut what is longer than a tool announces.
 _BESIDE_AN_ANSWER_CHARS = 5_000
+_MOST_CHARS = "anthropic/maxResultSizeChars"
 
 
 class StrictTools:
@@ -30,13 +42,34 @@ class StrictTools:
     def __init__(self, registered: ToolManager, max_result_chars: int) -> None:
         self._registered = registered
         self._max_result_chars = max_result_chars
-        self.unloaded = list(TOOL_MODULES)
+        self._unloaded = list(TOOL_MODULES)
+        self._listed: list[ListedTool] = []
         self.changing: set[str] = set()  # tools whose answer may tell of something that changed
 
-    def load(self) -> None:
-        """Register the tools. Their schemas take longer to make than the handshake, so that waits for the first use."""
-        while self.unloaded:
-            load_feature(f"agnes_mcp.tools.{self.unloaded.pop(0)}").register(self)
+    def load(self, *modules: str) -> None:
+        """Register the tools of these modules, or of all."""
+        for module in modules or tuple(self._unloaded):
+            load_feature(f"agnes_mcp.tools.{module}").register(self)
+            self._unloaded.remove(module)
+
+    def load_named(self, name: str) -> bool:
+        """Register the tool of that name, and those of its module. False: there is none."""
+        module = _MODULE_OF.get(name)
+        if module in self._unloaded:
+            self.load(module)
+        return module is not None
+
+    def listed(self) -> list[ListedTool]:
+        """What `tools/list` answers. Blocking: the first time it is read from the file that is installed beside the
+        tools."""
+        if not self._listed:
+            recorded = Path(load_feature("agnes_mcp.tools").__file__).with_name("listed.json")
+            tools = json.loads(recorded.read_text(encoding="utf-8"))
+            for tool in tools:
+                if _MOST_CHARS in tool.get("_meta", {}):
+                    tool["_meta"][_MOST_CHARS] = self._max_result_chars + _BESIDE_AN_ANSWER_CHARS
+            self._listed = [ListedTool.model_validate(tool) for tool in tools]
+        return self._listed
 
     def offer(
         self,
@@ -53,7 +86,7 @@ class StrictTools:
         """
         meta: dict[str, Any] = {}
         if large:
-            meta["anthropic/maxResultSizeChars"] = self._max_result_chars + _BESIDE_AN_ANSWER_CHARS
+            meta[_MOST_CHARS] = self._max_result_chars + _BESIDE_AN_ANSWER_CHARS
         if viewed:
             meta["ui"] = {"resourceUri": VIEW_URI}
         said = " ".join((fn.__doc__ or "").split())  # the same with every version of Python
@@ -72,8 +105,7 @@ class StrictTools:
 
     @property
     def names(self) -> list[str]:
-        self.load()
-        return [tool.name for tool in self._registered.list_tools()]
+        return list(_MODULE_OF)
 
     def unknown(self, name: str) -> AgnesError:
         """What to say of a tool that there is not."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from mcp import Client
+from mcp.server import MCPServer
 from mcp.types import ImageContent, ResourceLink, TextContent
 from support.instances import ERAS, body_of, connected
+from support.record_tools import made_of_modules
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import KINDS, AgnesError
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.serving.server import build_server
+from agnes_mcp.serving.strict_tools import TOOL_MODULES
 
 pytestmark = [pytest.mark.usefixtures("guarded_loop"), pytest.mark.parametrize("mode", ERAS)]
-GOLDEN = Path(__file__).parents[1] / "fixtures" / "tools.json"
 
 GOOD: list[tuple[str, dict[str, Any]]] = [
     ("catalog", {}),
@@ -109,15 +113,24 @@ async def test_tools_are_described_and_annotated(gateway: Gateway, mode: Any) ->
                 assert "description" in argument or name in ("force", "estimate_only"), (tool.name, name)
 
 
-async def test_names_descriptions_and_schemas_are_the_recorded_ones(gateway: Gateway, mode: Any) -> None:
+async def test_what_is_listed_is_what_the_modules_make(settings: Settings, mode: Any) -> None:
     """A change here is a change of the contract, and of what agents read: look at the difference, then record it with
     `python -m support.record_tools` from `tests/`."""
-    async with connected(gateway, mode) as client:
-        tools = [
-            {"name": t.name, "description": t.description, "input": t.input_schema, "output": t.output_schema}
-            for t in (await client.list_tools()).tools
-        ]
-    assert tools == json.loads(GOLDEN.read_text())
+    async with Gateway(settings) as gateway, connected(gateway, mode) as client:
+        listed = (await client.list_tools()).tools
+    made = await made_of_modules(settings)
+    assert [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed] == made
+    assert [tool["name"] for tool in made] == [name for names in TOOL_MODULES.values() for name in names]
+
+
+async def test_a_call_loads_its_own_tool_and_no_other(gateway: Gateway, mode: Any) -> None:
+    server = await anyio.to_thread.run_sync(build_server, gateway)
+    async with Client(server, mode=mode) as client:
+        assert not (await client.call_tool("usage", {})).is_error
+        assert body_of(await client.call_tool("no_such_tool", {}))["error"] == "unknown_tool"
+        assert not (await client.call_tool("disk_info", {})).is_error
+    beside = TOOL_MODULES["snapshots"]
+    assert sorted(tool.name for tool in await MCPServer.list_tools(server)) == sorted(["usage", *beside])
 
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
