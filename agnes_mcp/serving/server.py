@@ -133,7 +133,7 @@ class AgnesServer(MCPServer[Serving]):
             )
 
     async def serve_stdio(self, *, legacy: bool = False) -> None:
-        async with stdio_server(stdout=wire.outgoing()) as (incoming, outgoing):
+        async with stdio_server(wire.incoming(), wire.outgoing()) as (incoming, outgoing):
             await self.serve_streams(Answered(incoming, outgoing), outgoing, legacy=legacy)
 
     async def call_tool(

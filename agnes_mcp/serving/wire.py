@@ -1,17 +1,27 @@
-"""Standard output of a stdio server: the protocol's, and nobody else's, until the process is gone.
+"""Standard input and output of a stdio server: the protocol's, and nobody else's, until the process is gone.
 
-A client reads every line on it as protocol. What else writes there (a `print`, a C library's buffer, a child process)
-must not: also not after the last answer, when Python and C empty their buffers.
+A client reads every line on standard output as protocol. What else writes there (a `print`, a C library's buffer, a
+child process) must not: also not after the last answer, when Python and C empty their buffers.
+
+Where they are pipes or sockets, the event loop itself reads what is there and writes what there is room for: by way of
+threads, which is how files are read and written without blocking, a call would change threads three times more.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import socket
+import stat
 import sys
 from functools import cache
 from io import TextIOWrapper
+from typing import cast
 
 import anyio
+import anyio.to_thread
+
+_READ_BYTES = 2**16
 
 
 @cache
@@ -39,13 +49,126 @@ def take_stdout() -> int | None:
     return wire
 
 
+@cache
+def take_stdin() -> int | None:
+    """A descriptor of standard input that only the protocol knows; descriptor 0 leads nowhere from now on, so that no
+    child process reads a message. None where it is neither a pipe nor a socket, or not descriptor 0."""
+    try:
+        if sys.platform == "win32" or sys.stdin.fileno() != 0 or not _is_stream(0):
+            return None
+        wire = _above_the_standard_three(0)
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+    except (AttributeError, OSError):  # there is no standard input
+        return None
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return wire
+
+
+def incoming() -> anyio.AsyncFile[str] | None:
+    """Where the lines of messages come from; None leaves it to the SDK."""
+    wire = take_stdin()
+    return None if wire is None else cast("anyio.AsyncFile[str]", Lines(wire))
+
+
 def outgoing() -> anyio.AsyncFile[str] | None:
     """What messages are written to, in UTF-8; None leaves it to the SDK."""
     wire = take_stdout()
     if wire is None:
         return None
+    if sys.platform != "win32" and _is_stream(wire):
+        return cast("anyio.AsyncFile[str]", Messages(wire))
     # Not closed with this object: the number must not be given to another file while a late message may be written.
     return anyio.wrap_file(TextIOWrapper(os.fdopen(wire, "wb", closefd=False), encoding="utf-8", newline="\n"))
+
+
+class Lines:
+    """The lines that arrive on a descriptor, of whatever length, until its end; what is no UTF-8 is replaced."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._whole: list[bytes] = []  # lines that have arrived, the next one last
+        self._begun: list[bytes] = []
+        self._ended = False
+
+    def __aiter__(self) -> Lines:
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._whole:
+            if self._ended:
+                raise StopAsyncIteration
+            await anyio.wait_readable(self._descriptor)
+            self._take(self._read())
+        return self._whole.pop().decode("utf-8", "replace")
+
+    def _read(self) -> bytes | None:
+        try:
+            return os.read(self._descriptor, _READ_BYTES)
+        except BlockingIOError:  # whoever shares the pipe made it so, and was faster
+            return None
+
+    def _take(self, arrived: bytes | None) -> None:
+        if arrived is None:
+            return
+        *ends, begun = arrived.split(b"\n")
+        if ends:
+            ends[0] = b"".join([*self._begun, ends[0]])
+            self._whole, self._begun = ends[::-1], []
+        if begun:
+            self._begun.append(begun)
+        if not arrived:
+            self._ended = True
+            self._whole, self._begun = [b"".join(self._begun)] if self._begun else [], []
+
+
+class Messages:
+    """Writes to a pipe or a socket: at once as much as there is room for, the rest in a thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._written: list[bytes] = []
+        self._is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+
+    async def write(self, text: str) -> int:
+        self._written.append(text.encode("utf-8"))
+        return len(text)
+
+    async def flush(self) -> None:
+        """Raises OSError where nobody reads any more."""
+        left = memoryview(b"".join(self._written))
+        self._written = []
+        while left and (taken := self._write_without_waiting(left)):
+            left = left[taken:]
+        if left:
+            await anyio.to_thread.run_sync(self._write, left)
+
+    def _write_without_waiting(self, message: memoryview) -> int:
+        """How many bytes there was room for."""
+        if self._is_socket:
+            end = socket.socket(fileno=self._descriptor)
+            try:
+                return end.send(message, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return 0
+            finally:
+                end.detach()  # its descriptor stays open
+        # A pipe that is ready takes so many bytes without waiting.
+        return os.write(self._descriptor, message[: select.PIPE_BUF]) if self._room.poll(0) else 0
+
+    def _write(self, message: memoryview) -> None:
+        while message:
+            try:
+                message = message[os.write(self._descriptor, message) :]
+            except BlockingIOError:  # whoever shares the pipe made it so
+                self._room.poll()
+
+
+def _is_stream(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _above_the_standard_three(descriptor: int) -> int:
