@@ -28,7 +28,7 @@ from agnes_mcp.catalog.search import (
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Principal, SourceType, Table
+from agnes_mcp.models import Principal, SourceType, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.spending.books import utc_now
 from agnes_mcp.untrusted import clean
@@ -36,6 +36,8 @@ from agnes_mcp.untrusted import clean
 #: How long one catalog call may spend on reading footers of local tables that nobody has looked at yet.
 LEARN_FOR_S = 2.0
 _MAX_NOTE_CHARS = 2_000
+#: Of how many tables the last answer about columns is kept; one takes as many characters as an answer may.
+_MOST_DESCRIBED = 64
 _SO_FAR = (
     "Columns and descriptions of {:,} of {:,} remote tables are known so far, and the others are being read: a search "
     "finds these by id alone until then, so call again before you say that there is no such table."
@@ -52,6 +54,7 @@ class Catalog:
         self._finder = Finder(tables.index)
         self._split: tuple[object, list[Table], list[Table]] | None = None
         self._counted: tuple[object, int, int] | None = None
+        self._described: dict[str, tuple[Table, TableSchema, int, SchemaAnswer]] = {}
 
     async def browse(
         self,
@@ -122,13 +125,21 @@ class Catalog:
         """The same as part of another call, in so many characters."""
         table = await self._tables.find(call, table_id)
         schema = await self._tables.schema_of(call, table)
+        kept = self._described.get(table.id)
+        # Whatever is registered or learnt anew is another object, so that the same ones make the same answer.
+        if kept is not None and kept[0] is table and kept[1] is schema and kept[2] == chars:
+            return kept[3]
 
         def work() -> SchemaAnswer:  # of 20,000 columns it is not a matter for the event loop
             if table.query_mode == "local":
                 self._tables.index.put(table, schema)
             return schema_answer(table, schema, chars)
 
-        return await self._calls.run(call, work)
+        answer = await self._calls.run(call, work)
+        if len(self._described) >= _MOST_DESCRIBED:
+            self._described.clear()
+        self._described[table.id] = (table, schema, chars, answer)
+        return answer
 
     def listed(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id; free and uncounted."""

@@ -97,6 +97,7 @@ class StrictTools:
         tool.fn_metadata.arg_model = strict
         tool.parameters = terse(cast("Any", strict).model_json_schema(by_alias=True))
         tool.fn_metadata.output_schema = allow_errors(terse(tool.fn_metadata.output_schema or {}))
+        tool.fn_metadata.output_model = None  # answers are made of that very model
         if self._registered.get_tool(tool.name) is not None:
             raise ConfigError(f"Two tools are called {tool.name!r}.", "Rename one of them.")
         self._registered._tools[tool.name] = tool
