@@ -103,7 +103,7 @@ class Ids:
             for place in new:
                 by_name[table_id_of(place[2])].append(place)
             for name, alike in sorted(by_name.items()):
-                for place in sorted(alike):
+                for place in sorted(alike) if len(alike) > 1 else alike:
                     plain = name if len(alike) == 1 and name not in reserved and name not in spoken_for else ""
                     given[place] = plain or _qualified(place, reserved)
                     reserved.add(given[place])

@@ -268,6 +268,8 @@ async def test_one_bad_dataset_hides_no_other(
         assert told["hint"]
         assert "The dataset bad is not listed" in (answer.note or "")
         assert told["hint"][:40] in (answer.note or "")
+        assert ("no dataset of that name" in told["hint"]) is (kind == "bq_not_found")
+        assert "registered here" not in (answer.note or "")
 
 
 async def test_a_dataset_that_fails_for_a_moment_keeps_its_tables(many: StandIn, open_gateway: OPEN) -> None:

@@ -24,7 +24,7 @@ from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery import proxies, refusals
+from agnes_mcp.sources.bigquery import missing, proxies, refusals
 from agnes_mcp.untrusted import redact
 
 _log = logging.getLogger(__name__)
@@ -196,11 +196,6 @@ HINTS = {
     "bytes_billed_cap_reached": "Nothing was billed. Call `estimate` again: the table has grown since. " + _NARROWER,
     "bq_response_too_large": _NARROWER,
     "bq_rate_limited": "Wait a minute, then call again; run fewer scans at once.",
-    "bq_not_found": (
-        "The table is registered here, but BigQuery does not have it where it was sought. Whoever keeps this instance "
-        "checks project, dataset and table name, and `location` where it is set: under the table, or at "
-        "`data_source.bigquery.location`."
-    ),
     "auth_failed": (
         "BigQuery refused the token even after a new one was fetched. Whoever keeps this instance checks the service "
         "account, or runs `gcloud auth application-default login` again."
@@ -290,6 +285,8 @@ def _sentence(kind: str, doing: str, message: str) -> str:
 
 
 def _hint(kind: str, complaint: Complaint, message: str) -> str:
+    if kind == "bq_not_found":
+        return missing.hint(message)
     if kind == "bq_bad_request":
         matching = (hint for pattern, hint in BAD_REQUEST_HINTS if re.search(pattern, message))
         return next(matching, _BAD_REQUEST_DEFAULT)

@@ -198,16 +198,22 @@ def list_dataset(client: bigquery.Client, project: str, dataset: str, attempts: 
 
 
 def _listed(project: str, dataset: str, names: list[str]) -> list[Table]:
-    """What differs in tables of one dataset is put into copies of one: they are tens of thousands, and each one checked
-    anew would take longer than the listing."""
+    """What differs in tables of one dataset is put into copies of one, as pickle makes them: they are tens of
+    thousands, and each one checked anew would take longer than the listing."""
     prefix = f"{project}.{dataset}."
     first = Table(
-        id="-", source_type="bigquery", query_mode="remote", bucket=dataset, project="", discovered=True, primary_key=[]
-    )
-    return [
-        first.model_copy(update={"id": name, "name": name, "source_table": name, "place": prefix + name})
-        for name in names
-    ]
+        id="-", name="-", source_type="bigquery", query_mode="remote", bucket=dataset, project="", source_table="-",
+        place=prefix, discovered=True, primary_key=[],
+    )  # fmt: skip
+    state = first.__getstate__()
+    shared = state["__dict__"]
+    listed = []
+    for name in names:
+        table = Table.__new__(Table)
+        own = {**shared, "id": name, "name": name, "source_table": name, "place": prefix + name}
+        table.__setstate__({**state, "__dict__": own})
+        listed.append(table)
+    return listed
 
 
 def _list_page(

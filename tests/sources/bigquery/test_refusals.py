@@ -188,6 +188,25 @@ def test_no_two_refusals_have_one_hint() -> None:
     assert len(set(told.values())) == 8
 
 
+MISSING = {
+    "Not found: Table my-project:my_dataset.my_table was not found in location US": "is registered here",
+    "": "is registered here",
+    "Not found: Dataset my-project:my_dataset was not found in location US": "no dataset of that name",
+    "Not found: Project my-project": "no project of that name",
+    "Not found: Job my-project:US.agnes_mcp_0123": "does not know the job",
+    "Not found: Routine my-project:my_dataset.fn": "keeps the view",
+    "Not found: Table my-project:hr.people was not found in location US": "keeps the view",
+    "Not found: Dataset my-project:hr was not found in location US": "keeps the view",
+}
+
+
+@pytest.mark.parametrize("message", MISSING)
+def test_the_next_step_fits_what_is_missing(message: str) -> None:
+    error = as_error(Complaint(404, "notFound", message), "reading rows", {}, KNOWN)
+    assert error.kind == "bq_not_found"
+    assert MISSING[message] in error.hint
+
+
 FOREIGN = {
     "Not found: Table my-project:hr.people was not found in location US": "Not found: another table was not found",
     "Not found: Dataset my-project:hr": "Not found: another dataset",
