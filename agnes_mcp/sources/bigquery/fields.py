@@ -49,6 +49,10 @@ def type_name(field: Field) -> str:
     return GOOGLESQL_NAMES.get(name, name)
 
 
+#: 64 bits have 19; what has more is no figure.
+_MAX_DIGITS = 20
+
+
 def columns_of(fields: Iterable[Field]) -> list[Column]:
     """Fields as columns, nested ones too."""
     return [
@@ -66,6 +70,12 @@ def columns_of(fields: Iterable[Field]) -> list[Column]:
 def _mode(field: Field) -> Mode:
     mode = str(field.get("mode") or "NULLABLE").upper()
     return "REQUIRED" if mode == "REQUIRED" else "REPEATED" if mode == "REPEATED" else "NULLABLE"
+
+
+def count_of(figure: object) -> int | None:
+    """A figure of REST, which writes 64-bit integers as text; None: it is not there, or none that can be counted."""
+    text = str(figure)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MAX_DIGITS else None
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
@@ -111,7 +121,7 @@ def table_of_rows(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) 
 
 
 #: What a decoder or Arrow may raise for a cell that is no value of its type.
-_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, pa.ArrowException)
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, pa.ArrowException)
 
 
 def _array_of(cells: list[Any], decode: Callable[[Any], Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from agnes_mcp.models import Column, Partition, Table, TableSchema
-from agnes_mcp.sources.bigquery.fields import columns_of, table_of_rows
+from agnes_mcp.sources.bigquery.fields import columns_of, count_of, table_of_rows
 from agnes_mcp.sources.bigquery.names import TablePath, is_table_name
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 from agnes_mcp.sources.bigquery.shards import Entry, fold
@@ -31,6 +31,10 @@ _ENTITY_TYPES = {
 STORED = frozenset({"BASE TABLE", "SNAPSHOT", "CLONE"})
 #: `tables.list` gives at most so many a page.
 TABLES_PER_PAGE = 1000
+
+
+#: The end of the year 9999: what is later is no moment.
+_LAST_MS = 253_402_300_799_999
 
 
 def entity_type(resource: Mapping[str, Any]) -> str:
@@ -68,8 +72,8 @@ def schema_of(table: Table, resource: Mapping[str, Any]) -> TableSchema:
         primary_key=list(table.primary_key or key.get("columns") or ()),
         description=str(resource.get("description") or table.description),
         entity_type=kind,
-        rows=_number(resource.get("numRows")) if stored else None,
-        size_bytes=_number(resource.get("numBytes")) if stored else None,
+        rows=count_of(resource.get("numRows")) if stored else None,
+        size_bytes=count_of(resource.get("numBytes")) if stored else None,
         modified=_moment(resource.get("lastModifiedTime")),
         etag=str(resource.get("etag") or ""),
         labels=dict(resource.get("labels") or {}),
@@ -107,12 +111,9 @@ def _pseudo_columns(partition: Partition | None, kind: str) -> list[Column]:
     return columns
 
 
-def _number(value: object) -> int | None:
-    return None if value is None else int(str(value))
-
-
 def _moment(milliseconds: object) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
+    found = count_of(milliseconds)
+    return None if found is None or found > _LAST_MS else datetime.fromtimestamp(found / 1000, UTC)
 
 
 def preview_rows(

@@ -14,7 +14,8 @@ _VIEW = "What the table is made of is gone. Whoever keeps the view in BigQuery p
 _OTHERS = {
     "dataset": (
         "BigQuery has no dataset of that name there. Whoever keeps this instance checks its spelling and its project, "
-        "in `data_source.bigquery.datasets` or under the table, and `location` where it is set; others are served."
+        "in `data_source.bigquery.datasets` or under the table, and where it is: `location` under the table, or "
+        "`data_source.bigquery.location`. Other datasets are served."
     ),
     "project": (
         "BigQuery knows no project of that name. Whoever keeps this instance checks `data_source.bigquery.project`, "

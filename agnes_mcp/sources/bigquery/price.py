@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price, Statement, TableSchema
+from agnes_mcp.sources.bigquery.fields import count_of
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, Attempts
 
 if TYPE_CHECKING:
@@ -110,12 +112,28 @@ def scan_bytes_of(job: bigquery.QueryJob) -> int | None:
     """None where BigQuery gives no figure, or one that the bill may pass: a lower bound is no price."""
     if _accuracy(job) in ("UNKNOWN", "LOWER_BOUND"):
         return None
-    return None if job.total_bytes_processed is None else int(job.total_bytes_processed)
+    return processed_bytes_of(job)
+
+
+def processed_bytes_of(job: Any) -> int | None:
+    return _figure(lambda: job.total_bytes_processed)
+
+
+def billed_bytes_of(job: Any) -> int | None:
+    """None where BigQuery does not say what the job was billed."""
+    return _figure(lambda: job.total_bytes_billed)
+
+
+def _figure(read: Callable[[], object]) -> int | None:
+    """A figure of a job; Google's client raises for what is no number, or where there are no statistics."""
+    try:
+        return count_of(read())
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _least_bytes(job: bigquery.QueryJob) -> int | None:
-    known = job.total_bytes_processed if _accuracy(job) == "LOWER_BOUND" else None
-    return None if not known else int(known)
+    return (processed_bytes_of(job) or None) if _accuracy(job) == "LOWER_BOUND" else None
 
 
 def _accuracy(job: bigquery.QueryJob) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -10,7 +11,7 @@ from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.price import MIB, reserved_bytes, scan_bytes_of
+from agnes_mcp.sources.bigquery.price import MIB, billed_bytes_of, reserved_bytes, scan_bytes_of
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, Partition, StandIn
 
@@ -160,6 +161,16 @@ def test_unknown_bytes_are_none_and_never_zero(
         pass
     assert caught.value.kind == "estimate_failed"
     assert bq.query_jobs() == []
+
+
+@pytest.mark.parametrize("figure", [None, "", "many", "-5", "1.5", "1e9", "9" * 30, [], {}])
+def test_a_figure_that_is_none_is_not_known(figure: object) -> None:
+    given: tuple[dict[str, Any], ...] = ({"totalBytesProcessed": figure, "totalBytesBilled": figure}, {})
+    for statistics in ({"query": given[0]}, {"query": given[1]}, {}):
+        resource = {"jobReference": {"jobId": "x", "projectId": "my-project"}, "configuration": {"query": {}}}
+        with bigquery.Client("my-project", AnonymousCredentials()) as client:  # type: ignore[no-untyped-call] # see below
+            job: bigquery.QueryJob = bigquery.QueryJob.from_api_repr({**resource, "statistics": statistics}, client)
+        assert (scan_bytes_of(job), billed_bytes_of(job)) == (None, None)
 
 
 ACCURACY = [("PRECISE", 5), ("UPPER_BOUND", 5), ("UNKNOWN", None), (None, 5)]

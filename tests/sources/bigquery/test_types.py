@@ -12,7 +12,7 @@ import pytest
 from support.bigquery import call, read_all, statement, table
 
 from agnes_mcp.models import Column
-from agnes_mcp.sources.bigquery.fields import arrow_schema, decoder
+from agnes_mcp.sources.bigquery.fields import ARROW_TYPES, arrow_schema, decoder, table_of_rows
 from agnes_mcp.sources.bigquery.readings import logical_bytes
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
@@ -200,3 +200,22 @@ def test_cells_of_rest_are_decoded(type_: str, cell: str, value: Any) -> None:
 def test_nan_stays_nan() -> None:
     value = decoder(Column(name="x", type="FLOAT64"))("NaN")
     assert value != value
+
+
+ODD_CELLS: list[Any] = [
+    "", " ", "abc", "1_000", "1e999", "9" * 40, "-", "2026-13-01", "10000-01-01", "24:00:00", "2026-01-01T00:00:00Z",
+    "P1Y", "1-2", "9999999999-0 0 0:0:0", "[2020-01-01, )", "[a,b)", "====", "\x00", {}, {"v": "1"}, {"f": []}, [],
+    [{"v": "1"}], 5, 1.5, True,
+]  # fmt: skip
+TYPES = [*sorted(ARROW_TYPES), "RANGE<DATE>", "RANGE<TIMESTAMP>", "STRUCT", "SOMETHING_NEW"]
+
+
+@pytest.mark.parametrize("mode", ["NULLABLE", "REPEATED"])
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_cell_that_is_none_of_its_type_is_its_text_and_the_next_is_read(type_: str, mode: Any) -> None:
+    """Whatever comes, of whatever type: a value, or NULL beside its text; never an error."""
+    column = Column(name="x", type=type_, mode=mode, fields=[Column(name="y", type="INT64")] * (type_ == "STRUCT"))
+    for cell in ODD_CELLS:
+        found = table_of_rows([column], [{"f": [{"v": cell}]}, {"f": [{"v": None}]}])
+        assert found.num_rows == 2
+        assert found.column(0)[1].as_py() in (None, [])
