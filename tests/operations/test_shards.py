@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -137,5 +138,37 @@ async def test_families_beside_one_another_are_tables_of_their_own(sharded: Stan
     assert joined == JOINED
     assert hers == ["events"]
     assert refused.value.kind == "table_not_found"
-    assert (unplaced.value.kind, "subquery" in unplaced.value.hint) == ("disallowed_node", True)
+    assert (unplaced.value.kind, "(SELECT … FROM events WHERE _TABLE_SUFFIX" in unplaced.value.hint) == (
+        "disallowed_node",
+        True,
+    )
     assert tried
+
+
+UNPLACED = {
+    "SELECT COUNT(*) AS n FROM events e FULL JOIN orders o ON e.id = o.id": "e",
+    "SELECT COUNT(*) AS n FROM events e RIGHT JOIN orders o USING (id)": "e",
+    "SELECT COUNT(*) AS n FROM orders o LEFT JOIN events USING (id)": "events",
+    "SELECT COUNT(*) AS n FROM orders o FULL OUTER JOIN events AS e ON e.id = o.id": "e",
+    "WITH w AS (SELECT id FROM orders) SELECT COUNT(*) AS n FROM w RIGHT JOIN orders o USING (id) "
+    "JOIN events AS e ON e.id = o.id": "e",
+}
+
+
+@pytest.mark.parametrize("text", UNPLACED)
+async def test_what_is_refused_of_a_family_runs_as_its_hint_says(
+    text: str, sharded: StandIn, open_gateway: OpenGateway
+) -> None:
+    sharded.create_table("logs", "events_intraday_20260106", "id INT64, name STRING", rows=[{"id": 7}])
+    sharded.create_table("logs", "orders", "id INT64", rows=[{"id": 7}, {"id": 100}])
+    async with open_gateway(tables=[], bigquery={"datasets": ["logs"]}) as gateway:
+        await gateway.catalog.settle(PATIENCE_S)
+        with pytest.raises(AgnesError) as refused:
+            await gateway.scans.scan(ME, ScanRequest(googlesql=text))
+        assert refused.value.kind == "disallowed_node"
+        found = re.search(r"\(SELECT … (FROM events WHERE .*)\) AS (\w+)\.$", refused.value.hint)
+        assert found is not None
+        assert found[2] == UNPLACED[text]
+        mended = re.sub(r"\bevents( AS e| e)?\b", f"(SELECT id {found[1]}) AS {found[2]}", text, count=1)
+        answer = await gateway.scans.scan(ME, ScanRequest(googlesql=mended))
+    assert answer.row_count == 1

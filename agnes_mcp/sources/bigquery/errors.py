@@ -211,7 +211,9 @@ HINTS = {
 
 # What a 400 is about, by BigQuery's own wording, and what to do about it. The first that matches counts.
 BAD_REQUEST_HINTS = (
-    (r"without a filter over column", "This table wants a filter on its partition column in WHERE; `schema` names it."),
+    (r"without a filter over column",
+     "This table wants a filter on its partition column in WHERE; `schema` names it. A view of which it names none: "
+     "whoever keeps that in BigQuery filters there, or shows the column."),
     (r"Unrecognized name|not found inside|Field name", "Use names as `schema` shows them; call it for this table."),
     (r"reserved keyword|Unexpected keyword", "A reserved word is used as an alias or a name: choose another alias."),
     (r"Not found: Table|must be qualified with a dataset", "Name no table in WHERE, only columns of this one."),

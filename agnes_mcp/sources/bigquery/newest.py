@@ -66,9 +66,14 @@ def newest_condition(schema: TableSchema, bytes_where: BytesWhere, today: date) 
     column = _cut_by(schema)
     if column is None:
         return ""
+    beside = bytes_where(_from_the_end(column)) or 0  # of what a view joins to it, whatever the condition
+
+    def own(condition: str) -> int:
+        return max(0, (bytes_where(condition) or 0) - beside)
+
     if column.type == "INT64":
-        return _newest_numbers(column, bytes_where)
-    newest = _newest_day(column, bytes_where, today)
+        return _newest_numbers(column, own)
+    newest = _newest_day(column, own, today)
     return _from_the_start(column) if newest is None else _since(column, newest)
 
 
@@ -85,6 +90,10 @@ def _from_the_start(column: Column) -> str:
     return f"`{column.name}` >= -9223372036854775807" if column.type == "INT64" else _since(column, date.min)
 
 
+def _from_the_end(column: Column) -> str:
+    return f"`{column.name}` >= {2**63 - 1}" if column.type == "INT64" else _since(column, date.max)
+
+
 def _since(column: Column, day: date) -> str:
     literal = {
         "DATE": f"DATE '{day.isoformat()}'",
@@ -94,11 +103,11 @@ def _since(column: Column, day: date) -> str:
     return f"`{column.name}` >= {literal}"
 
 
-def _newest_day(column: Column, bytes_where: BytesWhere, today: date) -> date | None:
+def _newest_day(column: Column, bytes_where: Callable[[str], int], today: date) -> date | None:
     """The first day of the newest partition that has rows. Looked for from today: there it mostly is."""
 
     def size(day: int) -> int:
-        return bytes_where(_since(column, date.fromordinal(day))) or 0
+        return bytes_where(_since(column, date.fromordinal(day)))
 
     newest = _last(lambda day: bool(size(day)), today.toordinal())
     if newest is None:
@@ -130,7 +139,7 @@ def _last(has: Callable[[int], bool], start: int) -> int | None:
     return low
 
 
-def _newest_numbers(column: Column, bytes_where: BytesWhere) -> str:
+def _newest_numbers(column: Column, bytes_where: Callable[[str], int]) -> str:
     """Numbers have no today: their highest power of two with rows, then its share to one part of `_PARTS`."""
 
     def condition(number: int) -> str:

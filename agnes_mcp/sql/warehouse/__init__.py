@@ -66,8 +66,8 @@ def _admitted(text: str, names: Names) -> Admitted:
     touch(relation)
     _refuse_local(binding, text)
     _refuse_two_times(binding, text)
-    for node, alias, condition in binding.narrowed:
-        narrow(node, alias, condition, binding)
+    for node, alias, place in binding.narrowed:
+        narrow(node, alias, place, binding)
     sql = render(tree)
     confirm(tree, sql, _tables(tree, binding), text)
     return Admitted(

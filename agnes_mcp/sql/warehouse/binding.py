@@ -27,7 +27,7 @@ class Binding:
         self.found: dict[int, Found] = {}
         self.kept: list[exp.Expr] = []  # nodes of no tree that `found` knows: an id is of a living node only
         self.crosses: list[tuple[str, str]] = []
-        self.narrowed: list[tuple[exp.Table, str, str]] = []  # tables with a condition of their own, by their aliases
+        self.narrowed: list[tuple[exp.Table, str, Place]] = []  # tables with a condition of their own, by their aliases
         self.changing = False
         self.query: Callable[[exp.Expr, Scope, Ctes], Relation]
 

@@ -7,10 +7,11 @@ from sqlglot import exp
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.warehouse import plain
 from agnes_mcp.sql.warehouse.binding import Binding
+from agnes_mcp.sql.warehouse.places import Place
 
 
-def narrow(node: exp.Table, alias: str, condition: str, binding: Binding) -> None:
-    """Put `condition`, of ours, over the table `node` into what reads it: WHERE, or the ON of a LEFT JOIN.
+def narrow(node: exp.Table, alias: str, place: Place, binding: Binding) -> None:
+    """Put the condition that `place` always has over the table `node` into what reads it: WHERE, or ON of a LEFT JOIN.
 
     Raises `disallowed_node` where neither would leave rows out before they are joined.
     """
@@ -18,12 +19,12 @@ def narrow(node: exp.Table, alias: str, condition: str, binding: Binding) -> Non
     select = holder.parent if holder is not None else None
     joins = select.args.get("joins") or [] if type(select) is exp.Select else []
     outer = any(join.args.get("side") in ("RIGHT", "FULL") for join in joins)
-    if type(select) is not exp.Select or node.args.get("pivots") or outer:
-        raise _unplaced(node, alias, binding)
-    read = _qualified(condition, alias)
+    if place.schema is None or type(select) is not exp.Select or node.args.get("pivots") or outer:
+        raise _unplaced(node, alias, place, binding)
+    read = _qualified(place.schema.always, alias)
     if type(holder) is exp.Join and holder.args.get("side") == "LEFT":
         if holder.args.get("on") is None:
-            raise _unplaced(node, alias, binding)
+            raise _unplaced(node, alias, place, binding)
         holder.set("on", _both(holder.args["on"], read))
         return
     where = select.args.get("where")
@@ -43,10 +44,10 @@ def _qualified(condition: str, alias: str) -> exp.Expr:
     return read
 
 
-def _unplaced(node: exp.Table, alias: str, binding: Binding) -> AgnesError:
+def _unplaced(node: exp.Table, alias: str, place: Place, binding: Binding) -> AgnesError:
     return binding.refuse(
         "disallowed_node",
         f"{alias[:80]} is many tables of one day each, and cannot stand in this JOIN or PIVOT as it is.",
-        f"Read it in a subquery: (SELECT … FROM {alias[:80]} WHERE _TABLE_SUFFIX >= '20260101') AS days.",  # noqa: S608
+        f"Read it in a subquery: (SELECT … FROM {place.table_id} WHERE _TABLE_SUFFIX >= '20260101') AS {alias[:80]}.",  # noqa: S608
         node,
     )

@@ -158,7 +158,7 @@ class Relations:
         node.set("this", exp.Identifier(this=place.path, quoted=True))
         node.set("alias", _table_alias(alias))
         if place.schema is not None and place.schema.always and type(node) is exp.Table:
-            self._binding.narrowed.append((node, alias, place.schema.always))
+            self._binding.narrowed.append((node, alias, place))
         self._add(node, _range_of(place, alias, use), scope, ctes)
 
     def _find(self, node: exp.Expr, path: list[str]) -> Place:

@@ -69,6 +69,22 @@ def test_numbers_are_narrowed(top: int) -> None:
     assert len(log) < 20
 
 
+@pytest.mark.parametrize("back", DAYS)
+def test_what_a_view_reads_beside_it_is_not_taken_for_a_partition(back: int) -> None:
+    newest = TODAY - timedelta(days=back)
+    log, size = asked(lambda day: day, {newest, newest - timedelta(days=2)})
+    where = newest_condition(schema_of("DATE"), lambda condition: size(condition) + 1000, TODAY)
+    assert size(where) == 10
+    assert len(log) < 40
+
+
+def test_numbers_beside_others_are_narrowed() -> None:
+    def size(where: str) -> int:
+        return 1000 + sum(1 for value in range(100, 150) if value >= int(where.rsplit(" ", 1)[1]))
+
+    assert size(newest_condition(schema_of("INT64"), size, TODAY)) in range(1001, 1010)
+
+
 @pytest.mark.parametrize("type_", ["DATE", "INT64", "STRING"])
 def test_where_no_bytes_are_known_everything_is_taken(type_: str) -> None:
     where = newest_condition(schema_of(type_), lambda _: None, TODAY)
@@ -96,12 +112,17 @@ def filtered(bq: StandIn) -> StandIn:
         "my_dataset", "renamed_v", "SELECT DATE '2020-01-01' AS made, id, day AS event_day FROM my_dataset.events"
     )
     bq.create_view("my_dataset", "free_v", "SELECT id, day FROM my_dataset.events WHERE day >= '2026-01-05'")
+    bq.create_table("my_dataset", "people", "id INT64, name STRING", rows=[{"id": n, "name": "x"} for n in range(100)])
+    bq.create_view(
+        "my_dataset", "joined_v", "SELECT p.name, e.day FROM my_dataset.people p JOIN my_dataset.events e USING (id)"
+    )
     bq.create_view("my_dataset", "above_v", "SELECT id, event_day FROM my_dataset.renamed_v")
     return bq
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("same_v", "day"), ("renamed_v", "event_day"), ("above_v", "event_day"), ("free_v", None)]
+    ("name", "column"),
+    [("same_v", "day"), ("renamed_v", "event_day"), ("above_v", "event_day"), ("joined_v", "day"), ("free_v", None)],
 )
 def test_a_view_names_the_column_that_it_must_be_filtered_by(
     source: BigQuerySource, filtered: StandIn, name: str, column: str | None
