@@ -107,9 +107,10 @@ def _write(export: Export, copy: Callable[[duckdb.DuckDBPyConnection, str], None
     with _building(export.path) as building, duckdb.connect(":memory:") as connection:
         try:
             copy(connection, str(building))
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             full = "No space left" in str(error)
-            raise _unwritten(export.path, "the disk is full" if full else "its folder cannot be written") from None
+            there = "its folder cannot be written" if isinstance(error, duckdb.IOException) else type(error).__name__
+            raise _unwritten(export.path, "the disk is full" if full else there) from None
 
 
 def write_content(path: Path, content: bytes) -> None:

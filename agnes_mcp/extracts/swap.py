@@ -18,6 +18,8 @@ from agnes_mcp.snapshots.files import disk_errors, remove, sync_folder
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+#: How a full disk is told in the words of the system.
+_FULL = ("No space left", "quota exceeded", "File too large")
 #: How often a run that waits for another one looks again.
 _LOOK_S = 0.1
 
@@ -36,13 +38,37 @@ def replacing(final: Path, call: Call) -> Iterator[Path]:
         with disk_errors("remove what an earlier run left"):
             _discard(building)
         try:
-            yield building
+            with _written(final.name, call):
+                yield building
             call.check()
             with disk_errors("replace the file"):
                 _publish(building, final)
         finally:
             with disk_errors("remove the unfinished file"):
                 _discard(building)
+
+
+@contextmanager
+def _written(name: str, call: Call) -> Iterator[None]:
+    """What DuckDB says while it writes that file: of the disk, or of itself."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        call.check()
+        said = str(error)
+        if any(full in said for full in _FULL):
+            raise AgnesError(
+                "disk_full",
+                f"The disk is full: {name} was not written, and what was there stays.",
+                "Free space on that disk, then run it again.",
+            ) from None
+        raise AgnesError(
+            "storage_failed",
+            f"{name} could not be written ({type(error).__name__}); what was there stays.",
+            "Check that its folder is writable and its disk is healthy, then run it again.",
+        ) from None
 
 
 def _publish(building: Path, final: Path) -> None:

@@ -131,6 +131,7 @@ class ExtractWriter:
                 if views and self._attach(connection, token, len(views), answer):
                     self._make_views(connection, views, answer, call)
                     connection.execute(f"DETACH {ALIAS}")
+                connection.execute("CHECKPOINT")  # closing would keep a full disk to itself
         finally:
             connection.close()
 

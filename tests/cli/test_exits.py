@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli.conftest import Ran, Run
+from support.agnes import extract, parquet
 from support.metadata_server import closed_port
+from support.mirrored import TOKEN, mirrored
 from support.waiting import until_a_child_works
 
 from agnes_mcp import errors
@@ -42,22 +45,116 @@ def test_3_is_for_budgets(run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch)
     told(run("scan", "sessions"), errors.EXIT_QUOTA, "bytes")
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a file system of 1 MiB, as root")
-def test_4_is_for_the_disk(run: Run, shop: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = home / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True)
+@pytest.fixture
+def small(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounts a file system of 1 MiB, as root")
+    folder = home / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("this system lets nobody mount")
+    monkeypatch.setenv("AGNES_SNAPSHOTS__MIN_FREE_GB", "0")
     try:
-        monkeypatch.setenv("AGNES_SNAPSHOTS__MIN_FREE_GB", "0")
-        (small / "filler").write_bytes(bytes(900_000))
-        wide = "SELECT * FROM range(400000) AS a(i)"
-        ran = run("query", wide, "--limit", "400000", "--csv", small / "a.csv")
-        told(ran, errors.EXIT_DISK, "full")
-        assert sorted(path.name for path in small.iterdir()) == ["filler"]
+        yield folder
     finally:
-        subprocess.run(["umount", "-l", str(small)], check=False)
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def fill(small: Path, left: int) -> Path:
+    """So that so many bytes are free."""
+    there = os.statvfs(small)
+    file = small / "filler"
+    file.write_bytes(bytes(there.f_bavail * there.f_frsize - left))
+    return file
+
+
+def seen(folder: Path) -> dict[str, bytes]:
+    """Files that anybody would read: no locks, no filler."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "filler")
+    return {path.name: path.read_bytes() for path in found if ".lock" not in path.name}
+
+
+def test_4_is_for_the_disk(run: Run, shop: Path, small: Path) -> None:
+    fill(small, 100_000)
+    wide = "SELECT * FROM range(400000) AS a(i)"
+    ran = run("query", wide, "--limit", "400000", "--csv", small / "a.csv")
+    told(ran, errors.EXIT_DISK, "full")
+    assert sorted(path.name for path in small.iterdir()) == ["filler"]
+
+
+def test_an_extract_onto_a_full_disk_is_not_there_and_then_is(
+    run: Run, shop: Path, small: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGNES_BIGQUERY_EXTENSION", str(home / "none.duckdb_extension"))
+    shop.write_text(shop.read_text().replace("data_source:\n", f"data_source:\n  agnes: {{data_dir: {small}}}\n"))
+    fill(small, 60_000)
+    told(run("extract"), errors.EXIT_DISK, "extract.duckdb was not written, and what was there stays")
+    assert seen(small) == {}
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
+    ran = run("extract")
+    assert ran.out == "1 tables registered, 0 with a view\n", ran.err
+    before = seen(small)
+    assert list(before) == ["extract.duckdb"]
+    fill(small, 60_000)
+    told(run("extract"), errors.EXIT_DISK, "full")
+    assert seen(small) == before
+
+
+def test_a_rebuild_onto_a_full_disk_leaves_the_file_before_it(run: Run, small: Path, home: Path) -> None:
+    (home / "instance.yaml").write_text(f"data_source: {{agnes: {{data_dir: {small}}}}}\n")
+    extract(small / "extracts" / "shop", {"kept": "local"}, "CREATE TABLE kept AS SELECT 1 AS id")
+    for before in ({}, None):
+        filler = fill(small, 60_000)
+        known = seen(small / "analytics")
+        assert before is None or known == before
+        told(run("rebuild"), errors.EXIT_DISK, "server.duckdb was not written, and what was there stays")
+        assert seen(small / "analytics") == known
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
+        assert run("rebuild").code == 0
+        assert list(seen(small / "analytics")) == ["server.duckdb"]
+
+
+def test_a_fetch_onto_a_full_disk_keeps_nothing(
+    run: Run, shop: Path, small: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGNES_DATA_DIR", str(small / "state"))
+    parquet(home / "people.parquet", "SELECT i * 0.377 % 1 AS x FROM range(400000) r(i)")
+    told(run("fetch", "people", "--as", "p", "--no-estimate"), errors.EXIT_DISK, "disk")
+    assert [name for name in seen(small) if name.startswith("p.")] == []
+    assert run("snapshot", "list").out == "(no snapshots)\n"
+    assert run("fetch", "people", "--as", "p", "--limit", "10", "--no-estimate").code == 0
+
+
+def test_a_sync_onto_a_full_disk_keeps_what_was_there_and_brings_the_rest(
+    run: Run, small: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exit code says that something failed; the table's line says what."""
+    monkeypatch.setenv("AGNES_TOKEN", TOKEN)
+    with mirrored() as server:
+        server.tables = {
+            "big": parquet(home / "a.parquet").read_bytes(),
+            "small": parquet(home / "b.parquet").read_bytes(),
+        }
+        assert run("sync", "--from", server.url, "--into", small).code == 0
+        before = seen(small)
+        server.tables = {
+            "big": os.urandom(3 * 2**20),
+            "small": parquet(home / "c.parquet", "SELECT 7 AS n").read_bytes(),
+        }
+        ran = run("sync", "--from", server.url, "--into", small)
+        assert (ran.code, ran.err) == (1, "big: the disk is full\n")
+        assert seen(small)["big.parquet"] == before["big.parquet"]
+        assert seen(small)["small.parquet"] == server.tables["small"]
+        assert not list(small.glob("*.part"))
+        server.tables["big"] = parquet(home / "d.parquet", "SELECT 8 AS n").read_bytes()
+        assert run("sync", "--from", server.url, "--into", small).code == 0
+        assert seen(small)["big.parquet"] == server.tables["big"]
+        assert (small / "not a folder").write_bytes(b"x") == 1
+        ran = run("sync", "--from", server.url, "--into", small / "not a folder")
+    assert (ran.code, "--into" in ran.err, ran.err.count("\n")) == (1, True, 1)
 
 
 def test_4_is_for_a_disk_that_has_to_stay_free(run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,25 @@ def refuse_ragged(
         _refuse(table, path, options, columns if len(columns) > 1 else _names(found), found, cursor)
 
 
+def refuse_skipped(table: Table, paths: list[str], options: Options, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Raises `table_unavailable` where `skip` leaves nothing of a file, which DuckDB blames on its delimiters.
+
+    Of several files one may end with what is skipped: it has no rows.
+    """
+    skipped = int(options.get("skip") or 0)
+    least = skipped + (len(paths) == 1)
+    for path in paths if skipped else ():
+        lines = len(_first_lines(path, least, options, cursor))
+        if lines < least:
+            raise AgnesError(
+                "table_unavailable",
+                f"The table {table.id!r} cannot be read: csv.skip is {skipped}, and its file has no more than "
+                f"{lines} {'line' if lines == 1 else 'lines'}.",
+                "Whoever keeps this instance can set csv.skip to fewer lines, or take it out.",
+                {"options": ["skip"]},
+            )
+
+
 def _sniff(path: str, options: Options, cursor: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     asked = {name: value for name, value in options.items() if name not in _OF_MANY_FILES}
     named = "".join(f", {name} = {literal(value)}" for name, value in asked.items())

@@ -13,7 +13,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
-from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged
+from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged, refuse_skipped
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.views import View, relation_of
@@ -86,6 +86,8 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
         layouts = [layout_of(table, path, view.options, cursor) for path in files.paths]
         if all(layout == layouts[0] for layout in layouts):
             return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
+    if view.kind == "csv":
+        refuse_skipped(table, files.paths, view.options, cursor)
     types = _infer(view, cursor)
     if view.kind == "csv" and table.csv:
         refuse_ragged(table, files.paths, view.options, list(types), cursor)

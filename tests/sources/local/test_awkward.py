@@ -16,6 +16,8 @@ import pytest
 from support.awkward import Awkward, awkward_files
 from support.instances import connected, settings_of, table
 
+from agnes_mcp.access.grants import os_user
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 
 TOOLS = ("schema", "sample", "describe", "scan", "fetch", "query")
@@ -106,6 +108,32 @@ async def test_types_of_a_csv_are_inferred_over_the_whole_file_and_kept(
         assert [column["type"] for column in schema["columns"]] == ["BIGINT", "VARCHAR"]
         query = {"sql": "SELECT typeof(y), count(*) FROM late_text GROUP BY 1"}
         assert (await client.call_tool("query", query)).structured_content["rows"] == [["VARCHAR", 25_001]]
+
+
+@pytest.mark.parametrize(
+    ("files", "csv", "rows"),
+    [
+        (["a,b\n1,2\n"], {"skip": 100}, None),
+        (["a,b\n1,2\n"], {"skip": 3, "header": True}, None),
+        (["a,b\n1,2\n"], {"skip": 2, "header": False}, None),
+        (["a,b\n1,2"], {"skip": 1, "header": False}, [[1, 2]]),
+        (["title\na,b\n1,2\n"], {"skip": 1}, [[1, 2]]),
+        (["a,b\n1,2\n", "a,b\n"], {"skip": 1, "header": False}, [[1, 2]]),
+        (["a,b\n1,2\n", ""], {"skip": 2, "header": False}, None),
+    ],
+)
+async def test_what_skip_leaves_nothing_of_says_so(
+    tmp_path: Path, files: list[str], csv: dict[str, Any], rows: list[Any] | None
+) -> None:
+    for number, text in enumerate(files):
+        (tmp_path / f"t{number}.csv").write_text(text)
+    async with Gateway(settings_of(tmp_path / "s", [table("t", tmp_path / "t*.csv", csv=csv)])) as gateway:
+        if rows is not None:
+            assert (await gateway.descriptions.sample(os_user(), "t")).rows == rows
+            return
+        with pytest.raises(AgnesError, match=r"csv\.skip is \d+, and its file has no more than \d lines?\.") as told:
+            await gateway.descriptions.sample(os_user(), "t")
+    assert (told.value.kind, "fewer lines" in told.value.hint) == ("table_unavailable", True)
 
 
 async def test_a_duckdb_file_does_not_keep_its_writer_out(tmp_path: Path) -> None:
