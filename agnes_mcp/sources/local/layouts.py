@@ -68,7 +68,7 @@ def refuse_skipped(table: Table, paths: list[str], options: Options, cursor: duc
 
     Of several files one may end with what is skipped: it has no rows.
     """
-    skipped = int(options.get("skip") or 0)
+    skipped = int(table.csv.get("skip") or 0)
     least = skipped + (len(paths) == 1)
     for path in paths if skipped else ():
         lines = len(_first_lines(path, least, options, cursor))
