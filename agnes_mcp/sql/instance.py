@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_lines import settings
@@ -24,9 +24,20 @@ if TYPE_CHECKING:
 
 #: What DuckDB counts itself is stopped below the limit of the process, so that it ends in an error and not in an abort.
 ENGINE_SHARE = 0.75
+#: DuckDB's part of the memory beside an extension of it: the extension's streams and its libraries have the rest.
+BESIDE_EXTENSION_SHARE = 0.5
 #: A buffer of DuckDB's CSV reader, one for each thread, where the view says nothing: with its own 32 MB two scans
 #: fill a worker. It must hold the longest line, which DuckDB bounds at 2 MB.
 CSV_BUFFER_BYTES = 8 * 1024 * 1024
+#: Of every instance that reads what others name: nothing is loaded unasked or kept, and no variable of Python's is a
+#: table.
+_SHUT = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_persistent_secrets": False,
+    "python_enable_replacements": False,
+    "temp_directory": "",
+}
 
 
 def interrupt(connection: DuckDBPyConnection) -> None:
@@ -49,13 +60,9 @@ def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
         config={
             "threads": threads,
             "memory_limit": f"{int(memory_bytes * ENGINE_SHARE)}B",
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
             "allow_community_extensions": False,
             "allow_unsigned_extensions": False,
-            "allow_persistent_secrets": False,
-            "python_enable_replacements": False,
-            "temp_directory": "",
+            **_SHUT,
             **settings(),
         },
     )
@@ -63,6 +70,24 @@ def open_instance(memory_bytes: int, threads: int) -> DuckDBPyConnection:
     connection.execute("SET max_temp_directory_size = '0B'")
     connection.execute("SET TimeZone = 'UTC'")
     return connection
+
+
+def open_beside_extension(memory_bytes: int, *, unsigned: bool, folder: str) -> DuckDBPyConnection:
+    """A fresh, empty, in-memory instance for one extension, which its job names and loads.
+
+    It has one thread until the job has denied its process to write: threads that are started later inherit that.
+    `folder` is where extensions are kept. Raises what DuckDB raises.
+    """
+    import duckdb
+
+    config: dict[str, Any] = {
+        "threads": 1,
+        "extension_directory": folder,
+        "memory_limit": f"{int(memory_bytes * BESIDE_EXTENSION_SHARE) // 1024}KiB",
+        "allow_unsigned_extensions": unsigned,
+        **_SHUT,
+    }
+    return duckdb.connect(":memory:", config=config)
 
 
 def lock_instance(connection: DuckDBPyConnection, views: Sequence[View]) -> None:

@@ -19,12 +19,11 @@ from agnes_mcp.calls.processes import confinement, frames
 from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel, main
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.instance import open_beside_extension
 
 #: What DuckDB raises, the built-in errors that it raises in the middle of a stream, and pyarrow's in its place.
 _FOREIGN = (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError)
 _MAX_TEXT_CHARS = 2_000
-#: DuckDB's own part of the memory; the extension's streams and its libraries have the rest.
-_DUCKDB_SHARE = 0.5
 
 
 class Attached:
@@ -61,20 +60,7 @@ class Attached:
         return False
 
     def open_instance(self, question: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        """With one thread until writing is denied: those that are started later inherit that."""
-        config: dict[str, Any] = {
-            "memory_limit": f"{int(self._memory_bytes * _DUCKDB_SHARE) // 1024}KiB",
-            "threads": 1,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_unsigned_extensions": question["unsigned"],
-            "allow_persistent_secrets": False,
-            "python_enable_replacements": False,
-            "temp_directory": "",
-        }
-        if question["extensions"]:
-            config["extension_directory"] = question["extensions"]
-        return duckdb.connect(":memory:", config=config)
+        return open_beside_extension(self._memory_bytes, unsigned=question["unsigned"], folder=question["extensions"])
 
     def start(self, connection: duckdb.DuckDBPyConnection, question: dict[str, Any]) -> pa.RecordBatchReader:
         """The rows of the SELECT, as they stream."""

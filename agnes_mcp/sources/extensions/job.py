@@ -21,11 +21,10 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.duckdb_errors import Complaint
 from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
+from agnes_mcp.sql.instance import open_beside_extension
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View, make_view
 
-#: DuckDB's own part of the memory; the extension and its libraries have the rest.
-_DUCKDB_SHARE = 0.5
 _FOREIGN = (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError)
 #: What is the statement's own fault, as with any other local table.
 _OF_STATEMENT = (Complaint.VALUES, Complaint.MEMORY, Complaint.INTERRUPT, Complaint.ARGUMENTS)
@@ -58,19 +57,7 @@ class Attached:
         return False
 
     def open_instance(self, question: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-        """With one thread until writing is denied: those that are started later inherit that."""
-        config: dict[str, Any] = {
-            "memory_limit": f"{int(self._memory_bytes * _DUCKDB_SHARE) // 1024}KiB",
-            "threads": 1,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allow_unsigned_extensions": question["unsigned"],
-            "allow_persistent_secrets": False,
-            "python_enable_replacements": False,
-            "temp_directory": "",
-            "extension_directory": question["extensions"],
-        }
-        return duckdb.connect(":memory:", config=config)
+        return open_beside_extension(self._memory_bytes, unsigned=question["unsigned"], folder=question["extensions"])
 
     def _load(self, question: dict[str, Any]) -> duckdb.DuckDBPyConnection:
         connection = self.open_instance(question)
