@@ -22,6 +22,7 @@ from support.instances import settings_of, table, tables_of, write, write_files
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 
+gc.disable()  # until every test is collected: what was imported by then stays, and is garbage at no time
 BIG = "SELECT i AS id, i % 1000 AS bucket, 'x' || i AS note FROM range(2000000) AS r(i)"
 
 
@@ -107,6 +108,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     until the end, so that the garbage collector need not look through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 20)  # the tests' own garbage is small and short-lived
+    gc.enable()
     if session.config.option.collectonly or not any(
         "googlesql" in getattr(i, "fixturenames", ()) for i in session.items
     ):

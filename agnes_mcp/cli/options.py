@@ -39,6 +39,8 @@ def open_gateway(
     if max_chars is not None:
         api = settings.api.model_copy(update={"max_result_chars": max_chars})
         settings = settings.model_copy(update={"api": api})
+    if not at_once:  # one command asks one thing at a time, and is gone before another process were ready
+        settings = settings.model_copy(update={"engine": settings.engine.model_copy(update={"query_workers": 1})})
     if path is None and (demo or not settings.tables):
         from agnes_mcp.demo.instance import open_demo
 

@@ -146,8 +146,9 @@ class Fetches:
     def _check_room(self, call: Call, priced: Priced, name: str, force: bool) -> None:
         if not force:
             refuse_paying_twice(self._snapshots, call.principal, priced)
-        if not self._warmed:  # who fetches, queries next; from then on the processes replace each other
-            self._workbench.processes.warm()
+        processes = self._workbench.processes
+        if not self._warmed and processes.size > 1:  # who fetches, queries next; and then they replace each other
+            processes.warm()
             self._warmed = True
         require_room(self._snapshots, call, name, self._expected_bytes(priced), force=force)
 

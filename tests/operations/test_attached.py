@@ -12,6 +12,7 @@ import anyio
 import duckdb
 import pytest
 from support.attached_double import COMMAND, FileStatements
+from support.instances import ONE_PROCESS
 from support.metadata_server import MetadataServer
 from support.waiting import PATIENCE_S, until
 
@@ -85,6 +86,7 @@ def gateway_over(
             "data_dir": str(folder / reads),
             "data_source": {"bigquery": place},
             "snapshots": {"min_free_gb": 0},
+            "engine": ONE_PROCESS,
             "api": {"scan": {"max_concurrent_per_user": 1, "queue_seconds": 0, "request_timeout_seconds": within_s}},
             "tables": [{"id": "big", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "big"}],
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.bigquery_backend import EMULATOR_VARIABLE, Backend, StandInBackend, open_backend
-from support.instances import ME
+from support.instances import ME, ONE_PROCESS
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
@@ -66,6 +66,7 @@ async def gateway(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     # The emulator prices no dry run: what it answers runs under the cap for prices that are not known.
     api = {"scan": {"unknown_price_cap_bytes": 2**30}}
     described = {"data_dir": str(tmp_path), "data_source": {"bigquery": bigquery}, "tables": tables, "api": api}
+    described["engine"] = ONE_PROCESS
     async with Gateway(Settings.model_validate(described)) as opened:
         yield opened
 

@@ -10,6 +10,7 @@ import duckdb
 import pytest
 from support.agnes import extract, parquet
 from support.extension_double import COMMAND, FileStatements
+from support.instances import ONE_PROCESS
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.calls.processes.processes import Processes
@@ -61,6 +62,7 @@ def open_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
                 "data_dir": str(tmp_path / "data"),
                 "data_source": {"agnes": {"data_dir": str(tmp_path / "agnes")}},
                 "snapshots": {"min_free_gb": 0},
+                "engine": ONE_PROCESS,
                 "access": {
                     "users": [{"name": ANA.name, "token_sha256": "0" * 64, "tables": ["deals"], "max_concurrent": 1}]
                 },

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from support.instances import body_of, connected, table, write
+from support.instances import ONE_PROCESS, body_of, connected, table, write
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
@@ -135,7 +135,10 @@ def gateway(bq: StandIn, folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
         for name in ("flights", "customers")
     ]
     local = [table(f"here_{name}", folder / f"{name}.parquet") for name in ("flights", "customers")]
-    settings = {"data_dir": str(tmp_path / "data"), "data_source": {"bigquery": bigquery}, "tables": [*remote, *local]}
+    settings = {
+        "data_dir": str(tmp_path / "data"), "data_source": {"bigquery": bigquery}, "tables": [*remote, *local],
+        "engine": ONE_PROCESS,
+    }  # fmt: skip
     return Gateway(Settings.model_validate(settings))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.instances import ME, write
+from support.instances import ME, ONE_PROCESS, write
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
@@ -71,6 +71,7 @@ def settings(bq: StandIn, tmp_path: Path) -> Settings:
     }
     described: dict[str, Any] = {
         "data_dir": str(folder),
+        "engine": ONE_PROCESS,
         "data_source": {"bigquery": bigquery},
         "tables": [
             {"id": "sessions", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "sessions"},

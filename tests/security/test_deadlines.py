@@ -45,7 +45,7 @@ def config(tmp_path: Path) -> Path:
         tables=[table("big", big), table("endless", tmp_path / "endless.duckdb")],
         access={"users": [user("mallory", "*"), user("ana", "*")]},
         api={"scan": {"request_timeout_seconds": 3, "max_concurrent_per_user": 20}},
-        engine={"query_timeout_seconds": 3},
+        engine={"query_timeout_seconds": 3, "query_workers": 2},
     )
 
 

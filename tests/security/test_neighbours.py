@@ -55,7 +55,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     server = {"max_calls_per_minute_per_user": None}
     # Longer than the test may take: what is answered meanwhile was not waiting for any of the attacks to end.
     api = {"scan": {"request_timeout_seconds": 3600, "max_concurrent_per_user": 20}}
-    engine = {"query_timeout_seconds": 3600}
+    engine = {"query_timeout_seconds": 3600, "query_workers": 2}
     config = write_instance(
         tmp_path / "instance.yaml", tables=tables, access={"users": users}, server=server, api=api, engine=engine
     )

@@ -18,6 +18,7 @@ import yaml
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from support.instances import ONE_PROCESS
 
 AGNES_MCP = str(Path(sys.executable).with_name("agnes-mcp"))
 START_WITHIN_S = 60
@@ -62,7 +63,9 @@ def bearer(token: str | None) -> dict[str, str]:
 
 def write_instance(path: Path, **sections: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump({"data_dir": str(path.parent / "data"), **sections}), encoding="utf-8")
+    engine = {**ONE_PROCESS, **sections.pop("engine", {})}
+    described = {"data_dir": str(path.parent / "data"), "engine": engine, **sections}
+    path.write_text(yaml.safe_dump(described), encoding="utf-8")
     return path
 
 

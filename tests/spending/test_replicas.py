@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from support.instances import ME
+from support.instances import ME, ONE_PROCESS
 from support.postgres import Postgres
 
 from agnes_mcp.calls.audit import Audit, AuditLine
@@ -46,6 +46,7 @@ def replica(bq: StandIn, postgres: Postgres, schema: str, tmp_path: Path) -> Cal
             "data_dir": str(tmp_path / name),
             "data_source": {"bigquery": bigquery},
             "quota": {"store": postgres.url(schema), **quota},
+            "engine": ONE_PROCESS,
             "tables": [{"id": "orders", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}],
         }
         return Gateway(Settings.model_validate(described))

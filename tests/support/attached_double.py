@@ -124,10 +124,13 @@ def wait_for_a_silent_port() -> None:
 
 def try_a_closed_port() -> None:
     """Nobody listens, and it tries again and again, as it does for ten minutes."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        closed = server.getsockname()
-    while socket.socket().connect_ex(closed):
-        threading.Event().wait(0.02)
+    with socket.socket() as held:  # bound: neither another process nor the one that tries is given that port meanwhile
+        held.bind(("127.0.0.1", 0))
+        while True:
+            with socket.socket() as trying:
+                if not trying.connect_ex(held.getsockname()):
+                    return
+            threading.Event().wait(0.02)
 
 
 def ask_a_port_that_closes() -> None:

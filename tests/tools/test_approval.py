@@ -11,6 +11,7 @@ import mcp.types as t
 import pytest
 from mcp import Client
 from serving.served import ERAS, Era, body_of
+from support.instances import ONE_PROCESS
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import Settings
@@ -45,6 +46,7 @@ async def gateway(bq: StandIn, tmp_path: Path) -> AsyncIterator[Gateway]:
         {
             "data_dir": str(tmp_path / "data"),
             "data_source": {"bigquery": bigquery},
+            "engine": ONE_PROCESS,
             "api": {"scan": {"confirm_above_bytes": 100_000, "max_scan_bytes": 5_000_000_000}},
             "tables": [
                 {"id": name, "source_type": "bigquery", "bucket": "my_dataset", "source_table": name}

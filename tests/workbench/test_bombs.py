@@ -81,7 +81,7 @@ class Neighbour(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.is_set():
+        while not self.done.wait(0.03):
             try:
                 result = run(self.bench, "SELECT count(*) FROM orders", self.views)
             except AgnesError as error:

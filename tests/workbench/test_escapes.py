@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from support.workbench_cases import Case, Dataset, cases, opened, rows, run
 
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Principal
 from agnes_mcp.workbench import Workbench
 
 ESCAPES = cases("escapes.sql")
-LAYERS = {"engine", "harmless", "gate"}
+LAYERS = {"engine", "harmless", "bounds", "gate"}
+#: What a text that only its bounds end is given, where others have as long as a busy machine takes.
+BOUNDED_S = 1.0
 REFUSED = {"query_refused", "query_failed", "table_not_found"}
 #: What must never come out: of the machine, of another caller, of the files' places.
 SECRETS = ("root:x:", "canary-foreign", "canary-payroll", "canary-environment")
@@ -41,10 +45,10 @@ def footprint(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
-def outcome(bench: Workbench, sql: str, dataset: Dataset) -> tuple[str, str]:
+def outcome(bench: Workbench, sql: str, dataset: Dataset, timeout_s: float | None = None) -> tuple[str, str]:
     """The kind of error ("" for an answer) and all text that came out."""
     try:
-        return "", repr(rows(run(bench, sql, dataset.views)))
+        return "", repr(rows(run(bench, sql, dataset.views, call=Call("query", Principal("ana"), timeout_s=timeout_s))))
     except AgnesError as error:
         return error.kind, f"{error.message} {error.hint} {error.details}"
 
@@ -72,10 +76,12 @@ def test_without_the_gate_the_layer_that_is_named_holds(
     before = footprint(dataset.folder)
     wrong = {}
     for case in ESCAPES:
-        kind, text = outcome(ungated, attempt(case, dataset), dataset)
+        within_s = BOUNDED_S if case.stated == "bounds" else None
+        kind, text = outcome(ungated, attempt(case, dataset), dataset, within_s)
         held = {
             "engine": kind in (*REFUSED, "table_unavailable"),
             "harmless": True,
+            "bounds": kind in ("timeout", "query_out_of_memory"),
             "gate": kind == "",
         }[case.stated]
         leaked = [secret for secret in SECRETS if secret in text]
