@@ -31,7 +31,7 @@ BESIDE_EXTENSION_SHARE = 0.5
 CSV_BUFFER_BYTES = 8 * 1024 * 1024
 #: Of every instance that reads what others name: nothing is loaded unasked or kept, and no variable of Python's is a
 #: table.
-_SHUT = {
+_SHUT: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_persistent_secrets": False,
