@@ -143,7 +143,8 @@ class Messages:
         while left and (taken := self._write_without_waiting(left)):
             left = left[taken:]
         if left:
-            await anyio.to_thread.run_sync(self._write, left)
+            with anyio.CancelScope(shield=True):  # a message that has begun is written to its end
+                await anyio.to_thread.run_sync(self._write, left)
 
     def _write_without_waiting(self, message: memoryview) -> int:
         """How many bytes there was room for."""

@@ -115,3 +115,21 @@ async def test_whoever_has_left_is_an_error(ends: Ends) -> None:
     await messages.write("anybody?\n")
     with pytest.raises(OSError, match="pipe"):
         await messages.flush()
+
+
+async def test_a_message_that_has_begun_is_written_to_its_end_by_whoever_is_stopped(ends: Ends) -> None:
+    """Half a line, and the next one after it, would be no protocol."""
+    reading, writing = ends
+    messages, begun = Messages(writing), anyio.Event()
+
+    async def write() -> None:
+        await messages.write(f"{LONG}\n")
+        begun.set()
+        await messages.flush()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write)
+        await begun.wait()
+        group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            assert await anext(Lines(reading)) == LONG
