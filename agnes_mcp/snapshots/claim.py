@@ -63,13 +63,14 @@ class Claim:
         `receipt` is asked once the rows have ended, and fills `bytes_billed` and `job_id`. Raises whatever iterating
         raises, what ended the call, `disk_full`, `storage_failed`, `invalid_argument` (a type that cannot be kept).
         """
-        token = new_token()
+        token, current = new_token(), None
         try:
             staged = self._stage(token, batches, schema, facts)
             snapshot = self._describe(staged, facts, receipt)
             warnings = self._commit_rows(token, snapshot)
+            current = token
         finally:
-            self._clear(token)
+            self._clear(token, current)
         return SnapshotWrite(snapshot=self._computed(snapshot), warnings=warnings + self._quota_warnings())
 
     def replace_if_changed(
@@ -87,7 +88,7 @@ class Claim:
             raise not_found(self.name)
         drift = compare_columns(old.snapshot.columns, self._columns_of(schema))
         drift.require_none_dropped(self.name)
-        token = new_token()
+        token, current = new_token(), None
         try:
             staged = self._stage(token, batches, schema, facts)
             snapshot = self._describe(staged, facts, receipt)
@@ -98,8 +99,9 @@ class Claim:
                 same = {"bytes_local": old.snapshot.bytes_local, "file_sha256": old.snapshot.file_sha256}
                 snapshot = snapshot.model_copy(update=same)
                 warnings = self._commit_times(token, snapshot, kept)
+            current = kept or token
         finally:
-            self._clear(token)
+            self._clear(token, current)
         warnings = drift.warnings() + warnings + self._quota_warnings()
         return _refresh(old.snapshot, self._computed(snapshot), kept is not None, warnings)
 
@@ -181,14 +183,16 @@ class Claim:
                 raise
             return None
 
-    def _clear(self, token: str) -> None:
-        """Remove what is not part of the snapshot. What cannot be removed waits for the sweep, and is never listed."""
+    def _clear(self, token: str, current: str | None) -> None:
+        """Remove what is not part of the snapshot, whose rows have the token `current`; None: nothing was committed, as
+        far as is known. What cannot be removed waits for the sweep, and is never listed."""
         with suppress(OSError):
             remove(self._folder.staged_data(self.name, token))
-            if current_token(self._folder, self.name) != token and discard(self._folder.data(self.name, token)):
+            current = current or current_token(self._folder, self.name)
+            if current != token and discard(self._folder.data(self.name, token)):
                 remove(self._folder.trace(self.name, token))
         with suppress(AgnesError):
-            sweep_name(self._folder, self.name)
+            sweep_name(self._folder, self.name, current)
 
     def _computed(self, snapshot: Snapshot) -> Snapshot:
         return computed(snapshot, self._rules.now(), self._rules.stale_after)

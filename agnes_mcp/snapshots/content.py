@@ -55,11 +55,12 @@ class Engine:
                 self._parent.execute("SET GLOBAL TimeZone = 'UTC'")
             return self._parent.cursor()
 
-    def columns(self, parquet: Path) -> list[Column]:
-        """The columns of a Parquet file as a query will see them."""
+    def footer(self, parquet: Path) -> tuple[int, list[Column]]:
+        """The rows of a Parquet file, and its columns as a query will see them."""
         with self.cursor() as cursor:
             described = cursor.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(parquet)]).fetchall()
-        return [Column(name=name, type=kind) for name, kind, *_ in described]
+            rows = cursor.execute("SELECT num_rows FROM parquet_file_metadata(?)", [str(parquet)]).fetchall()[0][0]
+        return int(rows), [Column(name=name, type=kind) for name, kind, *_ in described]
 
 
 class ContentHash:
@@ -99,6 +100,8 @@ class ContentHash:
         """`invalid_argument` where DuckDB does not know a type: better before the rows are paid for."""
         import duckdb
 
+        if all(_surely_readable(kind) for kind in set(schema.types)):
+            return
         try:
             self._sum(schema.empty_table())
         except duckdb.Error as error:
@@ -112,6 +115,15 @@ class ContentHash:
     def hexdigest(self) -> str:
         sealed = repr((_CONSTRUCTION, self._ordered, self._shape, self.rows, self._sums))
         return hashlib.sha256(sealed.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _surely_readable(kind: pa.DataType) -> bool:
+    """The types of nearly every table, about which DuckDB need not be asked."""
+    import pyarrow.types as types
+
+    text = types.is_string(kind) or types.is_binary(kind)
+    number = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind) or types.is_decimal128(kind)
+    return bool(text or number or types.is_boolean(kind) or types.is_date32(kind) or types.is_timestamp(kind))
 
 
 def _term(position: int, kind: pa.DataType) -> str:

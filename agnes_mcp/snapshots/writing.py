@@ -142,14 +142,14 @@ def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], content: ContentHash
 def _read_back(path: Path, size_bytes: int, rows: int, engine: Engine) -> list[Column]:
     """The columns that the disk has, which must have what was written, as far as its size and its footer tell."""
     import duckdb
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         with disk_errors("read the snapshot back"):
-            if os.lstat(path).st_size == size_bytes and pq.read_metadata(path).num_rows == rows:
-                return engine.columns(path)
-    except (pa.ArrowException, duckdb.Error):
+            if os.lstat(path).st_size == size_bytes:
+                found, columns = engine.footer(path)
+                if found == rows:
+                    return columns
+    except duckdb.Error:
         pass  # told below: the file is not what was written
     raise AgnesError(
         "storage_failed",

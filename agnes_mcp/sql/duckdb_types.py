@@ -92,12 +92,12 @@ def _outside_quotes(kind: str) -> str:
     return "".join([*parts, _LOSSY_WORD.sub("VARCHAR", kind[end:])])
 
 
-def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """The same statement with every column that Arrow cannot carry whole cast to one that it can."""
-    cursor.execute(f"DESCRIBE {sql}")
-    outputs = [(str(name), str(kind)) for name, kind, *_ in cursor.fetchall()]
-    if not any(loses_in_arrow(kind) for _, kind in outputs):
-        return sql
+def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
+    """That statement, bound but not run, with every column that Arrow cannot carry whole cast to one that it can."""
+    bound = cursor.sql(sql)
+    outputs = [(str(name), str(kind)) for name, kind in zip(bound.columns, bound.types, strict=True)]
+    if not any(loses_in_arrow(kind) for kind in {kind for _, kind in outputs}):
+        return bound
     names = [(identifier(name), kind) for name, kind in outputs]
     casts = [f"CAST({name} AS {safe_type(kind)}) AS {name}" if loses_in_arrow(kind) else name for name, kind in names]
-    return f"SELECT {', '.join(casts)} FROM ({sql})"  # noqa: S608 - names of the schema, quoted
+    return cursor.sql(f"SELECT {', '.join(casts)} FROM ({sql})")  # noqa: S608 - names of the schema, quoted

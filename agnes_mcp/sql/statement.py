@@ -243,7 +243,7 @@ def identifier_path(path: list[str]) -> exp.Expression:
 
 
 def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
-    """SELECT these expressions FROM that one table."""
+    """SELECT these expressions FROM that one table; of expressions that stand nowhere else, no copy is made."""
     table = exp.table_(
         relation.name,
         db=relation.schema or None,
@@ -251,7 +251,7 @@ def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
         quoted=True,
         alias=exp.to_identifier(relation.alias, quoted=True) if relation.alias else None,
     )
-    return exp.select(*outputs).from_(table)
+    return exp.select(*outputs, copy=False).from_(table, copy=False)
 
 
 def _render(
@@ -263,12 +263,13 @@ def _render(
     limit: int | None,
     dialect: Dialect,
 ) -> str:
-    projections: list[Any] = [exp.alias_(o.expression, o.name, quoted=True) for o in outputs]
-    prefix = select_from(projections, relation).sql(dialect=dialect, comments=False)
+    keys = [o.expression.copy() for o in outputs[:group_keys]]
+    # Each copy would be a walk over every column in Python, and a table may have 20,000 of them.
+    projections: list[Any] = [exp.alias_(o.expression, o.name, quoted=True, copy=False) for o in outputs]
+    prefix = select_from(projections, relation).sql(dialect=dialect, comments=False, copy=False)
     clauses: list[str] = []
     if group_keys:
-        keys = [o.expression for o in outputs[:group_keys]]
-        clauses.append(exp.Group(expressions=[key.copy() for key in keys]).sql(dialect=dialect).strip())
+        clauses.append(exp.Group(expressions=keys).sql(dialect=dialect).strip())
     if orders:
         clauses.append(exp.Order(expressions=orders).sql(dialect=dialect).strip())
     if limit is not None:

@@ -96,7 +96,7 @@ class Attached:
         if changed:
             channel.fail(frames.as_message(AgnesError("schema_changed", "", "", {"columns": changed[:20]})))
             return
-        reader = connection.sql(lossless(connection, question["sql"])).to_arrow_reader(BATCH_ROWS)
+        reader = lossless(connection, question["sql"]).to_arrow_reader(BATCH_ROWS)
         stream = Stream(channel, reader.schema)
         for batch in reader:
             stream.send(batch)

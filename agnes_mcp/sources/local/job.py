@@ -41,7 +41,7 @@ class Reads(OneAnswer):
             columns = columns_of(self._instance.description or [])
             channel.end({"columns": [column.model_dump(mode="json") for column in columns]})
             return
-        reader = self._instance.sql(lossless(self._instance, sql)).to_arrow_reader(BATCH_ROWS)
+        reader = lossless(self._instance, sql).to_arrow_reader(BATCH_ROWS)
         stream = Stream(channel, reader.schema)
         for batch in reader:
             stream.send(batch)

@@ -82,7 +82,7 @@ class LocalSource(Source):
         sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
         with self._opened(table, call) as (cursor, files, _):
             if table.id not in self._stored_views:
-                return cursor.sql(lossless(cursor, sql)).to_arrow_table()
+                return lossless(cursor, sql).to_arrow_table()
             with self._read_apart(table, _stored(table, files), sql, call) as reading:
                 return _whole(reading)
 
@@ -252,7 +252,7 @@ def _run(
     import duckdb
 
     try:
-        return cursor.sql(lossless(cursor, sql)).to_arrow_reader(BATCH_ROWS)
+        return lossless(cursor, sql).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise explain(error) from None
 
