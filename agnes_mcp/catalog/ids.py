@@ -137,8 +137,8 @@ class Ids:
     def _load(self) -> None:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            places, moved = dict(content["ids"]), dict(content["moved"])
-            if content["format"] != FORMAT or not all(isinstance(place, str) for place in places.values()):
+            places, moved = content["ids"], content["moved"]
+            if content["format"] != FORMAT or not _are_places(places, moved):
                 raise ValueError(content["format"])
         except FileNotFoundError:
             self._read = True
@@ -161,6 +161,15 @@ class Ids:
             with suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def _are_places(places: object, moved: object) -> bool:
+    """Whether these are id → place, and id → former places."""
+    if not isinstance(places, dict) or not isinstance(moved, dict):
+        return False
+    former = [place for each in moved.values() if isinstance(each, list) for place in each]
+    lists = all(isinstance(each, list) for each in moved.values())
+    return lists and all(isinstance(place, str) for place in (*places.values(), *former))
 
 
 def table_id_of(name: str) -> str:

@@ -110,7 +110,15 @@ def test_marks_make_a_different_name(path: Path) -> None:
     assert len(set(given.values())) == 2
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 99, "ids": {}, "moved": {}}'])
+DAMAGED = (
+    "", "{", "[]", '{"format": 1}', '{"format": 99, "ids": {}, "moved": {}}', '{"format": 1, "ids": {}}',
+    '{"format": 1, "ids": [], "moved": {}}', '{"format": 1, "ids": {}, "moved": []}',
+    '{"format": 1, "ids": {"a": 5}, "moved": {}}', '{"format": 1, "ids": {}, "moved": {"a": 5}}',
+    '{"format": 1, "ids": {}, "moved": {"a": "b"}}', '{"format": 1, "ids": {}, "moved": {"a": [5]}}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_register_gives_no_id(path: Path, content: str) -> None:
     """To begin anew would let an id mean another table."""
     path.parent.mkdir()

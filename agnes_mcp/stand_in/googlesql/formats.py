@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from agnes_mcp.stand_in.googlesql import types as t
 from agnes_mcp.stand_in.googlesql.values import Value, made, text, unsupported
@@ -128,6 +129,10 @@ _PARSED = frozenset(["%Y", "%m", "%d", "%H", "%M", "%S", "%b", "%B", "%a", "%A",
 def parsed(form: str, value: Value, kind: t.Type, zone: Value | None) -> Value:
     """PARSE_*: the text `value` read by the literal `form`."""
     elements = _elements(form)
+    if elements == ["%s"] and kind.kind == "TIMESTAMP":
+        return _seconds(value)
+    if kind.kind == "TIMESTAMP" and elements[-2:] == [" ", "%Z"]:
+        return _with_zone(form, value)
     named = {element for element in elements if element.startswith("%")}
     fractional = named & {"%E*S", "%E1S", "%E2S", "%E3S", "%E4S", "%E5S", "%E6S"}
     strange = named - _PARSED - fractional - {"%e", "%z", "%Ez"}
@@ -136,13 +141,34 @@ def parsed(form: str, value: Value, kind: t.Type, zone: Value | None) -> Value:
         raise unsupported(f"the format {form!r} in PARSE_{kind}")
     if ({"%b", "%B"} & named and {"%m"} & named) or ({"%p"} & named and not {"%I"} & named):
         raise unsupported(f"the format {form!r} in PARSE_{kind}")
-    forms = ["".join(_read(element) for element in elements)]
-    if fractional:
-        forms.append(forms[0].replace("%S.%f", "%S"))
+    forms = _whole_or_not("".join(_read(element) for element in elements))
     tries = ", ".join(f"CAST(try_strptime({value.sql}, {text(one)}) AS {_moment(named)})" for one in forms)
+    if "%Ez" in named:  # of all zones' letters it takes this one
+        utc = "".join("Z" if element == "%Ez" else _read(element) for element in elements)
+        tries += "".join(f", bq_utc(try_strptime({value.sql}, {text(one)}), 'UTC')" for one in _whole_or_not(utc))
     read = f"coalesce({tries}, error('Failed to parse input string \"' || {value.sql} || '\"'))"
     sql = f"CASE WHEN {value.sql} IS NULL THEN NULL ELSE {_as_kind(read, kind, zone, named)} END"
     return made(sql, kind, value, *([zone] if zone else []))
+
+
+def _whole_or_not(form: str) -> list[str]:
+    """With the fraction of the seconds, where one is read, and without."""
+    return [form, form.replace("%S.%f", "%S")] if "%S.%f" in form else [form]
+
+
+def _seconds(value: Value) -> Value:
+    """%s alone: seconds since the epoch, whatever the zone."""
+    failed = f"error('Failed to parse input string \"' || {value.sql} || '\"')"
+    read = f"CASE WHEN regexp_full_match({value.sql}, '[-+]?[0-9]{{1,12}}') THEN {value.sql} ELSE {failed} END"
+    return made(f"make_timestamptz(CAST({read} AS BIGINT) * 1000000)", t.TIMESTAMP, value)
+
+
+def _with_zone(form: str, value: Value) -> Value:
+    """%Z at the end, behind a space: the name of a zone, or its distance from UTC."""
+    split = r"'(.*\S) +(\S+)'"
+    civil = replace(value, sql=f"regexp_extract({value.sql}, {split}, 1)", literal="")
+    zone = replace(value, sql=f"regexp_extract({value.sql}, {split}, 2)", literal="")
+    return parsed(form.removesuffix("%Z").rstrip(" "), civil, t.TIMESTAMP, zone)
 
 
 def _moment(named: set[str]) -> str:

@@ -27,13 +27,15 @@ bq_offset(a) AS CASE WHEN a < 0 THEN '-' ELSE '+' END || lpad(CAST(abs(a) // 60 
 bq_zone_minutes(a, z) AS CAST(date_diff('minute', CAST(a AS TIMESTAMP), bq_local(a, z)) AS BIGINT)
 bq_timestamp_text(a, z) AS bq_datetime_text(bq_local(a, z)) || bq_offset(bq_zone_minutes(a, z))
 bq_fixed_zone(z) AS regexp_full_match(z, '(UTC)?[+-]\d{1,2}(:\d{2})?')
+bq_zone(z) AS CASE WHEN regexp_full_match(z, '[A-Z]{3}') AND z NOT IN ('CET', 'EET', 'EST', 'GMT', 'HST', 'MET',
+    'MST', 'PRC', 'ROC', 'ROK', 'UCT', 'UTC', 'WET') THEN error('Invalid time zone: ' || z) ELSE z END
 bq_zone_offset(z) AS to_minutes(CAST((CASE WHEN contains(z, '-') THEN -1 ELSE 1 END) * (CAST(regexp_extract(z,
     '[+-](\d{1,2})', 1) AS BIGINT) * 60 + coalesce(TRY_CAST(nullif(regexp_extract(z, ':(\d{2})', 1), '') AS
     BIGINT), 0)) AS BIGINT))
 bq_local(a, z) AS CASE WHEN bq_fixed_zone(z) THEN CAST(a AS TIMESTAMP) + bq_zone_offset(z) ELSE timezone(CASE
-    WHEN bq_fixed_zone(z) THEN 'UTC' ELSE z END, CAST(a AS TIMESTAMPTZ)) END
+    WHEN bq_fixed_zone(z) THEN 'UTC' ELSE bq_zone(z) END, CAST(a AS TIMESTAMPTZ)) END
 bq_utc(a, z) AS CASE WHEN bq_fixed_zone(z) THEN CAST(a - bq_zone_offset(z) AS TIMESTAMPTZ) ELSE timezone(CASE
-    WHEN bq_fixed_zone(z) THEN 'UTC' ELSE z END, CAST(a AS TIMESTAMP)) END
+    WHEN bq_fixed_zone(z) THEN 'UTC' ELSE bq_zone(z) END, CAST(a AS TIMESTAMP)) END
 bq_int(a) AS CASE WHEN a IS NULL THEN NULL ELSE coalesce(CASE WHEN regexp_full_match(a,
     '\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*') THEN TRY_CAST(trim(a) AS BIGINT) END, error('Bad int64 value: ' || a))
     END

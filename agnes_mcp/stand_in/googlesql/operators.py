@@ -13,6 +13,7 @@ from agnes_mcp.stand_in.googlesql.rules import Clause, rule, value_of
 from agnes_mcp.stand_in.googlesql.values import (
     Value,
     as_type,
+    case_aside,
     common,
     comparable,
     made,
@@ -43,7 +44,7 @@ def equal(left: Value, right: Value, sign: str = "=") -> Value:
 
 def _sql(a: Value, b: Value) -> tuple[str, str]:
     if a.type.collation or b.type.collation:
-        return f"lower({a.sql})", f"lower({b.sql})"
+        return case_aside(a), case_aside(b)
     return comparable(a), comparable(b)
 
 

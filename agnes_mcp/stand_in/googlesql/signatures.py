@@ -73,6 +73,8 @@ def apply(name: str, values: Sequence[Value], safe: bool = False) -> Value:
         raise no_signature(f"function {name}", values)
     best = min(matches, key=lambda match: match.cost)
     collated = any(value.type.collation for value in values)
+    if collated and name == "REPLACE":
+        return _replaced(*values)
     if collated and name not in _BLIND_TO_COLLATION | _COMPARING:
         raise unsupported(f"{name} of a collated text")
     taken = [coerced(value, kind) for value, kind in zip(values, best.types, strict=True)]
@@ -83,6 +85,14 @@ def apply(name: str, values: Sequence[Value], safe: bool = False) -> Value:
         template = f"TRY({safe_text(template, RAISING)})"
     sql = _HOLE.sub(lambda hole: _filling(hole[1], [value.sql for value in taken]), template)
     return made(f"({sql})" if " " in sql else sql, best.answer, *taken)
+
+
+def _replaced(subject: Value, sought: Value, given: Value) -> Value:
+    """REPLACE of text whose case does not count; what is put in stands as it is."""
+    pattern, literal = f"regexp_escape({sought.sql})", f"replace({given.sql}, '\\', '\\\\')"
+    inside = f"regexp_replace({subject.sql}, {pattern}, {literal}, 'gi')"
+    sql = f"CASE WHEN {sought.sql} = '' THEN {subject.sql} ELSE {inside} END"
+    return made(f"({sql})", t.Type("STRING", collation="und:ci"), subject, sought, given)
 
 
 def _filling(hole: str, texts: Sequence[str]) -> str:

@@ -166,9 +166,18 @@ def as_type(value: Value, wanted: Type, what: str) -> Value:
     return coerced(value, wanted)
 
 
+#: und:ci is ICU's root order without case: https://cloud.google.com/bigquery/docs/reference/standard-sql/collation-concepts
+_CASE_ASIDE = "'und@colStrength=secondary'"
+
+
 def folded(value: Value) -> str:
-    """The text to compare and order by: case-folded where the value has the collation und:ci."""
-    return f"lower({value.sql})" if value.type.collation else value.sql
+    """The text to compare and order by: the key of ICU's order where the value has the collation und:ci."""
+    return case_aside(value) if value.type.collation else value.sql
+
+
+def case_aside(value: Value) -> str:
+    """The key by which und:ci compares a text, whatever the value's own collation."""
+    return f"icu_sort_key({value.sql}, {_CASE_ASIDE})"
 
 
 def comparable(value: Value) -> str:
