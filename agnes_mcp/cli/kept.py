@@ -58,6 +58,9 @@ def list_all(config: Config = None, as_json: Json = False) -> None:
         for kept in answer.snapshots
     ]
     print_rows(["NAME", "ROWS", "SIZE", "AGE", "TABLE", "WHERE"], rows, empty="(no snapshots)")
+    for kept in answer.snapshots:
+        if kept.damaged:
+            say(f"{kept.name} is damaged: {kept.damaged}. Fetch it again with --force, or drop it.")
     if answer.note:
         say(answer.note)
 
@@ -81,11 +84,11 @@ def show(name: Name, config: Config = None, as_json: Json = False) -> None:
             ("Where", kept.where),
             ("Rows", f"{kept.rows:,}" if kept.rows is not None else None),
             ("Size", size_in_words(kept.bytes_local)),
-            ("Fetched", f"{age_in_words(kept.fetched_at)} ago"),
+            ("Fetched", f"{age_in_words(kept.fetched_at)} ago" if kept.fetched_at else None),
             ("As of", moment_in_words(kept.effective_as_of)),
             ("Expires", moment_in_words(kept.expires_at)),
             ("Billed", size_in_words(kept.bytes_billed) if kept.bytes_billed is not None else None),
-            ("Complete", "yes" if kept.complete else "no, its limit was reached"),
+            ("Complete", None if kept.damaged else "yes" if kept.complete else "no, its limit was reached"),
             ("Damaged", kept.damaged),
             ("Statement", kept.sql),
         ]

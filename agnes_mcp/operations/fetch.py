@@ -18,6 +18,7 @@ from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import facts_of, first_rows, is_kept, refuse_paying_twice, require_room
 from agnes_mcp.snapshots import SnapshotStore, check_name, default_name
 from agnes_mcp.snapshots.models import Snapshot, SnapshotFacts, SnapshotRefresh, SnapshotWrite
+from agnes_mcp.snapshots.reading import damage_error
 from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import guess_result
@@ -199,6 +200,8 @@ class Fetches:
         old = await self._calls.run(call, lambda: self._snapshots.get(call.principal.name, name))
         if old.googlesql:
             return await self._prepare_text_again(call, old, where)
+        if not old.table_id:  # what was asked for is not known any more
+            raise damage_error(name, old.damaged or "its request is not known")
         request = old.request() if not where else old.request().model_copy(update={"where": where})
         call.line.table_id = request.table_id
         if old.place is not None:
