@@ -82,6 +82,9 @@ def measure(small: bool) -> Iterator[Figure]:
             worst_s / validated, 20, "at most", 1000 * worst_s, 1000 * validated, "ms",
         )  # fmt: skip
         bare_s = seconds(lambda: bare_parse(text, dialect), at_least_s / 5)  # noqa: B023 - run at once
+        yield ratio(
+            f"a bare parse of that hostile text, {dialect}", "a bare parse of an ordinary one", bare_s, parsed, None
+        )
         yield ratio(f"that hostile predicate, {dialect}", "a bare parse of the same text", worst_s, bare_s, None)
         checked = skeleton(dialect, corpus[:50], at_least_s)
         yield Figure(

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import sqlglot
-from measuring import Figure, main
+from measuring import Figure, main, ratio
+from sqlglot.errors import SqlglotError
 
 from support.warehouse import NAMES, accepted  # isort: skip
 
@@ -31,13 +32,18 @@ def seconds(work: Callable[[], object], at_least_s: float) -> float:
     return (time.process_time() - started) / runs
 
 
+def bare_parse(text: str) -> None:
+    with contextlib.suppress(SqlglotError):
+        sqlglot.parse_one(text, read="bigquery")
+
+
 def attempt(text: str) -> None:
     with contextlib.suppress(AgnesError):
         admit(text, NAMES)
 
 
-def worst(at_least_s: float) -> tuple[str, float]:
-    """The slowest of many shapes that somebody may try, and its seconds."""
+def worst(at_least_s: float) -> tuple[str, str, float]:
+    """The slowest of many shapes that somebody may try, its text, and its seconds."""
     shapes = {
         "IN of 1,400 numbers": "SELECT 1 FROM users WHERE user_id IN (" + ", ".join(map(str, range(1_400))) + ")",
         "DATE( 5 deep": "SELECT " + "DATE(" * 5 + "signed_up" + ")" * 5 + " FROM users",
@@ -51,7 +57,8 @@ def worst(at_least_s: float) -> tuple[str, float]:
         "8,191 quotes": "'" * 8_191,
     }
     taken = {name: seconds(lambda text=text: attempt(text), at_least_s) for name, text in shapes.items()}  # type: ignore[misc]
-    return max(taken.items(), key=lambda each: each[1])
+    name, worst_s = max(taken.items(), key=lambda each: each[1])
+    return name, shapes[name], worst_s
 
 
 def measure(small: bool) -> Iterator[Figure]:
@@ -63,11 +70,14 @@ def measure(small: bool) -> Iterator[Figure]:
         "statements admitted a second", "a bare sqlglot.parse_one of the same",
         parsed / admitted, 0.3, "at least", 1 / admitted, 1 / parsed, "per s",
     )  # fmt: skip
-    name, worst_s = worst(at_least_s / 10)
+    name, text, worst_s = worst(at_least_s / 10)
     yield Figure(
         f"the worst hostile statement: {name}", "an ordinary one",
         worst_s / admitted, 20, "at most", 1000 * worst_s, 1000 * admitted, "ms",
     )  # fmt: skip
+    bare_s = seconds(lambda: bare_parse(text), at_least_s / 10)
+    yield ratio("a bare parse of that hostile statement", "a bare parse of an ordinary one", bare_s, parsed, None)
+    yield ratio("that hostile statement", "a bare parse of the same text", worst_s, bare_s, None)
 
 
 if __name__ == "__main__":

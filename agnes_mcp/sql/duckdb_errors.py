@@ -220,7 +220,7 @@ def query_out_of_memory() -> AgnesError:
     return AgnesError(
         "query_out_of_memory",
         "The query needs more memory than one query may use.",
-        "Aggregate or filter first, select fewer columns, sort less, and avoid cross joins and long lists.",
+        "Name the columns you need instead of *; aggregate or filter first; sort less, avoid cross joins and lists.",
     )
 
 
