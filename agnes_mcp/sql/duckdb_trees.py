@@ -46,9 +46,15 @@ def parsed(connection: DuckDBPyConnection, sql: str) -> Node:
     `error` says whether it failed, with `error_type`, `error_message` and mostly `position`; else `statements` holds
     each statement's tree under `node`. Raises RecursionError for a text that is nested too deeply.
     """
-    row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-    document: Node = json.loads(str(row[0])) if row else {"error": True, "error_type": "", "error_message": ""}
-    return one_form(document) if writes_new_trees() else document
+    return all_parsed(connection, sql)[0]
+
+
+def all_parsed(connection: DuckDBPyConnection, *texts: str) -> list[Node]:
+    """The same of several texts, each on its own, in one statement."""
+    more = ", json_serialize_sql(?::VARCHAR)" * (len(texts) - 1)
+    row = connection.execute(f"SELECT json_serialize_sql(?::VARCHAR){more}", texts).fetchone()
+    documents: list[Node] = [json.loads(tree) for tree in row or ()]
+    return [one_form(document) for document in documents] if writes_new_trees() else documents
 
 
 def without_positions(tree: Any) -> Any:
