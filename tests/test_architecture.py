@@ -298,7 +298,7 @@ LOADS = {
     "the server": "from agnes_mcp.config.settings import Settings; from agnes_mcp.gateway import Gateway;"
     "from agnes_mcp.serving.server import build_server; build_server(Gateway(Settings()))",
     "the transport": "import agnes_mcp.serving.stdio",
-    "the command line": "import agnes_mcp.cli",
+    "the command line": "import agnes_mcp.cli; agnes_mcp.cli.app_for()",
 }
 
 
@@ -310,7 +310,7 @@ def test_heavy_libraries_wait_for_their_first_use(what: str) -> None:
 
 
 def test_the_command_line_does_without_the_sdk() -> None:
-    code = "import sys, agnes_mcp.cli; print('mcp' in sys.modules)"
+    code = "import sys, agnes_mcp.cli; agnes_mcp.cli.app_for(); print('mcp' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd="/")
     assert loaded.stdout == "False\n", loaded.stderr
 

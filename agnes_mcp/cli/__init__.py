@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-_QUIETLY = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-if _QUIETLY:  # Ctrl+C while all of this is still being read is no fault to be traced
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Ctrl+C while the program is still being read is no fault to be traced."""
+    quietly = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with suppress(ValueError):  # in another thread, which no signal interrupts
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+        if quietly:
+            signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    yield
+    with suppress(ValueError):
+        if quietly:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-import sys
-from typing import Annotated, Any, cast
 
-import typer
+with _quietly():
+    import importlib
+    import sys
+    from typing import Annotated, Any, cast
 
-from agnes_mcp import __version__
-from agnes_mcp.cli import access, agnes, drawing, health, hosts, kept, looking, reading, registry, serving, starting
-from agnes_mcp.cli.options import CommandError
-from agnes_mcp.cli.running import EXIT_INTERRUPTED
-from agnes_mcp.cli.words import for_shell
-from agnes_mcp.errors import EXIT_VALIDATION, AgnesError
+    import typer
 
-__all__ = ["app", "main"]
+    from agnes_mcp import __version__
+    from agnes_mcp.cli.options import CommandError
+    from agnes_mcp.cli.running import EXIT_INTERRUPTED
+    from agnes_mcp.cli.words import for_shell
+    from agnes_mcp.errors import EXIT_VALIDATION, AgnesError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Company data for an agent, or for you: discover, price, fetch.",
-)
+__all__ = ["app_for", "main"]
+
+_ROOMS = (
+    "looking", "reading", "drawing", "kept", "agnes", "serving", "starting", "hosts", "health", "access", "registry",
+)  # fmt: skip
 
 
 def _print_version(wanted: bool) -> None:
@@ -39,7 +47,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool,
@@ -49,11 +56,20 @@ def _root(
     """Company data for an agent, or for you: discover, price, fetch."""
 
 
-for room in (looking, reading, drawing, kept, agnes, serving, starting, hosts, health, access, registry):
-    room.register(app)
-if _QUIETLY:
-    with suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def app_for(words: Sequence[str] = ()) -> typer.Typer:
+    """The commands that a command line of these words may mean: all of them, or, where a host waits for a server to
+    start, those beside which it stands."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Company data for an agent, or for you: discover, price, fetch.",
+    )
+    app.callback()(_root)
+    with _quietly():
+        for room in ("serving",) if words[:1] == ["serve"] else _ROOMS:
+            importlib.import_module(f"agnes_mcp.cli.{room}").register(app)
+    return app
 
 
 #: A command line that is not understood; whether click is typer's own copy depends on its version.
@@ -63,7 +79,7 @@ _Misused = cast("type[Exception]", typer.BadParameter.__bases__[0])
 def main() -> None:
     """The console script: errors are one line, and an exit code that tells them apart."""
     try:
-        code = app(prog_name="agnes-mcp", standalone_mode=False)
+        code = app_for(sys.argv[1:])(prog_name="agnes-mcp", standalone_mode=False)
     except _Misused as error:
         _tell_misuse(error)
         sys.exit(EXIT_VALIDATION)

@@ -10,7 +10,7 @@ from typing import Any
 import typer.main
 
 from agnes_mcp import errors
-from agnes_mcp.cli import app
+from agnes_mcp.cli import app_for
 
 from .markdown import code, literal, table
 
@@ -20,7 +20,7 @@ NAME = "agnes-mcp"
 # Typer brings a click of its own, whose classes are private: hence the Any.
 def walk() -> Iterator[tuple[str, Any]]:
     """Every command with its full name; groups only for what is in them."""
-    yield from _walk(NAME, typer.main.get_command(app))
+    yield from _walk(NAME, typer.main.get_command(app_for()))
 
 
 def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from support.metadata_server import MetadataServer
 from support.pages import DOCS, ROOT
 
 from agnes_mcp.calls.audit import AuditLine
-from agnes_mcp.cli import app
+from agnes_mcp.cli import app_for
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.gateway import Gateway
@@ -262,7 +262,7 @@ def test_commands_in_the_pages_exist_with_their_options() -> None:
     assert len(shown) >= 6
     for line in shown:
         words = line.split()
-        command: Any = typer.main.get_command(app)
+        command: Any = typer.main.get_command(app_for())
         while words and hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
