@@ -1,5 +1,7 @@
 # The same few commands by hand and in CI. Two of them are all that a fresh machine needs: make demo, make test.
 SHELL := /bin/sh
+# What is compiled is kept, whatever the shell says: a suite starts hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
