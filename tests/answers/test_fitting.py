@@ -64,12 +64,14 @@ CALLS: dict[str, Ask] = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("chars", [40_000, 8_000])
-async def test_every_answer_fits(settings: Settings, name: str, chars: int) -> None:
-    settings.api.max_result_chars = chars
+async def test_every_answer_fits(settings: Settings, name: str) -> None:
+    too_long = {}
     async with Gateway(settings) as gateway:
-        sizes = {call: chars_of(await ask(gateway, name)) for call, ask in CALLS.items()}
-    assert {call: size for call, size in sizes.items() if size > chars} == {}
+        for chars in (40_000, 8_000):
+            settings.api.max_result_chars = chars
+            sizes = {call: chars_of(await ask(gateway, name)) for call, ask in CALLS.items()}
+            too_long |= {(chars, call): size for call, size in sizes.items() if size > chars}
+    assert too_long == {}
 
 
 async def test_what_was_left_out_is_said(gateway: Gateway) -> None:

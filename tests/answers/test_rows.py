@@ -53,7 +53,7 @@ def fitting_of(answer: ScanAnswer, batch: pa.RecordBatch, chars: int) -> RowsFit
 def test_what_is_known_late_fits_as_well(chars: int, columns: int) -> None:
     """Every late fact at its longest, beside as many rows as were taken before any of them was known."""
     empty = ScanAnswer(**NO_ROWS, sql="SELECT 1", quota=quota_beside(standing(0)))
-    fitting = fitting_of(empty, rows(5_000, columns), chars)
+    fitting = fitting_of(empty, rows(5_000 if columns < 100 else 100, columns), chars)
     kept = (Kept(), Kept(Snapshot(name=LONGEST_NAME, rows=MANY, limit=MANY)))
     notes = [_note(fitting.columns_cut, kind, name, ASSUMED) or "" for kind in _NOTES for name in kept]
     answer = fitting.finish(

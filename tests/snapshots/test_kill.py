@@ -22,7 +22,7 @@ from support.counts import count, tell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are of POSIX")
 
-KILLS = count(20, 250)
+KILLS = count(12, 250)
 
 
 def finished(children: ForkServerContext, target: Callable[..., None], *args: Any) -> int:
@@ -169,7 +169,7 @@ def test_a_sweep_leaves_a_live_writer_alone(tmp_path: Path) -> None:
 @pytest.mark.race  # each has to win a share
 def test_two_processes_on_five_names(tmp_path: Path, children: ForkServerContext) -> None:
     """Turn after turn: nobody reads a mixture, nothing is lost, and the loser of a race is told so."""
-    turns = count(250, 20_000)
+    turns = count(150, 20_000)
     pipes = [children.Pipe(duplex=False) for _ in range(2)]
     racers = [
         children.Process(target=race, args=(tmp_path, seed, turns, theirs), daemon=True)

@@ -14,7 +14,7 @@ from support.workbench_cases import Dataset, cases, opened, rows, run
 from agnes_mcp.errors import KINDS, AgnesError
 
 SEED = 20240501
-MUTANTS = count(800, 40_000)
+MUTANTS = count(400, 40_000)
 _TOKEN = re.compile(r"\s+|\w+|'[^']*'|\"[^\"]*\"|.", re.DOTALL)
 _NASTY = (
     *"'\"`;()[]{},.*?$#@:\\%",
