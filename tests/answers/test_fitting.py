@@ -65,7 +65,7 @@ CALLS: dict[str, Ask] = {
 
 @pytest.mark.parametrize("name", TABLES)
 async def test_every_answer_fits(settings: Settings, name: str) -> None:
-    too_long = {}
+    too_long: dict[tuple[int, str], int] = {}
     async with Gateway(settings) as gateway:
         for chars in (40_000, 8_000):
             settings.api.max_result_chars = chars
