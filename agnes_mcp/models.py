@@ -230,7 +230,6 @@ class Receipt(Model):
     """What a read cost, once it is over."""
 
     bytes_billed: int = 0
-    bytes_processed: int | None = None
     job_id: str | None = None
     cache_hit: bool = False
     assumed: bool = False  # BigQuery does not say what was billed: `bytes_billed` is what was set aside

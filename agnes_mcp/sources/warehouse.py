@@ -144,7 +144,7 @@ class FreeReading:
 
     def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch], call: Call) -> None:
         self.schema, self.columns = schema, None
-        self.receipt = Receipt(bytes_billed=0, bytes_processed=0)
+        self.receipt = Receipt()
         self._batches, self._call = batches, call
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:

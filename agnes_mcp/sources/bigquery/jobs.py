@@ -16,7 +16,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import JobReference, Receipt
 from agnes_mcp.sources.bigquery.errors import Complaint, as_error, read_job_error
 from agnes_mcp.sources.bigquery.names import TablePath
-from agnes_mcp.sources.bigquery.price import billed_bytes_of, processed_bytes_of
+from agnes_mcp.sources.bigquery.price import stated_bytes_billed
 from agnes_mcp.sources.bigquery.requests import NO_RETRY, TRIES, Attempts, pause_before_next, wait
 
 if TYPE_CHECKING:
@@ -197,7 +197,6 @@ class QueryJob:
             self._assume()
         else:
             self.receipt.bytes_billed = billed
-        self.receipt.bytes_processed = processed_bytes_of(job)
         self.receipt.cache_hit = bool(job.cache_hit)
 
     def _assume(self) -> None:
@@ -222,7 +221,7 @@ def bytes_billed_of(job: Any) -> int | None:
 
     A query that fails is not billed (https://cloud.google.com/bigquery/pricing), one that was stopped may be.
     """
-    if (billed := billed_bytes_of(job)) is not None:
+    if (billed := stated_bytes_billed(job)) is not None:
         return billed
     reason = (job.error_result or {}).get("reason", "stopped")
     return None if reason == "stopped" else 0

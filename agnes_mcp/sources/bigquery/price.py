@@ -112,14 +112,14 @@ def scan_bytes_of(job: bigquery.QueryJob) -> int | None:
     """None where BigQuery gives no figure, or one that the bill may pass: a lower bound is no price."""
     if _accuracy(job) in ("UNKNOWN", "LOWER_BOUND"):
         return None
-    return processed_bytes_of(job)
+    return stated_bytes_processed(job)
 
 
-def processed_bytes_of(job: Any) -> int | None:
+def stated_bytes_processed(job: Any) -> int | None:
     return _figure(lambda: job.total_bytes_processed)
 
 
-def billed_bytes_of(job: Any) -> int | None:
+def stated_bytes_billed(job: Any) -> int | None:
     """None where BigQuery does not say what the job was billed."""
     return _figure(lambda: job.total_bytes_billed)
 
@@ -133,7 +133,7 @@ def _figure(read: Callable[[], object]) -> int | None:
 
 
 def _least_bytes(job: bigquery.QueryJob) -> int | None:
-    return (processed_bytes_of(job) or None) if _accuracy(job) == "LOWER_BOUND" else None
+    return (stated_bytes_processed(job) or None) if _accuracy(job) == "LOWER_BOUND" else None
 
 
 def _accuracy(job: bigquery.QueryJob) -> str:

@@ -142,8 +142,7 @@ class DirectReading:
         if not self._begun:
             return Receipt()
         beside = self._rows.beside_bytes
-        billed = beside + (0 if self._read_bytes and self._rows.free else self._read_bytes)
-        return Receipt(bytes_processed=beside + self._read_bytes, bytes_billed=billed)
+        return Receipt(bytes_billed=beside + (0 if self._read_bytes and self._rows.free else self._read_bytes))
 
     @property
     def schema(self) -> pa.Schema:

@@ -69,7 +69,6 @@ def test_a_query_bills_what_was_reserved_and_no_more(live: BigQuerySource) -> No
     assert price.scan_bytes is not None
     assert price.reserved_bytes is not None
     assert receipt.bytes_billed in (0, price.reserved_bytes)  # 0: from the cache
-    assert receipt.bytes_processed in (0, price.scan_bytes)
 
 
 def test_a_direct_read_counts_what_the_dry_run_counts(live: BigQuerySource) -> None:

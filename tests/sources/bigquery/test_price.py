@@ -11,7 +11,7 @@ from google.cloud import bigquery
 from support.bigquery import ORDERS, call, read_all, statement, table
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.bigquery.price import MIB, billed_bytes_of, reserved_bytes, scan_bytes_of
+from agnes_mcp.sources.bigquery.price import MIB, reserved_bytes, scan_bytes_of, stated_bytes_billed
 from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, Partition, StandIn
 
@@ -170,7 +170,7 @@ def test_a_figure_that_is_none_is_not_known(figure: object) -> None:
         resource = {"jobReference": {"jobId": "x", "projectId": "my-project"}, "configuration": {"query": {}}}
         with bigquery.Client("my-project", AnonymousCredentials()) as client:  # type: ignore[no-untyped-call] # see below
             job: bigquery.QueryJob = bigquery.QueryJob.from_api_repr({**resource, "statistics": statistics}, client)
-        assert (scan_bytes_of(job), billed_bytes_of(job)) == (None, None)
+        assert (scan_bytes_of(job), stated_bytes_billed(job)) == (None, None)
 
 
 ACCURACY = [("PRECISE", 5), ("UPPER_BOUND", 5), ("UNKNOWN", None), (None, 5)]

@@ -54,7 +54,7 @@ def test_a_direct_read_runs_no_job_and_gives_every_row_in_order(source: BigQuery
 def test_a_direct_read_is_billed_by_what_it_read(source: BigQuerySource, big: StandIn) -> None:
     price = source.price(BIG, source.schema(BIG, call()), ALL, call())
     _, receipt = read_all(source, BIG, ALL, price=price)
-    assert receipt.bytes_billed == receipt.bytes_processed == price.scan_bytes
+    assert receipt.bytes_billed == price.scan_bytes
 
 
 def test_a_reader_who_leaves_early_pays_for_what_came(source: BigQuerySource, big: StandIn) -> None:
