@@ -6,6 +6,7 @@ Every file is made here, so that the repository holds none of them.
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def _bytes(path: Path, content: bytes) -> Path:
 
 def csvs(folder: Path) -> dict[str, Awkward]:
     numbers = "".join(f"{n},{n}\n" for n in range(25_000))
+    packable = f"x,y\n{numbers}".encode()
     ragged = _bytes(folder / "ragged.csv", b"a,b\n1,2\n3,4,5\n6\n")
     fewer = _bytes(folder / "fewer.csv", b"a,b\n1,2\n1,2\n3,4,5\n")
     late = _bytes(folder / "late.csv", f"x,y\n{numbers}25000,none\n".encode())
@@ -104,6 +106,31 @@ def csvs(folder: Path) -> dict[str, Awkward]:
         "quoted_places": Awkward(
             _bytes(folder / "quoted.csv", b'"City, State"\n"Brno, CZ"\n"Praha, CZ"\n'),
             "SELECT 'Brno, CZ' UNION ALL SELECT 'Praha, CZ'",
+        ),
+        **{
+            f"torn_{name}": Awkward(
+                _bytes(folder / f"torn_{name}.csv.{ending}", packed[:-cut]), kind="table_unavailable", says="breaks off"
+            )
+            for name, ending, packed, cut in (
+                ("gz", "gz", gzip.compress(packable), 5_000),
+                ("gz_sum", "gz", gzip.compress(packable), 4),
+                ("zst", "zst", pa.compress(packable, codec="zstd", asbytes=True), 5_000),
+                ("upper", "GZ", gzip.compress(packable), 5_000),
+            )
+        },
+        "not_packed": Awkward(
+            _bytes(folder / "not_packed.csv.gz", b"a,b\n1,2\n"), kind="table_unavailable", says="not packed"
+        ),
+        "packed_in_parts": Awkward(
+            _bytes(folder / "parts.csv.gz", gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n")),
+            "SELECT 1::BIGINT, 2::BIGINT UNION ALL SELECT 3, 4",
+        ),
+        "packed_in_frames": Awkward(
+            _bytes(
+                folder / "frames.csv.zst",
+                b"".join(pa.compress(part, codec="zstd", asbytes=True) for part in (b"a,b\n1,2\n", b"3,4\n")),
+            ),
+            "SELECT 1::BIGINT, 2::BIGINT UNION ALL SELECT 3, 4",
         ),
         "latin": Awkward(latin, kind="table_unavailable", says="encoding"),
         "latin_said": Awkward(latin, "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "latin-1"}}),
@@ -163,6 +190,13 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
         "ndjson": Awkward(_bytes(folder / "lines.ndjson", b'{"a":1,"b":"x"}\n{"a":2}\n'), rows),
         "jsonl_packed": Awkward(_bytes(folder / "lines.jsonl.gz", gzip.compress(b'{"a":1,"b":"x"}\n{"a":2}\n')), rows),
         "json_nested": Awkward(_bytes(folder / "nested.json", b'[{"a":{"b":[1,2]}}]'), "SELECT {'b': [1::BIGINT, 2]}"),
+        "json_marked": Awkward(
+            _bytes(folder / "marked.json", b'\xef\xbb\xbf [{"a":1},{"a":2}]'), "SELECT 1 UNION ALL SELECT 2"
+        ),
+        "json_marked_lines": Awkward(
+            _bytes(folder / "marked.ndjson", b'\xef\xbb\xbf{"a":1}\n{"a":2}\n'), "SELECT 1 UNION ALL SELECT 2"
+        ),
+        "json_deep": Awkward(_bytes(folder / "deep.json", b'[{"a":' + b"[" * 500 + b"]" * 500 + b"}]"), whole=True),
         "json_broken": Awkward(_bytes(folder / "broken.json", b'[{"a":1},{"a":]'), kind="table_unavailable"),
         "arrow": Awkward(arrow, rows),
         "feather": Awkward(feather, rows),
@@ -194,7 +228,11 @@ def parquets(folder: Path) -> dict[str, Awkward]:
     pq.write_table(pa.table({"caf__": [1]}), foreign, store_schema=False)
     foreign.write_bytes(foreign.read_bytes().replace(b"caf__", b"caf\xe9_"))
     plain = "SELECT * FROM read_parquet('{path}')"
+    pipe = folder / "pipe.parquet"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)
     return {
+        "pipe": Awkward(pipe, kind="unsupported_format", says="pipe"),
         "count_column": Awkward(_copy(folder / "count.parquet", "SELECT 7 AS count, 'x' AS rows"), plain),
         "geometry": Awkward(
             _copy(folder / "g.parquet", "SELECT 1 AS id, 'POINT (1 2)'::GEOMETRY AS g"),

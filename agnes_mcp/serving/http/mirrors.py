@@ -63,7 +63,7 @@ def mirror_routes(gateway: Gateway, rate: CallRate, issuer: str = "") -> list[Ro
             return
         try:
             response = await anyio.to_thread.run_sync(_sent, descriptor, file)
-            await response(scope, receive, send)
+            await _while_connected(response, scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(os.close, descriptor)
@@ -87,6 +87,20 @@ def _sent(descriptor: int, file: PublishedFile) -> FileResponse:
         headers={**_FRESH, "etag": f'"{file.hash}"'},
         stat_result=os.fstat(descriptor),
     )
+
+
+async def _while_connected(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """A client that goes away ends its download; otherwise the file would be read to its end for nobody."""
+
+    async def listen() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        await response(scope, receive, send)
+        group.cancel_scope.cancel()
 
 
 def _refused(error: AgnesError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -148,4 +149,11 @@ class _Server(uvicorn.Server):
         await self._gateway.calls.stop_all(STOP_CALLS_WITHIN_S)
         self._app.state.end_streams()
         self._connections.end_waiting()
+        asyncio.get_running_loop().call_later(END_STREAMS_WITHIN_S / 2, self._abort_open)
         await super().shutdown(sockets)
+
+    def _abort_open(self) -> None:
+        """Whoever is still being answered, and does not read: the answer's own task sees that its client has gone, and
+        ends before uvicorn would cancel it and log that as a failure."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from glob import escape, glob, has_magic
+from stat import S_ISREG
 from typing import NamedTuple
 
 from agnes_mcp.errors import AgnesError
@@ -45,6 +46,8 @@ def find_files(table: Table) -> Files:
     try:
         paths = [table.path] if literal else _below(root, _found(table.path, root))
         stats = [os.stat(path) for path in paths]
+        if not all(S_ISREG(found.st_mode) for found in stats):  # opening one may wait for ever, and reading never end
+            raise _refused("its path is that of a pipe or a device, not of a file", table)
         kind = _one_kind(paths, table)
     except OSError:
         raise unavailable("its files are missing or cannot be read", table.id) from None

@@ -40,6 +40,11 @@ CSV_OPTIONS: dict[str, str] = {
     "null_padding": "null_padding",
 }
 _WHOLE_FILE = -1
+#: Levels of JSON that become lists and records; what is deeper stays JSON. Arrow's interface hands on no more than 64,
+#: and an answer shows no more than these.
+_MAX_DEPTH = 32
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UNPACKED_BYTES = 2**20
 _PACKED = {"gz": "gzip", "zst": "zstd"}
 _MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
 
@@ -52,7 +57,12 @@ class Readers:
         self._found: dict[str, tuple[Signature, Mapping[str, Any], Options]] = {}
 
     def view(
-        self, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, paths: list[str] | None = None
+        self,
+        table: Table,
+        files: Files,
+        cursor: duckdb.DuckDBPyConnection,
+        call: Call,
+        paths: list[str] | None = None,
     ) -> View:
         """`cursor` is one on which types may be inferred; `paths` are read in place of the files' own."""
         if files.kind in ("csv", "json") and files.size_bytes == 0:
@@ -60,17 +70,21 @@ class Readers:
         shared: dict[str, names.Literal] = {"union_by_name": True, "hive_partitioning": bool(files.hive)}
         if files.kind == "csv":
             options = {**shared, **_compression(files.paths), **csv_options(table.csv)}
-            return self._text(View(table.id, "csv", files.paths, options), table, files, cursor)
+            return self._text(View(table.id, "csv", files.paths, options), table, files, cursor, call)
         if files.kind == "json":
-            options = {**shared, **_compression(files.paths)}
-            return self._text(View(table.id, "json", files.paths, options), table, files, cursor)
+            options = {**shared, **_compression(files.paths), "maximum_depth": _MAX_DEPTH}
+            return self._text(View(table.id, "json", files.paths, options), table, files, cursor, call)
         return View(table.id, "parquet", paths or files.paths, shared)
 
-    def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection) -> View:
+    def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, call: Call) -> View:
         with self._lock:
             known = self._found.get(table.id)
         if known is not None and known[0] == files.signature and known[1] == table.csv:
             return replace(view, options=known[2])
+        for path in files.paths:
+            _refuse_torn(table, path, call)
+        if view.kind == "json" and any(map(_is_marked_list, files.paths)):
+            view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)
         with self._lock:
             self._found[table.id] = (files.signature, table.csv, options)
@@ -113,6 +127,34 @@ def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException):
         return False
     return True
+
+
+def _refuse_torn(table: Table, path: str, call: Call) -> None:
+    """Raise `table_unavailable` for a packed text that breaks off or is damaged.
+
+    DuckDB takes what it could unpack for all of it, and the last line for a whole one.
+    """
+    import pyarrow as pa
+
+    packing = _PACKED.get(path.lower().rpartition(".")[2])
+    if packing is None:
+        return
+    try:
+        with pa.input_stream(path, compression=packing) as unpacked:
+            while unpacked.read(_UNPACKED_BYTES):
+                call.check()
+    except (OSError, pa.ArrowException):
+        reason = "its packed file breaks off or is damaged, or is not packed as its name says"
+        raise unavailable(reason, table.id) from None
+
+
+def _is_marked_list(path: str) -> bool:
+    """Whether a JSON begins with a byte order mark, before which DuckDB does not see the list."""
+    if path.lower().rpartition(".")[2] in _PACKED:
+        return False
+    with open(path, "rb") as file:
+        head = file.read(_UNPACKED_BYTES)
+    return head.startswith(_BYTE_ORDER_MARK) and head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
 
 def _compression(paths: list[str]) -> dict[str, str]:

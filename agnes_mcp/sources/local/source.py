@@ -140,7 +140,7 @@ class LocalSource(Source):
         paths = None
         if files.kind in ("arrow", "xlsx"):
             paths = self._conversions.parquet(table, files, self._warehouse.scratch(), call)
-        return self._readers.view(table, files, cursor, paths)
+        return self._readers.view(table, files, cursor, call, paths)
 
     @contextmanager
     def _opened(self, table: Table, call: Call) -> Iterator[tuple[duckdb.DuckDBPyConnection, Files, Held | View]]:
@@ -250,10 +250,11 @@ def _run(
     cursor: duckdb.DuckDBPyConnection, sql: str, explain: Callable[[Exception], AgnesError]
 ) -> pa.RecordBatchReader:
     import duckdb
+    import pyarrow as pa
 
     try:
         return lossless(cursor, sql).to_arrow_reader(BATCH_ROWS)
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowInvalid) as error:  # Arrow's: types nested deeper than it hands on
         raise explain(error) from None
 
 
