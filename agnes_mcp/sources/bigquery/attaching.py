@@ -16,7 +16,7 @@ from agnes_mcp.models import Column, Price, Statement, TableSchema
 from agnes_mcp.sources.backoff import Backoff
 from agnes_mcp.sources.bigquery.attached import MOST_BYTES, MOST_TABLES, Attached, Passing, Unserved
 from agnes_mcp.sources.bigquery.extension_errors import other_rows
-from agnes_mcp.sources.bigquery.fields import arrow_schema
+from agnes_mcp.sources.bigquery.fields import arrow_schema, count_of
 from agnes_mcp.sources.bigquery.metadata import count_tables, fetch_resource
 from agnes_mcp.sources.bigquery.names import TablePath
 from agnes_mcp.sources.bigquery.readings import direct_columns, logical_bytes
@@ -134,8 +134,7 @@ class Attaching:
         if self._tables[place] > MOST_TABLES:
             return None
         resource = fetch_resource(self._clients.rest, path, attempts)
-        rows = resource.get("numRows")
-        return None if rows is None or resource.get("streamingBuffer") else int(rows)
+        return None if resource.get("streamingBuffer") else count_of(resource.get("numRows"))
 
 
 class AttachedRows:
@@ -207,6 +206,7 @@ class AttachedRows:
                 self._call.report(received, total, f"{received:,} rows")
         if received != total:
             raise other_rows(received, total)
+        spool.finish()
 
 
 class Parts:

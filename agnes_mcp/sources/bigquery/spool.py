@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 
 import pyarrow as pa
@@ -33,11 +34,16 @@ class Spool:
     def add(self, batch: pa.RecordBatch) -> None:
         self._writer.write_batch(batch)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All that was added, in its order; once."""
+    def finish(self) -> None:
+        """Nothing more comes; what was added is where it is to be read from."""
         self._writer.close()
+        self._file.flush()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All that was added before `finish`, in its order; once."""
         self._file.seek(0)
         yield from pa.ipc.open_stream(self._file)
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written is written once more first; the file is closed all the same
+            self._file.close()

@@ -6,6 +6,8 @@ extension can be asked without BigQuery.
 
 from __future__ import annotations
 
+import logging
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from support.waiting import soon, wait_until
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Progress
 from agnes_mcp.sources.backoff import FIRST_S, Backoff
 from agnes_mcp.sources.bigquery.attached import MOST_TABLES, Attached, make_attached, ruled_out
 from agnes_mcp.sources.bigquery.extension_sql import ExtensionStatements
@@ -153,6 +156,36 @@ def test_what_breaks_comes_as_the_stream_and_what_came_is_billed(
     alone = 16 * ROWS + 2 * ROWS + int(pc.sum(pc.binary_length(rows["word"])).as_py())
     vain = reading.receipt.bytes_billed - alone
     assert (0 < vain < alone) if at else vain == 0
+
+
+@pytest.mark.parametrize("room", [2**16, 2**20, 4 * 2**20])
+def test_a_disk_without_room_for_them_is_no_reason_to_read_none(
+    room: int,
+    open_attached: Open,
+    big: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """From the first row on a file of this process takes no more than so much, as on a disk that is full."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.spool.IN_MEMORY_BYTES", 2**15)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(progress: Progress) -> None:
+        if progress.total == ROWS and progress.done:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+
+    try:
+        with opened(open_attached(), call(on_progress=fill)) as reading:
+            rows = sum(batch.num_rows for batch in reading)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert rows == ROWS
+    assert streams(big) == 1
+    assert "File too large" in caplog.text
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("agnes-spill-")] == []
 
 
 def test_what_breaks_without_room_for_a_second_reading_is_not_read_twice(open_attached: Open, big: StandIn) -> None:
