@@ -165,7 +165,7 @@ def _of(view: View) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         raise
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise table_unavailable(view.name) from error
 
 
