@@ -11,6 +11,7 @@ from agnes_mcp.models import Column, ScanRequest
 from agnes_mcp.snapshots.models import Snapshot
 
 from .index import Columns
+from .reading import Stored
 
 
 def covers(
@@ -42,16 +43,22 @@ def concerns(snapshot: Snapshot, request: ScanRequest, where_sql: str) -> bool:
 
 
 def newest_covering(
-    snapshots: Iterable[Snapshot],
+    kept: Iterable[Stored],
+    public: Callable[[Stored], Snapshot],
     columns: Callable[[str], Columns],
     request: ScanRequest,
     where_sql: str,
     now: datetime,
     max_age: timedelta,
 ) -> Snapshot | None:
-    """The one with the latest rows among those that cover the request; None: there is none."""
-    newest_first = sorted(snapshots, key=lambda kept: (as_of(kept) or oldest_possible(now), kept.name), reverse=True)
-    return next((kept for kept in newest_first if covers(kept, columns, request, where_sql, now - max_age)), None)
+    """The one with the latest rows among those that cover the request; None: there is none. `public` tells what a
+    caller sees of one, and is asked of the newest first, until one covers."""
+
+    def moment(stored: Stored) -> tuple[datetime, str]:
+        return as_of(stored.snapshot) or oldest_possible(now), stored.snapshot.name
+
+    newest_first = map(public, sorted(kept, key=moment, reverse=True))
+    return next((each for each in newest_first if covers(each, columns, request, where_sql, now - max_age)), None)
 
 
 def as_of(snapshot: Snapshot) -> datetime | None:

@@ -127,7 +127,7 @@ class SnapshotStore:
         with disk_errors("list the snapshots"):
             kept = [stored for stored in self._index.outlines(folder) if concerns(stored.snapshot, request, where_sql)]
         columns = partial(self._index.columns, folder)
-        return newest_covering(map(self._public, kept), columns, request, where_sql, self._rules.now(), max_age)
+        return newest_covering(kept, self._public, columns, request, where_sql, self._rules.now(), max_age)
 
     def disk_usage(self, principal: str | None = None) -> DiskUsage:
         """What the snapshots of one principal take, or all of them; right also before there is a folder."""
@@ -281,7 +281,7 @@ class SnapshotStore:
         snapshot = computed(stored.snapshot, self._rules.now(), self._rules.stale_after)
         if stored.path is not None:
             reason = self._rules.verifier.known_damage(stored.path, snapshot)
-            snapshot = snapshot.model_copy(update={"damaged": reason})
+            snapshot = snapshot if reason is None else snapshot.model_copy(update={"damaged": reason})
         return snapshot
 
     def _require_absent(self, folder: Folder, name: str, force: bool) -> None:
