@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from support.conditions import Conditions
 from support.counts import count, tell
 
 from agnes_mcp.errors import AgnesError, PredicateError
@@ -108,34 +109,9 @@ def kept_by_duckdb(condition: str) -> list[int]:
         ]
 
 
-class Evaluator:
-    """GoogleSQL's own evaluator over the rows above."""
-
-    def __init__(self) -> None:
-        from zetasql.api import CatalogBuilder, PreparedQuery
-        from zetasql.types import AnalyzerOptions, LanguageOptions, ZetaSQLBuiltinFunctionOptions
-
-        language = LanguageOptions.maximum_features()
-        builtin = ZetaSQLBuiltinFunctionOptions(language_options=language)
-        self._catalog = CatalogBuilder("instance").with_builtin_functions(builtin).build()
-        self._options = AnalyzerOptions(language_options=language)
-        self._query = PreparedQuery
-
-    def kept(self, conditions: list[str]) -> list[str]:
-        """For each condition which rows are true, false, NULL, as "TFN"."""
-        marks = ", ".join(
-            f"STRING_AGG(CASE (\n{c}\n) WHEN TRUE THEN 'T' WHEN FALSE THEN 'F' ELSE 'N' END, '' ORDER BY id)"
-            for c in conditions
-        )
-        sql = f"WITH events AS ({_BIGQUERY_ROWS}) SELECT {marks} FROM events"
-        builder = self._query.builder().set_sql(sql).set_analyzer_options(self._options)
-        with builder.set_catalog(self._catalog).prepare() as query:
-            return [str(cell.string_value) for cell in query.execute().content.table_data.row[0].cell]
-
-
 @pytest.fixture(scope="module")
-def evaluator(googlesql: Any) -> Evaluator:
-    return Evaluator()
+def evaluator(googlesql: Any) -> Conditions:
+    return Conditions(lambda marks: f"WITH events AS ({_BIGQUERY_ROWS}) SELECT {marks} FROM events", "id")
 
 
 @pytest.mark.parametrize("case", MEANT)
@@ -144,7 +120,7 @@ def test_duckdb_keeps_the_rows_that_were_meant(case: str) -> None:
     assert kept_by_duckdb(rendered(text, "duckdb")) == kept_by_duckdb(text) == rows
 
 
-def test_googlesql_keeps_the_rows_that_were_meant(evaluator: Evaluator) -> None:
+def test_googlesql_keeps_the_rows_that_were_meant(evaluator: Conditions) -> None:
     texts = [text for text, _, _ in MEANT.values()]
     written = evaluator.kept([rendered(text, "bigquery") for text in texts])
     assert written == evaluator.kept(texts)
@@ -218,7 +194,7 @@ def test_names_mean_what_duckdb_takes_them_for() -> None:
 
 
 @pytest.mark.soak
-def test_names_mean_what_googlesql_takes_them_for(evaluator: Evaluator) -> None:
+def test_names_mean_what_googlesql_takes_them_for(evaluator: Conditions) -> None:
     from zetasql.core import ServerError
 
     tried, agreed = count(60, 3_000), 0

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sql.fuzz_predicate import check, run
+from support.conditions import Conditions
 from support.counts import count, tell
 from support.predicate_strategies import hostile, predicates
 from support.predicates import SCHEMAS, accepted, bigquery_select, duckdb_table
@@ -122,59 +123,26 @@ def test_the_fuzzer_reports_a_broken_promise(monkeypatch: pytest.MonkeyPatch) ->
         run(tries=1, seed=1)
 
 
-class Oracle:
-    """GoogleSQL's own analyzer and evaluator."""
-
-    def __init__(self) -> None:
-        from zetasql.api import CatalogBuilder, PreparedQuery
-        from zetasql.types import AnalyzerOptions, LanguageOptions, ZetaSQLBuiltinFunctionOptions
-
-        language = LanguageOptions.maximum_features()
-        builtin = ZetaSQLBuiltinFunctionOptions(language_options=language)
-        self._catalog = CatalogBuilder("instance").with_builtin_functions(builtin).build()
-        self._options = AnalyzerOptions(language_options=language)
-        self._query = PreparedQuery
-
-    def rows(self, conditions: list[str]) -> list[str]:
-        """For each condition which rows it selects, as "TFN" for true, false and NULL; or its error at run time, as
-        text. Raises where one is not GoogleSQL, or not a BOOL."""
-        from zetasql.core import ServerError
-
-        marks = ", ".join(
-            f"STRING_AGG(CASE (\n{condition}\n) WHEN TRUE THEN 'T' WHEN FALSE THEN 'F' ELSE 'N' END, '' "
-            "ORDER BY user_id)"
-            for condition in conditions
-        )
-        builder = self._query.builder().set_sql(bigquery_select(marks))
-        with builder.set_analyzer_options(self._options).set_catalog(self._catalog).prepare() as query:
-            try:
-                return [str(cell.string_value) for cell in query.execute().content.table_data.row[0].cell]
-            except ServerError as error:
-                if "[OUT_OF_RANGE]" not in str(error):
-                    raise
-                return [str(error)] if len(conditions) == 1 else [self.rows([c])[0] for c in conditions]
-
-
 @pytest.fixture(scope="module")
-def oracle(googlesql: Any) -> Oracle:
-    return Oracle()
+def oracle(googlesql: Any) -> Conditions:
+    return Conditions(bigquery_select, "user_id")
 
 
 CORPUS = [text for text in accepted("bigquery") if not any(name in text for name in _NOT_IN_ZETASQL)]
 
 
-def assert_read_alike(oracle: Oracle, texts: list[str]) -> None:
-    written = oracle.rows([rendered(text, "bigquery") for text in texts])
-    assert dict(zip(texts, oracle.rows(texts), strict=True)) == dict(zip(texts, written, strict=True))
+def assert_read_alike(oracle: Conditions, texts: list[str]) -> None:
+    written = oracle.kept([rendered(text, "bigquery") for text in texts])
+    assert dict(zip(texts, oracle.kept(texts), strict=True)) == dict(zip(texts, written, strict=True))
 
 
 @pytest.mark.parametrize("start", range(0, len(CORPUS), 15))
-def test_googlesql_reads_and_evaluates_both_texts_alike(oracle: Oracle, start: int) -> None:
+def test_googlesql_reads_and_evaluates_both_texts_alike(oracle: Conditions, start: int) -> None:
     assert_read_alike(oracle, CORPUS[start : start + 15])
 
 
 @pytest.mark.soak
-def test_googlesql_evaluates_generated_predicates_alike(oracle: Oracle) -> None:
+def test_googlesql_evaluates_generated_predicates_alike(oracle: Conditions) -> None:
     generated: list[str] = []
 
     @given(text=predicates("bigquery"))
@@ -188,7 +156,7 @@ def test_googlesql_evaluates_generated_predicates_alike(oracle: Oracle) -> None:
     tell("generated predicates, evaluated by GoogleSQL", tried=len(generated), through=len(generated))
 
 
-def test_the_oracle_tells_conditions_apart(oracle: Oracle) -> None:
-    assert oracle.rows(["is_paid", "NOT is_paid", "user_id = 2"]) == ["NTF", "NFT", "NFT"]
+def test_the_oracle_tells_conditions_apart(oracle: Conditions) -> None:
+    assert oracle.kept(["is_paid", "NOT is_paid", "user_id = 2"]) == ["NTF", "NFT", "NFT"]
     with pytest.raises(Exception, match="No matching signature"):
-        oracle.rows(["platform"])
+        oracle.kept(["platform"])
