@@ -293,6 +293,21 @@ def test_no_two_rooms_of_one_way_call_a_method_the_same() -> None:
     assert shared_names(twice) == {"scan": ["gateway", "operations"]}
 
 
+def quoting(found: Iterable[Module]) -> set[str]:
+    """Modules that double a quote themselves, as names and literals of SQL need it."""
+    return {
+        module.path for module in found for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "replace"
+        and [getattr(argument, "value", None) for argument in node.args] in (["'", "''"], ['"', '""'])
+    }  # fmt: skip
+
+
+def test_one_module_quotes() -> None:
+    assert quoting(module for module in modules() if room_of(module.name) != "stand_in") == {"agnes_mcp/sql/names.py"}
+    code = """sql = "'" + text.replace("'", "''") + "'\""""
+    assert quoting([made_up("agnes_mcp.extracts.writing", code)]) == {"agnes_mcp/extracts/writing.py"}
+
+
 HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas")
 LOADS = {
     "the server": "from agnes_mcp.config.settings import Settings; from agnes_mcp.gateway import Gateway;"
