@@ -151,23 +151,24 @@ def audit_of(config: Path) -> list[dict[str, Any]]:
 
 
 def test_what_a_killed_server_was_billed_is_in_the_books_of_the_next(bq: StandIn, config: Path) -> None:
-    """SIGKILL with up to three jobs under way, at any moment of theirs."""
+    """SIGKILL with up to three jobs under way, at any moment of theirs; the next server is the next that is killed."""
     chance, tries, under_way = random.Random(1), count(3, 50), 0
-    for number in range(tries):
-        bq.faults.add(Fault("job", stuck=True, times=3))
-        before, wanted = len(jobs(bq)), chance.randint(1, 3)
+    for number in range(tries + 1):
         with serving(config) as server:
+            quota = server.quota()
+            assert quota["daily_bytes_used"] >= billed(bq, jobs(bq))
+            assert (quota["running_scans"], quota["daily_bytes_reserved"]) == (0, 0)
+            if number == tries:
+                server.end(signal.SIGTERM)
+                break
+            before, wanted = len(jobs(bq)), chance.randint(1, 3)
+            bq.faults.add(Fault("job", stuck=True, times=3))
             for scan in range(3):
                 server.scan(1 + number * 3 + scan)
             wait_until(lambda before=before, wanted=wanted: len(jobs(bq)) >= before + wanted)  # type: ignore[misc]
             server.end()
         under_way += len(jobs(bq)) - before
         bq.faults.clear()
-        with serving(config) as next_one:
-            quota = next_one.quota()
-            assert quota["daily_bytes_used"] >= billed(bq, jobs(bq))
-            assert (quota["running_scans"], quota["daily_bytes_reserved"]) == (0, 0)
-            next_one.end(signal.SIGTERM)
     tell("servers killed with jobs under way", tried=tries, through=tries, note=f"{under_way} jobs")
     assert under_way >= tries
 
@@ -179,20 +180,21 @@ def test_a_neighbour_on_the_same_directory_is_neither_billed_nor_cancelled(bq: S
         kept = neighbour.scan(10**6)
         wait_until(lambda: len(jobs(bq)) == 1)
         [its_job] = jobs(bq)
-        for number in range(tries):
-            bq.faults.add(Fault("job", stuck=True))
+        for number in range(tries + 1):
             with serving(config) as server:
+                mine = [job for job in jobs(bq) if job != its_job]
+                quota = server.quota()
+                assert billed(bq, mine) == BILLED * number == quota["daily_bytes_used"]
+                assert (quota["running_scans"], quota["daily_bytes_reserved"]) == (1, BILLED)
+                assert shown(neighbour.quota()) == shown(quota)
+                if number == tries:
+                    server.end(signal.SIGTERM)
+                    break
+                bq.faults.add(Fault("job", stuck=True))
                 server.scan(1 + number)
                 wait_until(lambda number=number: len(jobs(bq)) == number + 2)  # type: ignore[misc]
                 server.end()
             bq.faults.clear()
-            with serving(config) as next_one:
-                mine = [job for job in jobs(bq) if job != its_job]
-                quota = next_one.quota()
-                assert billed(bq, mine) == BILLED * (number + 1) == quota["daily_bytes_used"]
-                assert (quota["running_scans"], quota["daily_bytes_reserved"]) == (1, BILLED)
-                assert shown(neighbour.quota()) == shown(quota)
-                next_one.end(signal.SIGTERM)
         assert not [one for one in bq.requests.named("jobs.cancel") if its_job in one.path]
         neighbour.send({"method": "notifications/cancelled", "params": {"requestId": kept}})
         wait_until(lambda: bool([one for one in bq.requests.named("jobs.cancel") if its_job in one.path]))
