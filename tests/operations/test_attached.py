@@ -218,7 +218,8 @@ async def test_when_it_attaches_and_which_way_rows_come(
         assert (answer.snapshot.rows, answer.bytes_billed) == (ROWS, WHOLE)
         assert len(bq.requests.named("ReadRows")) == (reads == "stream")
         attached = ahead or reads == "attached"
-        assert await told() == ("attached" if attached else "not attached yet")
+        not_there = "off: data_source.bigquery.attach" if attach == "off" else "not attached yet"
+        assert await told() == ("attached" if attached else not_there)
 
 
 async def test_sighup_brings_the_next_try_forward(bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,7 +271,7 @@ class _Grant:
 def ruled_out(settings: BigQuerySettings, tokens: TokenSource) -> str:
     """Why nothing is attached here, in one line; "" where it may be. With `auto`, a token is asked for."""
     if settings.attach == "off":
-        return "off: data_source.bigquery.attach"
+        return extension_errors.OFF
     if settings.storage_endpoint:
         return "off: the extension reads from Google's own address only, and storage_endpoint is set"
     if settings.universe_domain != DEFAULT_UNIVERSE:

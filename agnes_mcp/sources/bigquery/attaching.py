@@ -15,7 +15,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Price, Statement, TableSchema
 from agnes_mcp.sources.backoff import Backoff
 from agnes_mcp.sources.bigquery.attached import MOST_BYTES, MOST_TABLES, Attached, Passing, Unserved
-from agnes_mcp.sources.bigquery.extension_errors import other_rows
+from agnes_mcp.sources.bigquery.extension_errors import OFF, other_rows
 from agnes_mcp.sources.bigquery.fields import arrow_schema, count_of
 from agnes_mcp.sources.bigquery.metadata import count_tables, fetch_resource
 from agnes_mcp.sources.bigquery.names import TablePath
@@ -43,6 +43,8 @@ class Attaching:
         self._lock = threading.Lock()
         self._attached: Attached | None = None
         self._ruled_out = "" if make else "off: nothing makes its process"
+        if clients.settings.attach == "off":  # nobody will ask for it, and so hear it
+            self._ruled_out = OFF
         self._closed = False
         self._tables: dict[tuple[str, str], int] = {}
         self._trying = Backoff()

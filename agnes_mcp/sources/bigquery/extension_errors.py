@@ -8,6 +8,8 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.bigquery.errors import Complaint, as_error
 from agnes_mcp.untrusted import redact, without_paths_in_prose
 
+#: Why there is none, where the operator wants none.
+OFF = "off: data_source.bigquery.attach"
 REFUSED_TOKEN = re.compile(r"invalid authentication credentials|UNAUTHENTICATED|Authentication Failed", re.IGNORECASE)
 #: The first that matches counts.
 _STATUS_OF_TEXT = (
