@@ -227,8 +227,18 @@ def _hides_nothing(text: str) -> bool:
 
 def _may_be_cut(rows: list[tuple[Any, ...]]) -> bool:
     """Whether a cell of plain text may be longer than is shown; nested ones count as such."""
-    most = MAX_CELL_CHARS - 2
-    return any((type(cell) is str and len(cell) > most) or type(cell) in (list, dict) for row in rows for cell in row)
+    return any(_holds_long(column) for column in zip(*rows, strict=True))
+
+
+def _holds_long(cells: tuple[Any, ...]) -> bool:
+    kinds = set(map(type, cells))
+    if str in kinds and max(map(len, cells if len(kinds) == 1 else _texts(cells))) > MAX_CELL_CHARS - 2:
+        return True
+    return not kinds.isdisjoint((list, dict))
+
+
+def _texts(cells: tuple[Any, ...]) -> list[str]:
+    return [cell for cell in cells if type(cell) is str]
 
 
 def _fit_cells(row: tuple[Any, ...], lengths: Mapping[int, int | None], room: int) -> tuple[list[Any], int, int, int]:
