@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
 from measuring import Figure, cpu_seconds, main, ratio
 
@@ -25,7 +26,9 @@ from mcp import Client, StdioServerParameters  # isort: skip
 from serving.served import connect, environment, write_instance  # isort: skip
 from support.instances import table, write  # isort: skip
 
+from agnes_mcp.models import Column, Relation, ScanRequest, TableSchema
 from agnes_mcp.sql.instance import lock_instance, open_instance
+from agnes_mcp.sql.statement import build_statement
 from agnes_mcp.sql.views import View
 
 #: A server that an impatient person writes: the texts and the files are named by its arguments.
@@ -34,6 +37,7 @@ import json, sys
 import anyio.to_thread
 import duckdb
 from mcp.server import MCPServer
+from mcp.types import CallToolResult, TextContent
 
 server = MCPServer("bare")
 folder = sys.argv[1]
@@ -46,16 +50,39 @@ async def said(name: str) -> str:
         return file.read()
 
 @server.tool()
+async def recorded(name: str) -> CallToolResult:
+    "What is said is on the disk before the answer leaves, and the answer is structured as well."
+    def record():
+        with open(f"{folder}/recorded.jsonl", "a") as lines:
+            lines.write(json.dumps({"name": name}) + "\\n")
+    with open(f"{folder}/{name}.txt") as file:
+        text = file.read()
+    await anyio.to_thread.run_sync(record)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=json.loads(text))
+
+@server.tool()
 async def ping() -> str:
     return "pong"
 
+def read(sql):
+    cursor = connection.cursor().execute(sql)
+    return {"columns": [column[0] for column in cursor.description], "rows": cursor.fetchall()}
+
+def compact(body):
+    return json.dumps(body, separators=(",", ":"), default=str)
+
 @server.tool()
 async def rows(sql: str) -> str:
-    def read():
-        cursor = connection.cursor().execute(sql)
-        names = [column[0] for column in cursor.description]
-        return json.dumps({"columns": names, "rows": cursor.fetchall()}, separators=(",", ":"), default=str)
-    return await anyio.to_thread.run_sync(read)
+    return await anyio.to_thread.run_sync(lambda: compact(read(sql)))
+
+@server.tool()
+async def structured(sql: str) -> CallToolResult:
+    "The same rows as structured content beside the text."
+    def both():
+        text = compact(read(sql))
+        return text, json.loads(text)
+    text, body = await anyio.to_thread.run_sync(both)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)
 
 server.run()
 """
@@ -112,10 +139,15 @@ async def gather(small: bool) -> list[Figure]:
         async with both(folder) as (ours, theirs):
             return [
                 *[await cached(ours, theirs, folder, turns, *call) for call in CACHED],
-                *[await filtered(ours, theirs, turns, *scan) for scan in SCANS],
+                await recorded(theirs, turns),
+                await filtered(ours, theirs, turns, *SCANS[0]),
+                statement_of_its_own(turns),
+                await filtered(ours, theirs, turns, *SCANS[1]),
                 await queried(ours, theirs, turns),
                 instance_of_its_own(folder, turns),
+                empty_instance(turns),
                 await inline(ours, theirs, turns),
+                await structured(theirs, turns),
             ]
 
 
@@ -131,6 +163,15 @@ async def cached(
     return await compare(
         f"`{tool}`, what it needs known, p50", "a trivial tool that returns the same text", 1.3, turns,
         lambda: ours.call_tool(tool, arguments), lambda: theirs.call_tool("said", {"name": tool}),
+    )  # fmt: skip
+
+
+async def recorded(theirs: Client, turns: int) -> Figure:
+    """What any tool pays that answers in structure as well, and whose line is on the disk before its answer leaves."""
+    both_s = await in_turn(theirs, ["recorded", "said"], {"name": "schema"}, turns)
+    return ratio(
+        "of `schema`, a bare tool's text structured as well, and one line written in a thread, p50",
+        "a trivial tool that returns the same text", *both_s, None,
     )  # fmt: skip
 
 
@@ -150,6 +191,34 @@ async def filtered(ours: Client, theirs: Client, turns: int, name: str, where: s
         name, "the same statement behind a trivial tool", target, turns // 2 or 1,
         lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql}),
     )  # fmt: skip
+
+
+def statement_of_its_own(turns: int) -> Figure:
+    """What a filtered scan does before DuckDB has it: its condition is read, rendered, read again, and the finished
+    statement is confirmed."""
+    names = {"id": "BIGINT", "bucket": "BIGINT", "note": "VARCHAR", "amount": "DOUBLE", "day": "DATE"}
+    schema = TableSchema(table_id="events", columns=[Column(name=name, type=kind) for name, kind in names.items()])
+    taken = []
+    for number in range(turns + 1):
+        request = ScanRequest(table_id="events", select=COLUMNS, where=f"bucket = {number}", limit=100)
+        started = time.process_time()
+        build_statement(request, schema, Relation("", "", "events"), "duckdb", 1000, one_more=True)
+        taken.append(time.process_time() - started)
+    return Figure(
+        "of it, a condition that is new read, and the statement confirmed by DuckDB's parser, processor time", "",
+        1000 * statistics.median(taken[1:]), None, unit="ms",
+    )  # fmt: skip
+
+
+async def in_turn(client: Client, tools: list[str], arguments: dict[str, Any], turns: int) -> list[float]:
+    """The median seconds of a call of each tool, one after the other; one turn before them is not counted."""
+    taken: dict[str, list[float]] = {tool: [] for tool in tools}
+    for _ in range(turns + 1):
+        for tool, times in taken.items():
+            started = time.perf_counter()
+            assert not (await client.call_tool(tool, arguments)).is_error
+            times.append(time.perf_counter() - started)
+    return [statistics.median(times[1:]) for times in taken.values()]
 
 
 async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
@@ -180,6 +249,19 @@ def instance_of_its_own(folder: Path, turns: int) -> Figure:
     )  # fmt: skip
 
 
+def empty_instance(turns: int) -> Figure:
+    """What of that is DuckDB's alone: an instance with nothing in it."""
+    taken = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        duckdb.connect(":memory:", config={"threads": 2}).close()
+        taken.append(time.perf_counter() - started)
+    return Figure(
+        "of that, DuckDB's own: an empty instance opened and closed, p50", "", 1000 * statistics.median(taken), None,
+        unit="ms",
+    )  # fmt: skip
+
+
 async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
     scan = {"table_id": "events", "select": COLUMNS[:4], "limit": 1000}
     answer = await ours.call_tool("scan", scan)
@@ -191,6 +273,16 @@ async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
     return await compare(
         f"{returned:,} rows inline, p50", "a bare tool that returns them as compact JSON", 1.2, turns // 2 or 1,
         lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql}),
+    )  # fmt: skip
+
+
+async def structured(theirs: Client, turns: int) -> Figure:
+    """What any tool of the SDK pays for rows that are structured content as well as text."""
+    sql = {"sql": f"SELECT {', '.join(COLUMNS[:4])} FROM events LIMIT 1000"}
+    both_s = await in_turn(theirs, ["structured", "rows"], sql, turns // 2 or 1)
+    return ratio(
+        "of it, a bare tool that returns 1,000 rows as structured content too, p50", "the same tool with text alone",
+        *both_s, None,
     )  # fmt: skip
 
 

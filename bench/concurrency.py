@@ -48,7 +48,13 @@ uvicorn.run(server.streamable_http_app(), port=int(sys.argv[1]), log_level="erro
 
 
 async def gather(small: bool) -> list[Figure]:
-    return [await throughput(1 if small else 5), await lag(small), *await memory(4 if small else SESSIONS)]
+    concurrent, loop = await throughput(1 if small else 5), await lag(small)
+    return [
+        concurrent,
+        loop,
+        *await memory(4 if small else SESSIONS),
+        *[loaded(name) for name in ("pyarrow", "sqlglot")],
+    ]
 
 
 async def throughput(turns: int) -> Figure:
@@ -137,6 +143,16 @@ async def memory(sessions: int) -> list[Figure]:
         Figure(f"of it, what the {sessions - 1} after the first have added", bare,
                added / added_bare if added_bare else None, None, ours=added, theirs=added_bare, unit="MB"),
     ]  # fmt: skip
+
+
+def loaded(library: str) -> Figure:
+    """What a library adds to a process of Python's that serves nothing."""
+    code = (
+        f"import duckdb, mcp.server, psutil; before = psutil.Process().memory_info().rss; import {library}; "
+        "print(psutil.Process().memory_info().rss - before)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return Figure(f"of it, {library} being imported", "", int(ran.stdout) / 1e6, None, unit="MB")
 
 
 @asynccontextmanager
