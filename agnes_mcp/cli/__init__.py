@@ -30,6 +30,7 @@ with _quietly():
 
     from agnes_mcp import __version__
     from agnes_mcp.cli.options import CommandError
+    from agnes_mcp.cli.output import say
     from agnes_mcp.cli.running import EXIT_INTERRUPTED
     from agnes_mcp.cli.words import for_shell
     from agnes_mcp.errors import EXIT_VALIDATION, AgnesError
@@ -84,7 +85,7 @@ def main() -> None:
         _tell_misuse(error)
         sys.exit(EXIT_VALIDATION)
     except (AgnesError, CommandError) as error:
-        sys.stderr.write(f"Error: {for_shell(error.message)} Hint: {for_shell(error.hint)}\n")
+        say(f"Error: {for_shell(error.message)} Hint: {for_shell(error.hint)}")
         if error.exit_code == EXIT_INTERRUPTED:
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # the interpreter would wait for a thread that still waits for an answer
@@ -105,7 +106,7 @@ def _tell_misuse(error: Any) -> None:
         message = message.replace(said, ours)
     command = error.ctx.command_path if error.ctx else "agnes-mcp"
     end = "" if message.endswith("?") else "."
-    sys.stderr.write(f"Error: {message}{end} Hint: `{command} -h` shows how it is called.\n")
+    say(f"Error: {message}{end} Hint: `{command} -h` shows how it is called.")
 
 
 #: What the libraries say of a value, and what a person is told.

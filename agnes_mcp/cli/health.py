@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from agnes_mcp.cli.options import Config, Json, open_gateway
-from agnes_mcp.cli.output import print_json
+from agnes_mcp.cli.output import print_json, visible_to_a_person
 from agnes_mcp.errors import EXIT_SERVER, EXIT_VALIDATION, ConfigError
 
 if TYPE_CHECKING:
@@ -68,4 +68,4 @@ def _tell(findings: list[Finding], as_json: bool) -> None:
         return
     for finding in findings:
         found = f"{finding.found.rstrip('.')}. {finding.cure}" if finding.cure else finding.found
-        typer.echo(f"{_WORDS[finding.state]:<6} {finding.subject}: {found}")
+        typer.echo(visible_to_a_person(f"{_WORDS[finding.state]:<6} {finding.subject}: {found}"))

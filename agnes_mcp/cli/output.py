@@ -31,8 +31,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def say(text: str) -> None:
-    """A sentence for whoever watches."""
-    sys.stderr.write(f"{text}\n")
+    """Words for whoever watches; what is hidden in a name of a file, or in what was typed, is shown."""
+    sys.stderr.write(f"{visible_to_a_person(text)}\n")
+
+
+def visible_to_a_person(text: str) -> str:
+    """Words in which nothing moves a terminal's cursor, and no character is hidden."""
+    return str(revealed(text)[0])
 
 
 def print_json(answer: BaseModel | Any, *, defaults: bool = False) -> None:
@@ -40,9 +45,9 @@ def print_json(answer: BaseModel | Any, *, defaults: bool = False) -> None:
 
     `defaults`: every key is there, for programs that read what no tool gives.
     """
-    content = answer
-    if isinstance(answer, BaseModel):
-        content = tidy(answer.model_dump(mode="json", exclude_defaults=not defaults))
+    content = tidy(
+        answer.model_dump(mode="json", exclude_defaults=not defaults) if isinstance(answer, BaseModel) else answer
+    )
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
 
 

@@ -39,6 +39,19 @@ def test_a_sound_instance_is_found_sound(tmp_path: Path) -> None:
     assert not list((tmp_path / "data").glob("snapshots/*"))
 
 
+def test_what_is_hidden_in_a_files_name_is_shown(tmp_path: Path) -> None:
+    """A name that would turn a line around, or clear the screen, is written with its characters' numbers."""
+    found = run_doctor(tmp_path, [table("gone", tmp_path / "si\u202elver\u200b.parquet")])
+    assert found.returncode == 5
+    assert "si<U+202E>lver<U+200B>.parquet" in found.stdout
+    script = Path(sysconfig.get_path("scripts")) / "agnes-mcp"
+    command = [str(script), "query", "SELECT 1", "one\u202e\x1b[31mtoo many"]
+    misused = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert misused.returncode == 2
+    assert "(one<U+202E>" in misused.stderr
+    assert not set("\u202e\x1b") & set(misused.stderr)
+
+
 def test_what_cannot_be_served_is_named_with_the_next_step(tmp_path: Path) -> None:
     """A damaged file and a BigQuery that cannot be reached; the rest is still examined."""
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not a table PAR1")
