@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -33,7 +35,7 @@ with _quietly():
     from agnes_mcp.cli.output import say
     from agnes_mcp.cli.running import EXIT_INTERRUPTED
     from agnes_mcp.cli.words import for_shell
-    from agnes_mcp.errors import EXIT_VALIDATION, AgnesError
+    from agnes_mcp.errors import EXIT_DISK, EXIT_VALIDATION, AgnesError
 
 __all__ = ["app_for", "main"]
 
@@ -79,8 +81,11 @@ _Misused = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 def main() -> None:
     """The console script: errors are one line, and an exit code that tells them apart."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has not every character still gets an answer
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app_for(sys.argv[1:])(prog_name="agnes-mcp", standalone_mode=False)
+        _flush()
     except _Misused as error:
         _tell_misuse(error)
         sys.exit(EXIT_VALIDATION)
@@ -90,10 +95,38 @@ def main() -> None:
             sys.stderr.flush()
             os._exit(EXIT_INTERRUPTED)  # the interpreter would wait for a thread that still waits for an answer
         sys.exit(error.exit_code)
+    except OSError as error:
+        code = _unwritten(error)
     except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
         sys.stderr.write("Stopped.\n")
-        sys.exit(EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+#: Why standard output takes no more: a full disk, a broken one, a reader who has left.
+_UNWRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+
+
+def _flush() -> None:
+    with suppress(ValueError):  # closed, by a server that speaks over it
+        sys.stdout.flush()
+
+
+def _unwritten(error: OSError) -> int:
+    """The exit code where standard output took not all; any other fault of the system's is raised.
+
+    What is still to be written goes nowhere, so that the interpreter's end does not fail on it once more.
+    """
+    if error.errno not in _UNWRITTEN:
+        raise error
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:  # whoever read it has had enough
+        return 1
+    reason = os.strerror(error.errno or 0)
+    sys.stderr.write(f"Error: The answer could not be written whole: {reason}. Hint: Send it somewhere else.\n")
+    return EXIT_DISK
 
 
 def _tell_misuse(error: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from agnes_mcp.cli.options import CommandError, Config, Json, read_settings, wrong
 from agnes_mcp.cli.output import console, print_json, print_rows, say, size_in_words
-from agnes_mcp.cli.running import run, run_over, shown_progress
+from agnes_mcp.cli.running import EXIT_INTERRUPTED, run, run_over, shown_progress
 from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_AUTH, EXIT_VALIDATION, AgnesError
 
@@ -180,6 +180,10 @@ def sync(
             answer = mirror.run(Call("sync", os_user()), dry_run=dry_run, on_arrival=arrived)
     except SyncFailed as error:
         raise CommandError(str(error), error.hint, EXIT_PARTIAL) from None
+    except KeyboardInterrupt:
+        raise CommandError(
+            "Stopped.", "What arrived is kept; sync again to go on from there.", EXIT_INTERRUPTED
+        ) from None
     except AgnesError as error:
         raise CommandError(error.message, "Free space, or name another folder with --into.", EXIT_PARTIAL) from None
     _tell_sync(answer, as_json, dry_run)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cli.conftest import Run
+from support.agnes import parquet
+from support.mirrored import TOKEN, mirrored
 
 from agnes_mcp.cli.kept import age_in_words
 from agnes_mcp.cli.output import cost_in_words, size_in_words
@@ -172,6 +174,18 @@ def test_a_data_directory_that_moves_keeps_its_snapshots(run: Run, shop: Path, h
     keep(run, "few", "--limit", "3")
     (home / "state").rename(home / "elsewhere")
     shop.write_text(shop.read_text().replace("./state", "./elsewhere"))
+    assert run("query", "SELECT count(*) AS n FROM few").out.splitlines() == ["n", "3"]
+
+
+def test_a_sync_leaves_snapshots_as_they_are(run: Run, shop: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(run, "few", "--limit", "3")
+    before = {path: path.read_bytes() for path in (home / "state" / "snapshots").rglob("*") if path.is_file()}
+    monkeypatch.setenv("AGNES_TOKEN", TOKEN)
+    with mirrored() as server:
+        for select in ("SELECT 1 AS id", "SELECT 2 AS id"):
+            server.tables["visits"] = parquet(home / "visits.parquet", select).read_bytes()
+            assert run("sync", "--from", server.url).code == 0
+    assert {path: path.read_bytes() for path in (home / "state" / "snapshots").rglob("*") if path.is_file()} == before
     assert run("query", "SELECT count(*) AS n FROM few").out.splitlines() == ["n", "3"]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 import yaml
+from support.mirrored import TOKEN, Fault, mirrored
+from support.waiting import wait_until
 
 from agnes_mcp.stand_in import StandIn
 
@@ -115,6 +117,44 @@ def test_a_pipe_gets_whole_values_and_no_colour(shop: Path, home: Path) -> None:
     )
     assert (ran.returncode, "\x1b" in ran.stdout + ran.stderr) == (0, False)
     assert "x" * 200 in ran.stdout
+
+
+def test_an_answer_that_cannot_be_written_is_one_line_and_a_code(shop: Path, home: Path) -> None:
+    for sql, rows in (("SELECT 1 AS n", "1"), ("SELECT * FROM range(200000)", "200000")):
+        ran = subprocess.run(
+            ["sh", "-c", '"$0" query "$1" --limit "$2" > /dev/full', COMMAND, sql, rows],
+            capture_output=True, text=True, cwd=home, timeout=PATIENCE_S,
+        )  # fmt: skip
+        said = "Error: The answer could not be written whole: No space left on device. Hint: Send it somewhere else.\n"
+        assert (ran.returncode, ran.stderr) == (4, said)
+
+
+def test_a_reader_who_leaves_is_no_fault(shop: Path, home: Path) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", '"$0" query "SELECT * FROM range(200000)" --limit 200000 | head -n 1', COMMAND],
+        capture_output=True, text=True, cwd=home, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (ran.stdout, ran.stderr) == ("range\n", "")
+
+
+def test_a_terminal_without_a_character_gets_its_number(shop: Path, home: Path) -> None:
+    ran = piped(home, "query", "SELECT 'é' AS x", PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stdout) == (0, "x\n\\xe9\n")
+
+
+def test_ctrl_c_while_a_mirror_fills_keeps_what_arrived(shop: Path, home: Path) -> None:
+    with mirrored() as server:
+        server.tables["big"] = os.urandom(4 * 2**20)
+        server.faults["big"] = [Fault(stall_at=2**20)]
+        terminal = Terminal(home, "sync", "--from", server.url, "--into", "mirror", AGNES_TOKEN=TOKEN)
+        wait_until(lambda: sum(part.stat().st_size for part in (home / "mirror").glob(".*.part")) >= 2**19)
+        os.killpg(terminal.process.pid, 2)
+        assert terminal.finish() == 130
+        assert "Stopped. Hint: What arrived is kept" in terminal.seen
+        server.release.set()
+        ran = piped(home, "sync", "--from", server.url, "--into", "mirror", AGNES_TOKEN=TOKEN)
+        assert (ran.returncode, (home / "mirror" / "big.parquet").read_bytes()) == (0, server.tables["big"])
+        assert int(server.asked("big")[-1]["range"].removeprefix("bytes=").removesuffix("-")) >= 2**19
 
 
 def costly(shop: Path) -> None:

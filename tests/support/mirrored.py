@@ -25,6 +25,7 @@ class Fault:
 
     status: int = 200
     cut_at: int | None = None
+    stall_at: int | None = None  # bytes after which nothing comes until the server is released
     corrupt: bool = False
     ignore_range: bool = False
     wrong_range: bool = False
@@ -43,6 +44,7 @@ class MirroredServer:
     with_hashes: bool = True
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
+    release: threading.Event = field(default_factory=threading.Event)
 
     def described(self) -> dict[str, Any]:
         local = {
@@ -110,6 +112,11 @@ class _Exchange(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
+        if fault is not None and fault.stall_at is not None:
+            self.wfile.write(body[: fault.stall_at])
+            self.wfile.flush()
+            body = body[fault.stall_at :]
+            self.server.owner.release.wait(60)
         cut_at = fault.cut_at if fault else None
         self.wfile.write(body if cut_at is None else body[:cut_at])
         if cut_at is not None:
@@ -136,6 +143,7 @@ def mirrored() -> Iterator[MirroredServer]:
     try:
         yield owner
     finally:
+        owner.release.set()
         server.shutdown()
         server.server_close()
         thread.join()
