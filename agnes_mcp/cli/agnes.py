@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,14 +177,10 @@ def sync(
     except ValueError as error:
         raise wrong(f"The variable of --token-env will not do: {error}.", "Copy the token anew.") from None
     try:
-        with _arrivals() as arrived:
+        with _ended_at_once_by_ctrl_c(), _arrivals() as arrived:
             answer = mirror.run(Call("sync", os_user()), dry_run=dry_run, on_arrival=arrived)
     except SyncFailed as error:
         raise CommandError(str(error), error.hint, EXIT_PARTIAL) from None
-    except KeyboardInterrupt:
-        raise CommandError(
-            "Stopped.", "What arrived is kept; sync again to go on from there.", EXIT_INTERRUPTED
-        ) from None
     except AgnesError as error:
         raise CommandError(error.message, "Free space, or name another folder with --into.", EXIT_PARTIAL) from None
     _tell_sync(answer, as_json, dry_run)
@@ -226,6 +223,26 @@ def _tell_sync(answer: SyncAnswer, as_json: bool, dry_run: bool) -> None:
     typer.echo(f"Skipped (unchanged): {len(answer.skipped)}")
     typer.echo(f"Skipped (remote-mode): {len(answer.skipped_remote)}")
     typer.echo(f"Failed: {len(answer.errors)}")
+
+
+@contextmanager
+def _ended_at_once_by_ctrl_c() -> Iterator[None]:
+    """A mirror may be killed at any moment, so it is: KeyboardInterrupt, which comes wherever the program just is,
+    would be lost in a library that goes on without it."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def end(number: int, frame: object) -> None:
+        shown = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # the bars have hidden the cursor
+        os.write(2, f"{shown}Error: Stopped. Hint: What arrived is kept: sync again to go on.\n".encode())
+        os._exit(EXIT_INTERRUPTED)
+
+    with suppress(ValueError):  # in another thread, which no signal interrupts
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from agnes_mcp.cli.looking import Yes, print_answer_rows
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress, text_of
+from agnes_mcp.cli.words import counted
 
 if TYPE_CHECKING:
     from agnes_mcp.answers.models import EstimateAnswer, FetchAnswer, QueryAnswer, ScanAnswer
@@ -173,7 +174,7 @@ def query(
     if export is not None:
         write_answer(answer, export)
         more = "; there are more, raise --limit" if answer.truncated or answer.more_rows else ""
-        say(f"{answer.row_count:,} rows in {export.path}{more}")
+        say(f"{counted(answer.row_count, 'row')} in {export.path}{more}")
     elif as_json:
         print_json(answer)
     else:
@@ -201,7 +202,7 @@ def _fetch_into(config: str | None, request: ScanRequest, export: Export, yes: b
     answer = run(config, work)
     rows = answer.snapshot.rows if answer.snapshot else 0
     billed = f"billed {size_in_words(answer.bytes_billed)} ({cost_in_words(answer.bytes_billed, answer.cost_usd)})"
-    say(f"{rows or 0:,} rows in {export.path}, {billed}")
+    say(f"{counted(rows or 0, 'row')} in {export.path}, {billed}")
 
 
 def _request(
