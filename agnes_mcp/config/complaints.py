@@ -28,7 +28,8 @@ FORMS = {
     r"\A([a-z0-9.:\-]+\.)?[A-Za-z0-9_]+\.\*\z": "a dataset, as in `my_dataset.*`",
     r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z": "a type of DuckDB's, as in `VARCHAR` or "
     "`DECIMAL(18, 2)`",
-    r"\A[a-z0-9\-]+@[a-z0-9.\-]+\z": "a service account, as in `reader@my-project.iam.gserviceaccount.com`",
+    r"\A[a-z0-9\-]+@[a-z0-9.\-]+(,[a-z0-9\-]+@[a-z0-9.\-]+){0,5}\z": "a service account, as in "
+    "`reader@my-project.iam.gserviceaccount.com`, or up to six with commas between them, the one acted for last",
     r"\Ahttps://[A-Za-z0-9./_\-]+\z": "a scope, as in `https://www.googleapis.com/auth/drive.readonly`",
     r"\A[a-z0-9\-]+(\.[a-z0-9\-]+)+\z": "a domain, as in `googleapis.com`",
 }
