@@ -6,26 +6,30 @@ import errno
 import io
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Ctrl+C while the program is still being read is no fault to be traced."""
+    """Ctrl+C while the program is still being read is no fault to be traced.
+
+    A server that starts is left so until it receives signals itself: KeyboardInterrupt, which comes wherever the
+    program just is, is lost where a library goes on without it, and the server would serve on.
+    """
     quietly = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with suppress(ValueError):  # in another thread, which no signal interrupts
         if quietly:
             signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
     yield
     with suppress(ValueError):
-        if quietly:
+        if quietly and sys.argv[1:2] != ["serve"]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 with _quietly():
     import importlib
-    import sys
     from typing import Annotated, Any, cast
 
     import typer

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,11 +130,17 @@ def test_it_leaves_whatever_strangers_hold(served: Served, state: str) -> None:
     tell(f"left with {state}", tried=1, through=0, note=f"in {taken_s:.1f} s")
 
 
-def started_over(transport: str, config: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def started_over(transport: str, config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Killed at the end, where it still is."""
     command = [AGNES_MCP, "serve", "--transport", transport, "--port", "0", "--config", str(config)]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.soak
@@ -151,6 +157,21 @@ def test_it_leaves_while_it_starts(config: Path, transport: str, sent: signal.Si
         assert b"Traceback" not in said, said.decode()
         assert process.returncode in (0, 130, -sent)
     tell(f"left while it started, {transport}", tried=count(3, 40), through=0)
+
+
+@pytest.mark.parametrize(("words", "ends_at_once"), [(["serve"], True), (["catalog"], False), ([], False)])
+def test_an_interrupt_of_a_server_that_starts_is_never_an_exception(words: list[str], ends_at_once: bool) -> None:
+    """There is no moment between being read and receiving signals in which a library could lose it."""
+    asking = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "sys.argv[:] = ['agnes-mcp', *sys.argv[1:]]; from agnes_mcp import cli;"
+        "raised = [signal.getsignal(signal.SIGINT) is signal.default_int_handler]; cli.app_for(sys.argv[1:]);"
+        "print([*raised, signal.getsignal(signal.SIGINT) is signal.default_int_handler])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asking, *words], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert done.stdout.strip() == str([not ends_at_once] * 2)
 
 
 def until_it_has_used(process: subprocess.Popen[bytes], cpu_s: float) -> None:
