@@ -24,8 +24,12 @@ def _quietly() -> Iterator[None]:
             signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
     yield
     with suppress(ValueError):
-        if quietly and sys.argv[1:2] != ["serve"]:
+        if quietly and not _starts_a_server():
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _starts_a_server() -> bool:
+    return sys.argv[1:2] == ["serve"]
 
 
 with _quietly():
@@ -85,7 +89,9 @@ _Misused = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 def main() -> None:
     """The console script: errors are one line, and an exit code that tells them apart."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has not every character still gets an answer
+    # A terminal that has not every character still gets an answer. Of a server's standard output, which is the
+    # protocol's, nothing may be emptied yet that was written before.
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _starts_a_server():
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app_for(sys.argv[1:])(prog_name="agnes-mcp", standalone_mode=False)

@@ -66,6 +66,7 @@ REFUSED: dict[str, tuple[int, bytes]] = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_refusal_is_read_by_whoever_sent_all_first(served: Served, name: str) -> None:
     status, sent = REFUSED[name]
