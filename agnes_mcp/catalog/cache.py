@@ -16,7 +16,7 @@ class TtlCache(Generic[V]):
     """For one event loop. A time to live of 0 keeps nothing. Concurrent misses of a key make its value once.
 
     Nothing in it decides what a caller may read: a grant is looked at before, on every call, so that an entry that is
-    too old is at worst a detour (`schema_changed`, `approval_outdated`), after which it is forgotten.
+    too old is at worst a detour (`schema_changed`, `bq_not_found`, …), after which it is forgotten.
     """
 
     def __init__(self, max_entries: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:

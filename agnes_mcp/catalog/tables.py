@@ -25,7 +25,7 @@ MAX_SAMPLES = 512
 #: Whose lists of tables are kept; beyond that all are made anew, which costs one pass over the tables.
 MAX_CALLERS = 64
 #: A call that ended so was misled by what is kept of its table.
-_MISLED = ("schema_changed", "approval_outdated")
+_MISLED = ("schema_changed", "approval_outdated", "bq_not_found")
 
 
 class Tables:
@@ -187,8 +187,14 @@ class Tables:
         self.samples.invalidate(table_id)
 
     def _note(self, line: AuditLine) -> None:
-        if line.error_kind in _MISLED and line.table_id:
+        if line.error_kind not in _MISLED:
+            return
+        if line.table_id:
             self.forget(line.table_id)
+        places = set(line.places or ())
+        for table in self._registry.by_id.values() if places else ():
+            if table.place in places:
+                self.forget(table.id)
 
     def _not_found(self, principal: Principal, table_id: str) -> AgnesError:
         close = nearest(table_id, [table.id for table in self.visible(principal)])

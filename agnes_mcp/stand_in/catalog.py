@@ -24,6 +24,13 @@ class Catalog:
         with self._lock:
             return self._datasets.setdefault((dataset.project, dataset.name), dataset)
 
+    def drop_dataset(self, project: str, name: str) -> None:
+        """With all that it holds; one that is made again under its name is another one, wherever that is."""
+        with self._lock:
+            self._datasets.pop((project, name), None)
+            for routine in [key for key in self.routines if key[:2] == (project, name)]:
+                del self.routines[routine]
+
     def datasets(self, project: str) -> list[Dataset]:
         with self._lock:
             found = [d for (owner, _), d in self._datasets.items() if owner == project and not d.hidden]

@@ -134,6 +134,7 @@ class StandIn:
         forbidden: bool = False,
         gone: bool = False,
     ) -> Dataset:
+        """A dataset that is there already stays as it is; see `drop_dataset`."""
         dataset = Dataset(project or self.project, name, location or self.location, description)
         dataset.forbidden, dataset.gone = forbidden, gone
         return self.catalog.add_dataset(dataset)
@@ -223,6 +224,9 @@ class StandIn:
     def touch(self, table: Table) -> None:
         """As if the table had just been written: cached results of it no longer count."""
         table.modified_ms += 1
+
+    def drop_dataset(self, name: str, *, project: str | None = None) -> None:
+        self.catalog.drop_dataset(project or self.project, name)
 
     def drop_table(self, dataset: str, name: str, *, project: str | None = None) -> None:
         self.catalog.drop_table(project or self.project, dataset, name)

@@ -59,3 +59,29 @@ async def test_one_statement_over_several_locations_is_refused(
         assert "fetch" in told.value.hint
         assert set(told.value.details["locations"]) < {"US", "EU", "ASIA-NORTHEAST1"}
     assert not bq.query_jobs()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ScanRequest(table_id="a_0", where="id = 1", select=["n"]),
+        ScanRequest(googlesql="SELECT n FROM a_0 WHERE id = 1"),
+        ScanRequest(googlesql="SELECT n FROM a_0 JOIN b_0 USING (id, n)"),
+    ],
+    ids=["predicate", "statement", "join"],
+)
+async def test_a_dataset_made_again_elsewhere_is_found_by_the_next_call(
+    asked: ScanRequest, world: list[dict[str, Any]], open_gateway: OPEN, bq: StandIn
+) -> None:
+    async with open_gateway(tables=world) as gateway:
+        assert (await gateway.scans.scan(ME, asked)).rows == [[0]]
+        bq.drop_dataset("place_0")
+        bq.create_dataset("place_0", location="EU")
+        for name in ("a", "b"):
+            bq.create_table("place_0", name, schema="id INT64, n INT64", rows=[{"id": 1, "n": 7}])
+        billed = len(bq.query_jobs())
+        with pytest.raises(AgnesError, match="not found in location US") as told:
+            await gateway.scans.scan(ME, asked)
+        assert (told.value.kind, len(bq.query_jobs())) == ("bq_not_found", billed)
+        assert "call again" in told.value.hint
+        assert (await gateway.scans.scan(ME, asked)).rows == [[7]]

@@ -31,6 +31,19 @@ def test_datasets(bq: StandIn, client: Client) -> None:
     assert (found.location, found.description, found.full_dataset_id) == ("EU", "Far away", "my-project:another")
 
 
+def test_a_dataset_that_is_dropped_can_be_made_again_elsewhere(bq: StandIn, client: Client) -> None:
+    bq.create_table("another", "t", "id INT64", rows=[])
+    bq.create_dataset("another", location="EU")
+    assert client.get_dataset("another").location == "US"
+    bq.drop_dataset("another")
+    with pytest.raises(NotFound):
+        client.get_table("another.t")
+    bq.create_dataset("another", location="EU")
+    assert client.get_dataset("another").location == "EU"
+    with pytest.raises(NotFound):
+        client.get_table("another.t")
+
+
 def test_results_stay_hidden_among_datasets(client: Client) -> None:
     client.query_and_wait("SELECT 1")
     job = client.query("SELECT 2")

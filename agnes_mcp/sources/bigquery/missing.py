@@ -6,14 +6,16 @@ import re
 
 _KIND = re.compile(r"(?i)not found: (another )?(dataset|project|job|routine|function|model|connection|table|view)\b")
 _TABLE = (
-    "The table is registered here, but BigQuery does not have it where it was sought. Whoever keeps this instance "
+    "The table is registered here, but BigQuery does not have it where it was sought. If it was just made again, call "
+    "again; else whoever keeps this instance "
     "checks project, dataset and table name, and `location` where it is set: under the table, or at "
     "`data_source.bigquery.location`."
 )
 _VIEW = "What the table is made of is gone. Whoever keeps the view in BigQuery puts it right; others are not affected."
 _OTHERS = {
     "dataset": (
-        "BigQuery has no dataset of that name there. Whoever keeps this instance checks its spelling and its project, "
+        "BigQuery has no dataset of that name there. If it was just made again elsewhere, call again: where it is is asked "
+        "anew. Else whoever keeps this instance checks its spelling and its project, "
         "in `data_source.bigquery.datasets` or under the table, and where it is: `location` under the table, or "
         "`data_source.bigquery.location`. Other datasets are served."
     ),
