@@ -69,11 +69,15 @@ class Column(Model):
 
 
 class Partition(Model):
-    """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE, HIVE, SHARD."""
+    """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE, HIVE, SHARD.
+
+    `also`: of a view over several tables that require a filter, the other columns that have to be filtered too.
+    """
 
     column: str | None = None
     type: str = "DAY"
     filter_required: bool = False
+    also: list[str] = Field(default_factory=list, exclude_if=not_)
 
 
 class TableSchema(Model):

@@ -213,7 +213,9 @@ def _partitioning(answer: SchemaAnswer) -> str | None:
     partition = answer.partition
     if partition is None:
         return None
-    required = ", and a filter on it is required" if partition.filter_required else ""
+    required = (
+        f", and a filter on {' and '.join(['it', *partition.also])} is required" if partition.filter_required else ""
+    )
     return f"{partition.column or 'ingestion time'} by {partition.type}{required}"
 
 

@@ -252,7 +252,8 @@ def as_error(
     kind = kind_of(complaint)
     message = redact(complaint.message).strip() or "no further explanation"
     if known is not None and kind in _NAMING and (shown := refusals.withhold(message, known)) != message:
-        _log.warning("BigQuery answered while %s: %s", doing or "reading", message)
+        level = logging.DEBUG if refusals.asks_for_filter(message) else logging.WARNING
+        _log.log(level, "BigQuery answered while %s: %s", doing or "reading", message)
         message = shown
     found: dict[str, Any] = {**(details or {})}
     if complaint.reason and not complaint.cut:

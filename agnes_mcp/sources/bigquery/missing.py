@@ -14,9 +14,9 @@ _TABLE = (
 _VIEW = "What the table is made of is gone. Whoever keeps the view in BigQuery puts it right; others are not affected."
 _OTHERS = {
     "dataset": (
-        "BigQuery has no dataset of that name there. If it was just made again elsewhere, call again: where it is is asked "
-        "anew. Else whoever keeps this instance checks its spelling and its project, "
-        "in `data_source.bigquery.datasets` or under the table, and where it is: `location` under the table, or "
+        "BigQuery has no dataset of that name there. If it was just made again elsewhere, call again: its place is "
+        "asked anew. Else whoever keeps this instance checks its spelling and its project, in "
+        "`data_source.bigquery.datasets` or under the table, and where it is: `location` under the table, or "
         "`data_source.bigquery.location`. Other datasets are served."
     ),
     "project": (

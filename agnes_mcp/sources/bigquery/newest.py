@@ -50,31 +50,48 @@ def find_required(schema: TableSchema, bytes_where: BytesWhere, call: Call) -> P
 
 
 def required_partition(named: str, schema: TableSchema, passes: Callable[[str], bool]) -> Partition | None:
-    """How the view is cut, by a column of its own: the one that is called so, or else the first whose condition
-    `passes`. None: by none that can be seen."""
+    """How the view is cut, by columns of its own: the one that is called so, or else the fewest whose conditions
+    together `passes`. None: by none that can be seen."""
     possible = [c for c in schema.columns if c.mode != "REPEATED" and c.type in _CUTS]
     tried = sorted(possible, key=lambda column: column.name.casefold() != named.casefold())[:_MAX_TRIED]
-    for column in tried:
-        if passes(_from_the_start(column)):
-            return Partition(column=column.name, type=_CUTS[column.type], filter_required=True)
-    return None
+    needed = tried[:1] if tried and passes(_all_from_the_start(tried[:1])) else _needed(tried, passes)
+    if not needed:
+        return None
+    first, *others = needed
+    also = [column.name for column in others]
+    return Partition(column=first.name, type=_CUTS[first.type], filter_required=True, also=also)
+
+
+def _needed(columns: list[Column], passes: Callable[[str], bool]) -> list[Column]:
+    """Those without which it does not pass; the tables of a view may each want another. None where all do not do."""
+    if not columns or not passes(_all_from_the_start(columns)):
+        return []
+    needed = list(columns)
+    for column in reversed(columns):
+        fewer = [each for each in needed if each is not column]
+        if fewer and passes(_all_from_the_start(fewer)):
+            needed = fewer
+    return needed
 
 
 def newest_condition(schema: TableSchema, bytes_where: BytesWhere, today: date) -> str:
     """A predicate of GoogleSQL that keeps the newest partition with rows; of everything, where none can be told apart.
-    "" where the table asks for no filter."""
+    "" where the table asks for no filter. Of several columns that have to be filtered the first one's newest is."""
     column = _cut_by(schema)
     if column is None:
         return ""
-    beside = bytes_where(_from_the_end(column)) or 0  # of what a view joins to it, whatever the condition
+    others = [found for name in (schema.partition.also if schema.partition else ()) if (found := schema.column(name))]
+    rest = f" AND {_all_from_the_start(others)}" if others else ""
+    # of what a view joins to it, whatever the condition
+    beside = bytes_where(_from_the_end(column) + rest) or 0
 
     def own(condition: str) -> int:
-        return max(0, (bytes_where(condition) or 0) - beside)
+        return max(0, (bytes_where(condition + rest) or 0) - beside)
 
     if column.type == "INT64":
-        return _newest_numbers(column, own)
+        return _newest_numbers(column, own) + rest
     newest = _newest_day(column, own, today)
-    return _from_the_start(column) if newest is None else _since(column, newest)
+    return (_from_the_start(column) if newest is None else _since(column, newest)) + rest
 
 
 def _cut_by(schema: TableSchema) -> Column | None:
@@ -84,6 +101,10 @@ def _cut_by(schema: TableSchema) -> Column | None:
     if partition.column is None:
         return next((column for column in schema.pseudo_columns if column.type == "TIMESTAMP"), None)
     return schema.column(partition.column)
+
+
+def _all_from_the_start(columns: list[Column]) -> str:
+    return " AND ".join(_from_the_start(column) for column in columns)
 
 
 def _from_the_start(column: Column) -> str:

@@ -44,6 +44,11 @@ class Known(NamedTuple):
 NOTHING = Known(frozenset())
 
 
+def asks_for_filter(message: str) -> bool:
+    """Whether a statement was refused as it leaves out a filter that a table requires, as those are that find it."""
+    return "without a filter over column" in message
+
+
 def withhold(message: str, known: Known) -> str:
     """The message without the names of tables, datasets and columns that are not known to who asked."""
     places = {place.replace(":", ".") for place in known.places}

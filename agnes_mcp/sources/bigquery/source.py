@@ -244,7 +244,7 @@ class BigQuerySource(Source):
     ) -> Iterator[tuple[Parts, TablePath, Attempts]]:
         """What a question needs; notes the kind of the error it ends with. An error names what the question names."""
         from agnes_mcp.sources.bigquery.names import TablePath, table_path
-        from agnes_mcp.sources.bigquery.refusals import Known
+        from agnes_mcp.sources.bigquery.refusals import Known, asks_for_filter
         from agnes_mcp.sources.bigquery.requests import Attempts
 
         try:
@@ -256,7 +256,7 @@ class BigQuerySource(Source):
                 known = Known(frozenset(places), frozenset(c.name for c in schema.columns) if schema else frozenset())
             yield parts, path, Attempts(call, parts.clients.tokens, {"table_id": table.id} if table else {}, known)
         except AgnesError as error:
-            if error.kind not in _NOT_ITS_FAULT:
+            if error.kind not in _NOT_ITS_FAULT and not asks_for_filter(error.message):
                 self._last_error = error.kind
             raise
 
