@@ -82,7 +82,8 @@ class Clients:
     def _build_rest(self) -> bigquery.Client:
         from google.api_core.client_info import ClientInfo
         from google.auth.transport.requests import AuthorizedSession
-        from google.cloud import bigquery
+
+        from agnes_mcp.sources.bigquery.job_resources import RestClient
 
         # One refresh and one retry after a 401, then the error; google-auth's default is two.
         session = AuthorizedSession(self.tokens.credentials, max_refresh_attempts=1)
@@ -90,7 +91,7 @@ class Clients:
             session.mount(scheme, DirectToThisMachine(pool_maxsize=CONNECTIONS))
         if self.settings.api_endpoint is None:
             session.configure_mtls_channel()
-        return bigquery.Client(
+        return RestClient(
             project=self.settings.billed_project,
             credentials=self.tokens.credentials,
             location=self.settings.location or None,

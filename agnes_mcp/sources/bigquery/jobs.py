@@ -83,6 +83,8 @@ class QueryJob:
             self._attempts.pause(complaint, pause_s)
             self._begin()
         destination = job.destination
+        if destination is None:
+            raise self._failure(Complaint(502, message="The job ended without naming the table of its rows."))
         return TablePath(destination.project, destination.dataset_id, destination.table_id)
 
     def _run_once(self) -> bigquery.QueryJob:
