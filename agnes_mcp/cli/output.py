@@ -49,6 +49,7 @@ def print_json(answer: BaseModel | Any, *, defaults: bool = False) -> None:
         answer.model_dump(mode="json", exclude_defaults=not defaults) if isinstance(answer, BaseModel) else answer
     )
     sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
+    _written()
 
 
 def print_rows(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str = "(no rows)") -> None:
@@ -59,6 +60,7 @@ def print_rows(headings: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
     if not sys.stdout.isatty():
         for row in (headings, *rows):
             sys.stdout.write("\t".join(_one_line(value) for value in row) + "\n")
+        _written()
         return
     cells = [[_one_line(value) for value in row] for row in rows]
     widths = [
@@ -90,6 +92,7 @@ def _print_records(headings: Sequence[str], cells: Sequence[Sequence[str]], widt
             line = f"{heading[:label]:<{label}}  {cell}"
             sys.stdout.write((line if len(line) <= width else f"{line[: width - 1]}…") + "\n")
         sys.stdout.write("\n")
+    _written()
 
 
 def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
@@ -98,6 +101,12 @@ def print_pairs(pairs: Sequence[tuple[str, Any]]) -> None:
     width = max((len(label) for label, _ in known), default=0) + 1
     for label, value in known:
         sys.stdout.write(f"{label + ':':<{width}} {_one_line(value)}\n")
+    _written()
+
+
+def _written() -> None:
+    """What was printed has arrived before a word is said of it. Raises OSError where it cannot."""
+    sys.stdout.flush()
 
 
 def size_in_words(size_bytes: int | None) -> str:

@@ -76,9 +76,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def serve(config: Path, *options: str, **env: str) -> Iterator[Served]:
+def serve(config: Path, *options: str, program: tuple[str, ...] = (AGNES_MCP,), **env: str) -> Iterator[Served]:
     """`agnes-mcp serve` on a free port of loopback, until the block ends."""
-    command = [AGNES_MCP, "serve", "--transport", "http", "--port", "0", "--config", str(config), *options]
+    command = [*program, "serve", "--transport", "http", "--port", "0", "--config", str(config), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**env))
     try:
         yield await_serving(process)

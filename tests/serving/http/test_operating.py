@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -264,19 +264,38 @@ async def _scan_until_the_end(client: Any) -> None:
         await client.call_tool("scan", {"table_id": "remote", "select": ["id"], "limit": 7})
 
 
-@pytest.fixture
-def blocking(tmp_path: Path, tables: list[dict[str, Any]]) -> Path:
-    """An instance with a table that is a pipe without a writer: to open it never returns, and nothing interrupts it."""
-    pipe = tmp_path / "blocking.parquet"
-    os.mkfifo(pipe)
-    blocking = {"id": "blocking", "source_type": "local", "path": str(pipe)}
+#: A server in which one table's file is on a disk that has gone: to open it never returns, and nothing interrupts it.
+BLOCKING = """
+import os
+from agnes_mcp.cli import main
+from agnes_mcp.sources.local.source import LocalSource
+known = LocalSource.schema
+def schema(self, table, call):
+    if table.id == "blocking":
+        os.open(os.environ["PIPE_WITHOUT_WRITER"], os.O_RDONLY)
+    return known(self, table, call)
+LocalSource.schema = schema
+main()
+"""
+
+
+@contextmanager
+def serve_what_blocks(folder: Path, tables: list[dict[str, Any]]) -> Iterator[Served]:
+    """An instance with a table `blocking`. A pipe's open stands in for that of a lost disk, which cannot be had here;
+    of a table it would be refused."""
+    os.mkfifo(folder / "pipe")
+    blocking = {**tables[0], "id": "blocking"}
     scan = {"request_timeout_seconds": 1}
-    return write_instance(tmp_path / "instance.yaml", tables=[*tables, blocking], api={"scan": scan})
+    config = write_instance(folder / "instance.yaml", tables=[*tables, blocking], api={"scan": scan})
+    with serve(config, program=(sys.executable, "-c", BLOCKING), PIPE_WITHOUT_WRITER=str(folder / "pipe")) as served:
+        yield served
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
-async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(blocking: Path) -> None:
-    with serve(blocking) as served:
+async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(
+    tmp_path: Path, tables: list[dict[str, Any]]
+) -> None:
+    with serve_what_blocks(tmp_path, tables) as served:
         async with connect(served, "http", "auto") as client:
             answer = await client.call_tool("scan", {"table_id": "blocking"})
             assert body_of(answer)["error"] == "timeout"
@@ -288,9 +307,9 @@ async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(blocking:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
-async def test_it_leaves_in_time_while_a_thread_is_blocked(blocking: Path) -> None:
+async def test_it_leaves_in_time_while_a_thread_is_blocked(tmp_path: Path, tables: list[dict[str, Any]]) -> None:
     """SIGTERM while the call still waits: it is audited, and the process goes."""
-    with serve(blocking) as served:
+    with serve_what_blocks(tmp_path, tables) as served:
         with anyio.fail_after(60):
             async with connect(served, "http", "auto") as client, anyio.create_task_group() as group:
                 group.start_soon(_sample_what_blocks, client)
@@ -299,7 +318,7 @@ async def test_it_leaves_in_time_while_a_thread_is_blocked(blocking: Path) -> No
                 served.process.send_signal(signal.SIGTERM)
                 assert await anyio.to_thread.run_sync(served.process.wait, STOP_WITHIN_S) == 0
                 group.cancel_scope.cancel()
-    audit = (blocking.parent / "data" / "audit" / "audit.jsonl").read_text()
+    audit = (tmp_path / "data" / "audit" / "audit.jsonl").read_text()
     sample = next(line for line in audit.splitlines() if '"tool":"sample"' in line)
     assert '"status":"cancelled"' in sample
 
