@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 
+import duckdb
 import pytest
 from sqlglot import exp
+from support.evaluator import GoogleSQL
 from support.predicates import BIGQUERY_SCHEMA, SCHEMAS, accepted, rejected
 
 from agnes_mcp.errors import KINDS, AgnesError, PredicateError
@@ -261,3 +263,42 @@ def test_nothing_of_a_refused_text_is_logged(caplog: pytest.LogCaptureFixture) -
         refusal(text, dialect)
     refusal("IF foo THEN bar")
     assert not caplog.records
+
+
+#: Spellings of one interval, and how all of them are written.
+INTERVALS: dict[Dialect, dict[str, list[str]]] = {
+    "bigquery": {
+        "INTERVAL 30 DAY": ["INTERVAL 30 DAY", "interval 30 day", "INTERVAL '30' DAY", 'Interval "30" Day'],
+        "INTERVAL -1 MONTH": ["INTERVAL -1 MONTH", "INTERVAL '-1' month", "INTERVAL - 1 MONTH"],
+        "INTERVAL 1 MONTH": ["INTERVAL 1\nMONTH", "INTERVAL -'-1' MONTH"],
+    },
+    "duckdb": {
+        "INTERVAL 30 DAY": ["INTERVAL 30 DAY", "interval 30 days", "INTERVAL '30' DAYS", "INTERVAL '30 days'"],
+        "INTERVAL 1 MONTH": ["INTERVAL 1 MONTH", "INTERVAL '1 month'", "interval '1' months", "INTERVAL '1 MONTHS'"],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "meant", "spelling"),
+    [(dialect, m, s) for dialect, all_of in INTERVALS.items() for m, spellings in all_of.items() for s in spellings],
+)
+def test_an_interval_is_written_in_one_way(dialect: Dialect, meant: str, spelling: str) -> None:
+    written = [rendered(f"event_date >= CURRENT_DATE - {each}", dialect) for each in (spelling, meant)]
+    assert written[0] == written[1]
+    assert rendered(written[0], dialect) == written[0]
+    if dialect == "duckdb":
+        with duckdb.connect() as connection:
+            found = connection.execute(f"SELECT {spelling} = {meant}, {spelling} = INTERVAL 2 DAY").fetchone()
+        assert found == (True, False)
+
+
+def test_intervals_mean_the_same_in_googlesql(googlesql: object) -> None:
+    evaluate = GoogleSQL()
+    for meant, spellings in INTERVALS["bigquery"].items():
+        for spelling in spellings:
+            if not spelling.startswith(("INTERVAL -'", "INTERVAL - ")):
+                (row,) = evaluate.rows(
+                    f"SELECT DATE_ADD(DATE '2026-03-31', {spelling}) = DATE_ADD(DATE '2026-03-31', {meant})"
+                )
+                assert row == [True], spelling

@@ -129,6 +129,61 @@ def test_googlesql_keeps_the_rows_that_were_meant(evaluator: Conditions) -> None
     ]
 
 
+#: Names as tables have them: of words, of other scripts, with what only stands in quotes.
+ODD = ["order", "select", "unnest", "exists", "from", "Größe", "ชื่อ", "价格", "a-b", "x y", "1st", "_", "element_1", "İ"]
+#: The forms that each dialect has for it; `L` is the list, `A` the alias, `F` the element's field.
+FORMS: dict[Dialect, list[str]] = {
+    "bigquery": [
+        "EXISTS (SELECT 1 FROM UNNEST(`L`) AS `A` WHERE `A`.`F` = 'a')",
+        "EXISTS(SELECT * FROM UNNEST(`L`) `A` WHERE `A`.`F` = 'a')",
+        "EXISTS(SELECT `F` FROM UNNEST(`L`) WHERE `F` = 'a')",
+        "NOT EXISTS(SELECT NULL FROM UNNEST(events.`L`) AS `A` WHERE NOT `A`.`F` = 'a')",
+    ],
+    "duckdb": [
+        'EXISTS (SELECT 1 FROM UNNEST("L") AS t("A") WHERE "A"."F" = \'a\')',
+        'EXISTS(SELECT 1 FROM (SELECT UNNEST("L") AS "A") WHERE "A"."F" = \'a\')',
+        'EXISTS(SELECT 1 FROM UNNEST("L") AS "A"("A") WHERE "A"."F" = \'a\')',
+        'NOT EXISTS(SELECT * FROM UNNEST(events."L") "A"("A") WHERE NOT "A"."F" = \'a\')',
+    ],
+}
+
+
+def oddly_named(form: str, listed: str, alias: str, field: str, dialect: Dialect) -> tuple[str, str]:
+    """The condition as it is given, and as it is written anew for a table with that list."""
+    quote = "`" if dialect == "bigquery" else '"'
+    text = form
+    for mark, name in (("L", listed), ("A", alias), ("F", field)):
+        text = text.replace(f"{quote}{mark}{quote}", f"{quote}{name}{quote}")
+    kind = "STRING" if dialect == "bigquery" else "VARCHAR"
+    columns = [_field("id", "INT64"), _field(listed, "STRUCT", _field(field, kind), repeated=True)]
+    tree = validate_predicate(text, TableSchema(table_id="events", columns=columns), dialect)
+    return text, render_predicate(tree, dialect)
+
+
+TURNS = [(ODD[n], ODD[n - 3], ODD[n - 7]) for n in range(len(ODD))]
+
+
+@pytest.mark.parametrize("form", FORMS["duckdb"])
+def test_odd_names_mean_the_same_in_duckdb(form: str) -> None:
+    for listed, alias, field in TURNS:
+        text, written = oddly_named(form, listed, alias, field, "duckdb")
+        rows = f"SELECT 1 AS id, [{{'{field}': 'a'}}] AS \"{listed}\" UNION ALL SELECT 2, [{{'{field}': 'b'}}]"
+        with duckdb.connect() as connection:
+            connection.execute(f"CREATE TABLE events AS {rows}")
+            for condition in (text, written):
+                found = connection.execute(f"SELECT id FROM events WHERE ({condition})").fetchall()
+                assert found == [(1,)], condition
+
+
+@pytest.mark.parametrize("form", FORMS["bigquery"])
+def test_odd_names_mean_the_same_in_googlesql(form: str, googlesql: Any) -> None:
+    for listed, alias, field in TURNS:
+        text, written = oddly_named(form, listed, alias, field, "bigquery")
+        rows = f"SELECT 1 AS id, [STRUCT('a' AS `{field}`)] AS `{listed}` UNION ALL SELECT 2, [STRUCT('b')]"
+        over = Conditions(lambda marks, rows=rows: f"WITH events AS ({rows}) SELECT {marks} FROM events", "id")  # type: ignore[misc]
+        assert over.kept([text, written]) == ["TF", "TF"], written
+
+
 _NAMES = ["key", "p", "id", "element_1", "tags", "params", "items", "value", "name", "e", "f", "element_2", "list_1"]
 
 

@@ -205,7 +205,8 @@ def _unit(cursor: Cursor, counted: str | None, lexeme: Lexeme) -> str:
     if unit not in cursor.rules.units:
         hint = f"Use one of {', '.join(sorted(cursor.rules.units))}."
         raise cursor.refuse("parse_error", f"{unit[:40] or 'Nothing'} is not a unit of time.", hint, lexeme)
-    return unit
+    singular = unit.removesuffix("S")  # one spelling, so that one statement is one text
+    return singular if singular in cursor.rules.units else unit
 
 
 def type_name(cursor: Cursor) -> str:
