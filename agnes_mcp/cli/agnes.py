@@ -16,6 +16,7 @@ import typer
 from agnes_mcp.cli.options import CommandError, Config, Json, read_settings, wrong
 from agnes_mcp.cli.output import console, print_json, print_rows, say, size_in_words
 from agnes_mcp.cli.running import EXIT_INTERRUPTED, run, run_over, shown_progress
+from agnes_mcp.cli.words import counted
 from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import EXIT_AUTH, EXIT_VALIDATION, AgnesError
 
@@ -81,7 +82,7 @@ def _tell_extract(answer: ExtractAnswer) -> None:
         return
     for problem in answer.errors:
         say(f"{problem.table}: {problem.error}")
-    typer.echo(f"{answer.tables_registered} tables registered, {answer.views} with a view")
+    typer.echo(f"{counted(answer.tables_registered, 'table')} registered, {answer.views:,} with a view")
 
 
 def rebuild(

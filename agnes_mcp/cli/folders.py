@@ -7,6 +7,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import escape, glob
 from pathlib import Path
@@ -52,13 +53,7 @@ class Left:
 
 def find_tables(folder: Path) -> tuple[list[Found], list[Left]]:
     """Blocking: reads footers, and each CSV once or a few times. With the tables, what was left out."""
-    from agnes_mcp.calls.processes.processes import Processes
-    from agnes_mcp.sources.local.source import JOB, LocalSource
-    from agnes_mcp.sources.warehouse import Warehouse
-
-    warehouse, processes = Warehouse(memory_limit_bytes=2**30, threads=2), Processes(JOB, size=1)
-    try:
-        source = LocalSource(warehouse, processes)
+    with _reader() as source:
         found: dict[str, Found] = {}
         left: list[Left] = []
         for path in _places(folder):
@@ -70,9 +65,62 @@ def find_tables(folder: Path) -> tuple[list[Found], list[Left]]:
                 table.id = _free(table.id, found)
                 found[table.id] = table
         return list(found.values()), left
+
+
+@contextmanager
+def _reader() -> Iterator[LocalSource]:
+    from agnes_mcp.calls.processes.processes import Processes
+    from agnes_mcp.sources.local.source import JOB, LocalSource
+    from agnes_mcp.sources.warehouse import Warehouse
+
+    warehouse, processes = Warehouse(memory_limit_bytes=2**30, threads=2), Processes(JOB, size=1)
+    try:
+        yield LocalSource(warehouse, processes)
     finally:
         processes.close()
         warehouse.close()
+
+
+def look_at(path: str, table: str) -> Found | str:
+    """What a table of this path would be, blocking: `table` is its name where the file is a database. In words why it
+    cannot be read, where that may pass or an option may help.
+
+    Raises `invalid_argument` where no reader serves what is there: a format that is none of ours, a folder without
+    files, a database without such a table, a text that is no table.
+    """
+    from agnes_mcp.models import Table
+    from agnes_mcp.sources.local.files import find_files
+    from agnes_mcp.sources.local.formats import kind_by_name
+
+    try:
+        files = find_files(Table(id="found", source_type="local", path=path))
+    except AgnesError as error:
+        raise _not_served(error.message.partition(": ")[2].rstrip(".") or error.message) from None
+    if files.kind == "duckdb":
+        stored = _tables_in(path)
+        if isinstance(stored, str):
+            return stored
+        named = next((found for found in stored if found.source_table.casefold() == table.casefold()), None)
+        if named is None:
+            there = ", ".join(found.source_table for found in stored[:5])
+            raise _not_served(f"that database has no table {table!r}, but {there}", "Name it with --source-table.")
+        return named
+    if files.kind not in ("csv", "json"):
+        return Found(table, path)
+    with _reader() as source:
+        looked = _look(source, path)
+    if isinstance(looked, str):
+        return looked
+    if any(kind_by_name(file) is None for file in files.paths):  # taken for a table by its content alone
+        if "," not in looked[0].seen:
+            raise _not_served("its name says no format, and its text is one column: no table")
+        looked[0].seen += f"; its name says no format, so it is taken for {files.kind.upper()}"
+    return looked[0]
+
+
+def _not_served(reason: str, hint: str = "") -> AgnesError:
+    served = "Served are files, patterns and folders of Parquet, CSV, JSON or Arrow, a workbook, and a DuckDB file."
+    return AgnesError("invalid_argument", f"--path cannot be served: {reason}.", hint or served)
 
 
 def _places(folder: Path) -> Iterator[str]:

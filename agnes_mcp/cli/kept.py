@@ -14,7 +14,7 @@ from agnes_mcp.cli.looking import Yes
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, run, shown_progress, text_of
-from agnes_mcp.cli.words import counted, moment_in_words
+from agnes_mcp.cli.words import counted, for_shell, moment_in_words
 from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import AgnesError
 
@@ -62,7 +62,7 @@ def list_all(config: Config = None, as_json: Json = False) -> None:
         if kept.damaged:
             say(f"{kept.name} is damaged: {kept.damaged}. Fetch it again with --force, or drop it.")
     if answer.note:
-        say(answer.note)
+        say(for_shell(answer.note))
 
 
 @snapshots.command("show")
@@ -129,7 +129,7 @@ def refresh(
         ]
     )
     for warning in answer.warnings:
-        say(warning)
+        say(for_shell(warning))
 
 
 @snapshots.command("drop")

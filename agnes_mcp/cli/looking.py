@@ -11,7 +11,7 @@ from agnes_mcp.cli.completion import complete_table
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, print_rows, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress
-from agnes_mcp.cli.words import counted, moment_in_words
+from agnes_mcp.cli.words import counted, for_shell, moment_in_words
 
 if TYPE_CHECKING:
     from agnes_mcp.answers.models import (
@@ -75,9 +75,9 @@ def catalog(
     ]
     print_rows(["ID", "SOURCE", "MODE", "FLAVOR", "ROWS", "SIZE", "NAME"], rows, empty="(no tables)")
     if answer.next_cursor:
-        say(f"{answer.total} tables in all; the next page: --cursor {answer.next_cursor}")
+        say(f"{counted(answer.total, 'table')} in all; the next page: --cursor {answer.next_cursor}")
     if answer.note:
-        say(answer.note)
+        say(for_shell(answer.note))
 
 
 def schema(table_id: TableId, config: Config = None, as_json: Json = False) -> None:
@@ -112,7 +112,7 @@ def print_schema(answer: SchemaAnswer) -> None:
     for literal, example in answer.where_dialect_hints.items():
         say(f"{literal}: {example}")
     if answer.note:
-        say(answer.note)
+        say(for_shell(answer.note))
 
 
 def describe(
@@ -184,7 +184,7 @@ def usage(config: Config = None, as_json: Json = False) -> None:
             ("You are", answer.principal),
             ("Billed today", f"{size_in_words(left.daily_bytes_used)} of {size_in_words(left.daily_bytes_limit)}"),
             ("Left today", size_in_words(left.daily_bytes_left)),
-            ("Running", f"{left.running_scans} of {left.max_concurrent_scans} scans"),
+            ("Running", f"{left.running_scans} of {counted(left.max_concurrent_scans, 'scan')}"),
             ("Starts anew", moment_in_words(left.resets_at)),
             ("One statement", f"at most {size_in_words(answer.max_scan_bytes)}"),
             ("Asks above", size_in_words(answer.confirm_above_bytes)),
@@ -206,7 +206,7 @@ def print_answer_rows(answer: RowsAnswer) -> None:
     )
     say(f"{counted(answer.row_count, 'row')}{' and more' if answer.truncated or answer.more_rows else ''}{cost}")
     if answer.note:
-        say(answer.note)
+        say(for_shell(answer.note))
 
 
 def _partitioning(answer: SchemaAnswer) -> str | None:

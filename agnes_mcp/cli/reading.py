@@ -13,7 +13,7 @@ from agnes_mcp.cli.looking import Yes, print_answer_rows
 from agnes_mcp.cli.options import Config, Json, wrong
 from agnes_mcp.cli.output import cost_in_words, print_json, print_pairs, say, size_in_words
 from agnes_mcp.cli.running import agree, names_of, run, shown_progress, text_of
-from agnes_mcp.cli.words import counted
+from agnes_mcp.cli.words import counted, for_shell
 
 if TYPE_CHECKING:
     from agnes_mcp.answers.models import EstimateAnswer, FetchAnswer, QueryAnswer, ScanAnswer
@@ -266,7 +266,7 @@ def _print_estimate(answer: EstimateAnswer, stderr: bool = False) -> None:
     else:
         print_pairs(pairs)
     for advice in answer.advice:
-        say(advice)
+        say(for_shell(advice))
 
 
 def _print_fetched(answer: FetchAnswer) -> None:
@@ -281,5 +281,5 @@ def _print_fetched(answer: FetchAnswer) -> None:
         ]
     )
     for warning in answer.warnings:
-        say(warning)
-    say(answer.next_step)
+        say(for_shell(warning))
+    say(for_shell(answer.next_step))

@@ -40,7 +40,7 @@ def add(
     entry = _entry(table_id, name, path, dataset, source_table, project, description, primary_key)
     _check(TableSettings, entry)
     if path:
-        _require_files(path, file.parent)
+        _look_at(path, file.parent, entry)
     with editing(file) as document:
         entries = section(document, "tables", list)
         if entry_of(entries, "id", table_id) is not None:
@@ -106,12 +106,23 @@ def _entry(
     return {key: value for key, value in given.items() if value}
 
 
-def _require_files(path: str, folder: Path) -> None:
+def _look_at(path: str, folder: Path, entry: dict[str, Any]) -> None:
+    """Refuse what cannot be served, add what is needed to read it right, and warn of what cannot be read just now."""
     from glob import has_magic, iglob
+
+    from agnes_mcp.cli.folders import look_at
 
     there = os.path.join(folder, expanded(path))
     if not (os.path.exists(there) or (has_magic(there) and next(iglob(there, recursive=True), None))):
         raise wrong(f"--path {path!r} matches no file.", "It is relative to the folder of instance.yaml.")
+    found = look_at(there, entry.get("source_table") or entry["id"])
+    if isinstance(found, str):
+        say(f"Warning: --path {path!r} cannot be read just now: {found}.")
+        return
+    if found.csv:
+        entry["csv"] = found.csv
+    if found.seen:
+        say(f"Found: {found.seen}.")
 
 
 def _place(entry: dict[str, Any]) -> str:

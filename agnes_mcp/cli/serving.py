@@ -15,6 +15,7 @@ import typer
 from agnes_mcp.cli.logs import Level
 from agnes_mcp.cli.options import Config, open_gateway
 from agnes_mcp.cli.output import say
+from agnes_mcp.cli.words import counted
 
 if TYPE_CHECKING:
     from agnes_mcp.gateway import Gateway
@@ -107,7 +108,8 @@ def _introduce(gateway: Gateway, transport: Transport) -> None:
         say("This speaks MCP over stdin and stdout, so a host starts it: `agnes-mcp install claude-code`.")
         return
     users = settings.access.users
-    say(f"For {f'{len(users)} users' if users else 'everybody on this machine'}. To connect, with the address below:")
+    callers = counted(len(users), "user") if users else "everybody on this machine"
+    say(f"For {callers}. To connect, with the address below:")
     say("claude mcp add --transport http agnes URL" + (" --header 'Authorization: Bearer TOKEN'" if users else ""))
 
 

@@ -155,9 +155,10 @@ class ExtractWriter:
                 self._attachment.authorize(connection, SECRET, token)
             self._attachment.attach(connection, ALIAS, self._url)
         except duckdb.Error as error:
+            made = "1 view was" if views == 1 else f"{views:,} views were"
             answer.failed(
                 "<extension>",
-                f"{views} views were not made, because DuckDB's bigquery extension is not to be had here "
+                f"{made} not made, because DuckDB's bigquery extension is not to be had here "
                 f"({_first_line(error)}). The tables are served all the same. For the views run `INSTALL bigquery FROM "
                 f"community` in DuckDB where it may download, or name a file in {FILE_VARIABLE}, and extract again.",
             )

@@ -39,7 +39,7 @@ _MAX_NOTE_CHARS = 2_000
 #: Of how many tables the last answer about columns is kept; one takes as many characters as an answer may.
 _MOST_DESCRIBED = 64
 _SO_FAR = (
-    "Columns and descriptions of {:,} of {:,} remote tables are known so far, and the others are being read: a search "
+    "Columns and descriptions of {:,} of {} are known so far, and the others are being read: a search "
     "finds these by id alone until then, so call again before you say that there is no such table."
 )
 
@@ -218,9 +218,13 @@ class Catalog:
             for name, told in self._dataset_problems().items()
         ]
         if known < of:
-            said.append(_SO_FAR.format(known, of))
+            said.append(_SO_FAR.format(known, _tables(of, "remote ")))
             failed = ", ".join(f"{n:,} × {kind}" for kind, n in sorted(self._learning.failures(visible).items()))
             said += [f"Some could not be read: {failed}; `schema` of such a table says more."] if failed else []
         if unread:
-            said.append(f"The columns of {unread} tables have not been read yet; repeat the search for them.")
+            said.append(f"The columns of {_tables(unread)} have not been read yet; repeat the search for them.")
         return clean(" ".join(said), _MAX_NOTE_CHARS) or None
+
+
+def _tables(number: int, kind: str = "") -> str:
+    return f"{number:,} {kind}table{'' if number == 1 else 's'}"

@@ -99,9 +99,8 @@ def _unparsed(sql: str, tree: Node) -> AgnesError:
     if tree["error_type"] == "not implemented" or "SELECT" in message:
         dynamic = "pivot" in sql.casefold()
         hint = "In PIVOT list the values: PIVOT my_table ON my_column IN ('a', 'b') USING sum(x)." if dynamic else ""
-        return AgnesError(
-            "query_refused", f"Only a plain SELECT is admitted: {message.rstrip('.!')}.", hint or _ONE_SELECT
-        )
+        what = "a PIVOT over values that are not known" if dynamic else "another kind of statement"
+        return AgnesError("query_refused", f"Only one SELECT is admitted, and this is {what}.", hint or _ONE_SELECT)
     details: dict[str, Any] = {}
     if str(tree.get("position", "")).isdigit():
         details = locate(sql, int(tree["position"]))

@@ -102,7 +102,7 @@ def test_an_extract_without_the_extension_is_served_all_the_same(
 ) -> None:
     monkeypatch.setenv("AGNES_BIGQUERY_EXTENSION", str(home / "none.duckdb_extension"))
     ran = run("extract")
-    assert (ran.code, ran.out) == (1, "1 tables registered, 0 with a view\n")
+    assert (ran.code, ran.out) == (1, "1 table registered, 0 with a view\n")
     assert "INSTALL bigquery" in ran.err
     file = home / "state" / "extracts" / "bigquery" / "extract.duckdb"
     with duckdb.connect(str(file), read_only=True) as connection:

@@ -94,7 +94,7 @@ def test_an_extract_onto_a_full_disk_is_not_there_and_then_is(
     assert seen(small) == {}
     subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
     ran = run("extract")
-    assert ran.out == "1 tables registered, 0 with a view\n", ran.err
+    assert ran.out == "1 table registered, 0 with a view\n", ran.err
     before = seen(small)
     assert list(before) == ["extract.duckdb"]
     fill(small, 60_000)
@@ -155,6 +155,18 @@ def test_a_sync_onto_a_full_disk_keeps_what_was_there_and_brings_the_rest(
         assert (small / "not a folder").write_bytes(b"x") == 1
         ran = run("sync", "--from", server.url, "--into", small / "not a folder")
     assert (ran.code, "--into" in ran.err, ran.err.count("\n")) == (1, True, 1)
+
+
+@pytest.mark.parametrize("left", [4_096, 16_384, 24_576, 40_960])
+def test_books_that_find_no_room_say_so_in_words(
+    run: Run, shop: Path, small: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    """However far SQLite came: to its file, its log, or the index of that."""
+    monkeypatch.setenv("AGNES_DATA_DIR", str(small / "state"))
+    fill(small, left)
+    ran = run("scan", "sessions")
+    told(ran, errors.EXIT_DISK, "disk is full")
+    assert ("SQLITE" in ran.err, "snapshot drop" in ran.err or "disk" in ran.err) == (False, True)
 
 
 def test_4_is_for_a_disk_that_has_to_stay_free(run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

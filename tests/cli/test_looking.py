@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from cli.conftest import Run
+from support.metadata_server import closed_port
+
+from agnes_mcp.stand_in import StandIn
 
 pytestmark = pytest.mark.usefixtures("shop")
 
@@ -82,3 +86,13 @@ def test_a_cell_cannot_move_the_cursor(run: Run, home: Path) -> None:
     ran = run("sample", "evil", "-c", "other.yaml")
     assert "\x1b" not in ran.out
     assert len(ran.out.splitlines()) == 2
+
+
+def test_one_of_something_is_not_several(run: Run, shop: Path, bq: StandIn) -> None:
+    with closed_port() as port:
+        shop.write_text(shop.read_text().replace(bq.api_endpoint, f"http://127.0.0.1:{port}"))
+        asked = run("catalog", "sessions")
+    assert (asked.code, "1 remote table " in asked.err, "1 remote tables" in asked.err) == (0, True, False), asked.err
+    page = run("catalog", "--source-type", "bigquery", "--limit", "1")
+    assert "1 tables" not in page.out + page.err
+    assert re.search(r"of \d+ scans?\b", run("usage").out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import duckdb
 import pytest
 from cli.conftest import Run
 from support.agnes import parquet
@@ -97,3 +98,39 @@ def test_bigquery_has_to_be_configured_first(run: Run, instance: Path) -> None:
     instance.write_text("data_dir: ./state\n")
     ran = run("table", "add", "orders", "--dataset", "my_dataset")
     assert (ran.code, "BigQuery is not configured" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.txt", b"Remember the milk\nand the bread\n", "its name says no format"),
+        ("notes.pdf", b"%PDF-1.7\n", "its file is PDF, not Parquet"),
+        ("orders.parquet", b"id\n1\n", "its file is text, not Parquet"),
+        ("orders.avro", b"Obj\x01\0\0", "not Parquet"),
+        ("folder/readme.md", b"# ours\n", "its files are missing"),
+    ],
+)
+def test_what_no_reader_serves_is_refused(run: Run, instance: Path, name: str, content: bytes, said: str) -> None:
+    file = instance.parent / "data" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    ran = run("table", "add", "notes", "--path", "data/folder" if "/" in name else f"data/{name}")
+    assert (ran.code, said in ran.err, "Served are" in ran.err) == (2, True, True), ran.err
+    assert instance.read_text() == FILE
+
+
+def test_a_text_is_taken_for_what_it_holds_and_said_so(run: Run, instance: Path) -> None:
+    (instance.parent / "a.txt").write_text("id\tname\n1\tx\n2\ty\n")
+    (instance.parent / "b.csv").write_bytes("name,n\nÅsa,1\n".encode("latin-1"))
+    ran = run("table", "add", "a", "--path", "a.txt")
+    assert (ran.code, "id, name; its name says no format, so it is taken for CSV" in ran.err) == (0, True), ran.err
+    assert run("table", "add", "b", "--path", "b.csv").code == 0
+    assert [table.csv and table.csv.encoding for table in load_settings(instance).tables] == [None, "latin-1"]
+
+
+def test_a_database_has_the_table_that_is_added(run: Run, instance: Path) -> None:
+    with duckdb.connect(str(instance.parent / "shop.duckdb")) as connection:
+        connection.execute("CREATE TABLE orders AS SELECT 1 AS id")
+    ran = run("table", "add", "people", "--path", "shop.duckdb")
+    assert (ran.code, "no table 'people', but orders" in ran.err) == (2, True), ran.err
+    assert run("table", "add", "people", "--path", "shop.duckdb", "--source-table", "orders").code == 0

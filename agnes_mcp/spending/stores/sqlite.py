@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -211,19 +212,18 @@ def _errors_of_sqlite() -> Iterator[None]:
     except TimeoutError as error:  # a lock of ours that others hold; an OSError too, but no failure of the disk
         raise _busy() from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full() from error
         raise _refused(os.strerror(error.errno) if error.errno else type(error).__name__) from error
 
 
 def _as_error(error: sqlite3.Error) -> AgnesError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest says where
+    exactly = getattr(error, "sqlite_errorcode", 0)
+    code = exactly & 0xFF  # the low byte is the kind, the rest says where
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return _busy()
-    if code == sqlite3.SQLITE_FULL:
-        return AgnesError(
-            "disk_full",
-            "The disk is full: what is spent could not be written down, so nothing was read.",
-            "Free space with snapshot_drop or snapshot_prune (see disk_info), then call again.",
-        )
+    if code == sqlite3.SQLITE_FULL or exactly == sqlite3.SQLITE_IOERR_SHMSIZE:  # the latter: no room for its index
+        return _full()
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return AgnesError(
             "quota_unavailable",
@@ -231,7 +231,15 @@ def _as_error(error: sqlite3.Error) -> AgnesError:
             f"Stop every server on this data directory, move books/{FILE} away, and start again: what was billed today "
             "is then read from the audit.",
         )
-    return _refused(str(getattr(error, "sqlite_errorname", type(error).__name__)))
+    return _refused(str(error) if exactly else type(error).__name__)  # its own words name no place and no value
+
+
+def _full() -> AgnesError:
+    return AgnesError(
+        "disk_full",
+        "The disk is full: what is spent could not be written down, so nothing was read.",
+        "Free space with snapshot_drop or snapshot_prune (see disk_info), or free it otherwise, then call again.",
+    )
 
 
 def _busy() -> AgnesError:
