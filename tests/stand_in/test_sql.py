@@ -90,6 +90,22 @@ EXPRESSIONS: dict[str, tuple[str, Any]] = {
         "TIMESTAMP",
         dt.datetime(2024, 7, 2, 1, 4, 5, 500_000, tzinfo=UTC),
     ),
+    "PARSE_TIMESTAMP('%Y-%m-%d %H:%M:%S%z', '2024-01-02 03:04:05+0200')": (
+        "TIMESTAMP",
+        dt.datetime(2024, 1, 2, 1, 4, 5, tzinfo=UTC),
+    ),
+    "PARSE_TIMESTAMP('%Y-%m-%d %H:%M:%S%z', '2024-01-02 03:04:05-14')": (
+        "TIMESTAMP",
+        dt.datetime(2024, 1, 2, 17, 4, 5, tzinfo=UTC),
+    ),
+    "PARSE_TIMESTAMP('%Y-%m-%d %H:%M:%S%Ez', '2024-01-02 03:04:05+0200')": (
+        "TIMESTAMP",
+        dt.datetime(2024, 1, 2, 1, 4, 5, tzinfo=UTC),
+    ),
+    **{
+        f"SAFE.PARSE_TIMESTAMP('%Y-%m-%d %H:%M:%S%z', '2024-01-02 03:04:05{far}')": ("TIMESTAMP", None)
+        for far in ("+02:00", "+2500", "+1401", "+0260", "+020", "+2", "Z", "")
+    },
     "PARSE_TIMESTAMP('%s', '-5')": ("TIMESTAMP", dt.datetime(1969, 12, 31, 23, 59, 55, tzinfo=UTC)),
     "SAFE.PARSE_TIMESTAMP('%s', '17x')": ("TIMESTAMP", None),
     "PARSE_TIMESTAMP('%Y-%m-%dT%H:%M:%E*S%Ez', '2024-01-02T03:04:05.5Z')": (

@@ -124,6 +124,11 @@ def _printed(element: str, moment: str, zone: str, instant: str) -> str:
 
 
 _PARSED = frozenset(["%Y", "%m", "%d", "%H", "%M", "%S", "%b", "%B", "%a", "%A", "%p", "%I", "%y", "%j", "%%"])
+#: What ends a text that ends with such an element: at most 14 hours; DuckDB takes more, and a colon in both.
+_DISTANCES = {
+    "%z": r"(?s).*[+-]((0\d|1[0-3])([0-5]\d)?|14(00)?)",
+    "%Ez": r"(?s).*([+-]((0\d|1[0-3])(:?[0-5]\d)?|14(:?00)?)|Z)",
+}
 
 
 def parsed(form: str, value: Value, kind: t.Type, zone: Value | None) -> Value:
@@ -146,6 +151,8 @@ def parsed(form: str, value: Value, kind: t.Type, zone: Value | None) -> Value:
     if "%Ez" in named:  # of all zones' letters it takes this one
         utc = "".join("Z" if element == "%Ez" else _read(element) for element in elements)
         tries += "".join(f", bq_utc(try_strptime({value.sql}, {text(one)}), 'UTC')" for one in _whole_or_not(utc))
+    if elements[-1] in _DISTANCES:
+        tries = f"CASE WHEN regexp_full_match({value.sql}, {text(_DISTANCES[elements[-1]])}) THEN coalesce({tries}) END"
     read = f"coalesce({tries}, error('Failed to parse input string \"' || {value.sql} || '\"'))"
     sql = f"CASE WHEN {value.sql} IS NULL THEN NULL ELSE {_as_kind(read, kind, zone, named)} END"
     return made(sql, kind, value, *([zone] if zone else []))
