@@ -92,6 +92,28 @@ def _outside_quotes(kind: str) -> str:
     return "".join([*parts, _LOSSY_WORD.sub("VARCHAR", kind[end:])])
 
 
+def depth_of(kind: str) -> tuple[int, int]:
+    """How many levels of a DuckDB type, as it is spelled, are in one another; how many of these are lists or maps."""
+    blanked = _blank_quoted(kind)
+    levels = lists = 0
+    around: list[tuple[int, int, bool]] = []  # deepest of the parts so far, and whether they are those of a map
+    for place, sign in enumerate(blanked):
+        if sign == "(":
+            around.append((0, 0, blanked.endswith("MAP", 0, place)))
+            levels = lists = 0
+        elif sign == "[":
+            levels, lists = levels + 1, lists + 1
+        elif sign in ",)" and around:
+            most, most_lists, is_map = around.pop()
+            levels, lists = max(levels, most), max(lists, most_lists)
+            if sign == ")":
+                levels, lists = levels + 1 + is_map, lists + is_map
+            else:
+                around.append((levels, lists, is_map))
+                levels = lists = 0
+    return levels, lists
+
+
 def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     """That statement, bound but not run, with every column that Arrow cannot carry whole cast to one that it can."""
     bound = cursor.sql(sql)

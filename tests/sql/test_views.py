@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agnes_mcp.sql.duckdb_lines import compares_blobs_wrongly
+from agnes_mcp.sql.duckdb_types import depth_of
 from agnes_mcp.sql.views import View, make_view, readable_names
 
 #: Not plain ASCII, which is what it takes.
@@ -137,3 +138,19 @@ def test_a_very_wide_view_has_the_columns_of_its_file(tmp_path: Path) -> None:
         found = connection.execute("SELECT * FROM wide")
         assert [name for name, *_ in found.description or []] == ["bytes", *(f"c{n}" for n in range(2_500))]
         assert connection.execute(f"SELECT count(*) FROM wide WHERE bytes = {CONSTANT}").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth"),
+    [
+        ("BIGINT", (0, 0)),
+        ("BIGINT[][3]", (2, 2)),
+        ("STRUCT(a BIGINT[][], b BIGINT[])[]", (4, 3)),
+        ("MAP(VARCHAR, STRUCT(a BIGINT[]))", (4, 2)),
+        ("STRUCT(a STRUCT(b BIGINT), c BIGINT[])", (2, 1)),
+        ('STRUCT("x)[[[" BIGINT[])', (2, 1)),
+        ("ENUM('[[', '))')", (1, 0)),
+    ],
+)
+def test_how_deep_a_type_is(kind: str, depth: tuple[int, int]) -> None:
+    assert depth_of(kind) == depth

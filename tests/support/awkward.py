@@ -215,6 +215,40 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
     }
 
 
+def _nested(path: Path, levels: int, of_lists: bool) -> Path:
+    """A column of one value below that many lists or records; another that is plain."""
+    value: Any = 1
+    kind = pa.int64()
+    for _ in range(levels):
+        value, kind = ([value], pa.list_(kind)) if of_lists else ({"a": value}, pa.struct([("a", kind)]))
+    pq.write_table(pa.table({"id": [1], "x": pa.array([value], kind)}), path)
+    return path
+
+
+def nested(folder: Path) -> dict[str, Awkward]:
+    """DuckDB doubles its work with each list in a list of Parquet, uninterrupted; Arrow ends at 64 levels."""
+    refused: dict[str, Any] = {"kind": "unsupported_format", "says": "in one another"}
+    plain = "SELECT * FROM read_parquet('{path}')"
+    return {
+        "lists_16": Awkward(_nested(folder / "lists16.parquet", 16, of_lists=True), plain),
+        **{
+            f"lists_{levels}": Awkward(_nested(folder / f"lists{levels}.parquet", levels, of_lists=True), **refused)
+            for levels in (17, 30, 90, 300)
+        },
+        "records_24": Awkward(_nested(folder / "records24.parquet", 24, of_lists=False), plain),
+        **{
+            f"records_{levels}": Awkward(
+                _nested(folder / f"records{levels}.parquet", levels, of_lists=False), **refused
+            )
+            for levels in (61, 90, 300)
+        },
+        "lists_in_database": Awkward(
+            _duckdb(folder / "lists.duckdb", f"CREATE TABLE lists_in_database AS SELECT {'[' * 90}1{']' * 90} AS x"),
+            **refused,
+        ),
+    }
+
+
 def parquets(folder: Path) -> dict[str, Awkward]:
     nameless = pa.table({"s": pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["", "b"])})
     pq.write_table(nameless, folder / "nameless.parquet")
@@ -338,6 +372,6 @@ def awkward_files(folder: Path) -> dict[str, Awkward]:
     """Every one of them, by the id of its table."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Awkward] = {}
-    for make in (csvs, texts_and_workbooks, parquets, databases, links):
+    for make in (csvs, texts_and_workbooks, parquets, nested, databases, links):
         found |= make(folder)
     return found
