@@ -94,10 +94,9 @@ class Ids:
         wanted = list(places)
 
         def change() -> dict[tuple[str, str, str], str]:
-            known = {place: table_id for table_id, place in self._places.items()}
             reserved = {*taken, *self._places}
             spoken_for = {table_id_of(place.rpartition(".")[2]) for place in self._places.values()}
-            given = {place: known[".".join(place)] for place in wanted if ".".join(place) in known}
+            given = self.given(wanted)
             new = [place for place in wanted if place not in given]
             by_name: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
             for place in new:
@@ -127,12 +126,25 @@ class Ids:
                     before = (dict(self._places), {key: list(kept) for key, kept in self._moved.items()})
                     made = change()
                     if (self._places, self._moved) != before:
-                        self._write()
+                        self._write_or_restore(*before)
                     return made
             except Timeout:
                 raise _failed("another process does not let go of it") from None
             except OSError as error:
                 raise _failed(error.strerror or type(error).__name__) from None
+
+    def given(self, places: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+        """Those of them that have an id already, as last read; asks no disk."""
+        known = {place: table_id for table_id, place in self._places.items()}
+        return {place: known[".".join(place)] for place in places if ".".join(place) in known}
+
+    def _write_or_restore(self, places: dict[str, str], moved: dict[str, list[str]]) -> None:
+        """What was not written is not so: another process, or the next start, would give the id to another table."""
+        try:
+            self._write()
+        except BaseException:
+            self._places, self._moved = places, moved
+            raise
 
     def _load(self) -> None:
         try:
@@ -143,7 +155,7 @@ class Ids:
         except FileNotFoundError:
             self._read = True
             return
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # To begin anew would let ids mean other tables, which is what the register is there to prevent.
             raise _failed("it is damaged, or of a newer version; restore it from a backup") from None
         self._places, self._moved, self._read = places, moved, True

@@ -126,7 +126,7 @@ class Index:
             listed, known = _read(self._path)
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             logger.warning("what was known of the tables is begun anew: %s", type(error).__name__)
             return
         with self._lock:
@@ -164,7 +164,7 @@ def listed_places(path: Path) -> frozenset[str]:
     """The places that the datasets were last seen to hold; none where the file cannot be read. Blocking, and quick."""
     try:
         return frozenset(entry["place"] for entry in _entries(path) if entry["listed"])
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return frozenset()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from agnes_mcp.catalog.ids import Ids, Moved
 from agnes_mcp.config.settings import Settings, TableSettings
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 
 
@@ -85,6 +86,7 @@ class Registry:
         return {key for key in {*before, *self.by_id} if before.get(key) != self.by_id.get(key)}
 
     def _merge(self) -> None:
+        """Raises `storage_failed` where a new table cannot be given an id; those that have one are served."""
         named = {**self._offered, **self._configured}
         remote = self._remote(named.values())
         if remote or self._listed:
@@ -92,8 +94,21 @@ class Registry:
         places = set(remote.values())
         paths = ((self._path_of(table), table) for table in self._listed)
         listed = {path: table for path, table in paths if ".".join(path) not in places}
-        given = self._ids.give(listed, named) if listed else {}
-        found = (_at(table, given[path], ".".join(path)) for path, table in listed.items())
+        try:
+            given = self._ids.give(listed, named) if listed else {}
+        except AgnesError:
+            self._take(self._ids.given(listed), listed, named)
+            raise
+        self._take(given, listed, named)
+
+    def _take(
+        self,
+        given: Mapping[tuple[str, str, str], str],
+        listed: Mapping[tuple[str, str, str], Table],
+        named: Mapping[str, Table],
+    ) -> None:
+        """Serve what has an id."""
+        found = (_at(table, given[path], ".".join(path)) for path, table in listed.items() if path in given)
         by_id = {table.id: table for table in found} | self._placed(named)
         self.by_id = {key: by_id[key] for key in sorted(by_id)}
 

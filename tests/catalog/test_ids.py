@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from agnes_mcp.catalog.ids import Ids, Moved, table_id_of
+from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.models import Table
 
 P, D = "my-project", "my_dataset"
 
@@ -113,6 +118,7 @@ def test_marks_make_a_different_name(path: Path) -> None:
 DAMAGED = (
     "", "{", "[]", '{"format": 1}', '{"format": 99, "ids": {}, "moved": {}}', '{"format": 1, "ids": {}}',
     '{"format": 1, "ids": [], "moved": {}}', '{"format": 1, "ids": {}, "moved": []}',
+    "[" * 100_000,
     '{"format": 1, "ids": {"a": 5}, "moved": {}}', '{"format": 1, "ids": {}, "moved": {"a": 5}}',
     '{"format": 1, "ids": {}, "moved": {"a": "b"}}', '{"format": 1, "ids": {}, "moved": {"a": [5]}}',
 )  # fmt: skip
@@ -127,6 +133,48 @@ def test_a_damaged_register_gives_no_id(path: Path, content: str) -> None:
         give(Ids(path), "orders")
     assert str(path.parent) not in f"{told.value.message}{told.value.hint}"
     assert path.read_text() == content
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file grows beyond 64 bytes: a write ends with an error, whoever runs the tests."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_an_id_that_could_not_be_written_is_not_given(path: Path) -> None:
+    ids = Ids(path)
+    assert give(ids, "orders") == {"orders": "orders"}
+    before = path.read_text()
+    for _ in range(2):  # the second time it would be known, had it been kept
+        with full_disk(), pytest.raises(AgnesError, match="storage_failed"):
+            give(ids, "orders", "people")
+        with full_disk(), pytest.raises(AgnesError, match="storage_failed"):
+            ids.configure({"orders": "my-project.my_dataset.others"})
+    assert path.read_text() == before
+    assert not list(path.parent.glob(".ids-*"))
+    assert ids.given(at("orders", "people")) == {at("orders")[0]: "orders"}
+    assert not ids.moved
+    assert give(ids, "orders", "people") == {"orders": "orders", "people": "people"}
+
+
+def test_tables_with_an_id_are_served_while_a_new_one_cannot_get_one(path: Path) -> None:
+    def tables(*names: str) -> list[Table]:
+        kind = {"source_type": "bigquery", "query_mode": "remote", "bucket": D}
+        return [Table.model_validate({"id": name, "source_table": name, **kind}) for name in names]
+
+    Registry([], Ids(path), P, [D]).replace_discovered(tables("orders", "people"))
+    registry = Registry(tables("mine"), Ids(path), P, [D])
+    registry.bind()
+    with full_disk(), pytest.raises(AgnesError, match="storage_failed"):
+        registry.replace_discovered(tables("orders", "people", "recent"))
+    assert sorted(registry.by_id) == ["mine", "orders", "people"]
+    registry.replace_discovered(tables("orders", "people", "recent"))
+    assert sorted(registry.by_id) == ["mine", "orders", "people", "recent"]
 
 
 def _race(path: str, own: str, ready: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 from support.steps import steps_of
 
 from agnes_mcp.catalog.ids import Ids
-from agnes_mcp.catalog.index import Index
+from agnes_mcp.catalog.index import Index, listed_places
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.search import Finder, folded
 from agnes_mcp.models import Column, Table, TableSchema
@@ -119,3 +119,35 @@ def test_what_another_process_wrote_is_taken_over_where_it_is_newer(tmp_path: Pa
     fresh.load()
     assert [known(fresh, table) for table in tables] == ["new", "other"]  # nothing had changed, so nothing was written
     assert not list(tmp_path.glob(".tables-*"))
+
+
+HEAD = b'{"format": 2}\n'
+DAMAGED = {
+    "empty": b"",
+    "no text": b"\xff\xfe\x00",
+    "no list of lines": b"[]\n",
+    "another format": b'{"format": 1}\n',
+    "cut": HEAD + b'{"place": "my-project.my_da',
+    "empty line": HEAD + b"\n",
+    "too deep": HEAD + b"[" * 100_000,
+    "first line too deep": b"[" * 100_000,
+    "too long a number": HEAD + b'{"place": "a.b.c", "listed": true, "known": ' + b"9" * 5000 + b"}",
+    "no such knowledge": HEAD + b'{"place": "a.b.c", "listed": true, "known": [1]}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_index_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tables.jsonl"
+    path.write_bytes(content)
+    index = Index(path)
+    index.load()
+    assert index.listed == frozenset()
+    assert listed_places(path) <= {"a.b.c"}
+    [table] = (table.model_copy(update={"place": "my-project.my_dataset.t0"}) for table in listed(1))
+    index.put(table, TableSchema(table_id="t0", columns=[Column(name="id", type="INT64")]))
+    index.note_listed([table.place])
+    index.save([table.place])
+    again = Index(path)
+    again.load()
+    assert (again.listed, bool(again.get(table))) == (frozenset([table.place]), True)
