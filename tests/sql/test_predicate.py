@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -302,3 +304,24 @@ def test_intervals_mean_the_same_in_googlesql(googlesql: object) -> None:
                     f"SELECT DATE_ADD(DATE '2026-03-31', {spelling}) = DATE_ADD(DATE '2026-03-31', {meant})"
                 )
                 assert row == [True], spelling
+
+
+def documented_types(dialect: Dialect) -> list[str]:
+    """What the page on predicates says that a value may be cast to."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "where.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| types of `CAST`")]
+    (line,) = (each for each in lines if ("TRY_CAST" in each) == (dialect == "duckdb"))
+    return re.findall(r"`([A-Z0-9]+)`", line.split("|")[2])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_type_that_is_documented_can_be_cast_to(dialect: Dialect) -> None:
+    types = documented_types(dialect)
+    assert {"HUGEINT" if dialect == "duckdb" else "BIGNUMERIC", "DATE"} <= set(types)
+    text = TableSchema(table_id="t", columns=[Column(name="x", type="VARCHAR" if dialect == "duckdb" else "STRING")])
+    for kind in types:
+        written = rendered(f"CAST(x AS {kind}) IS NOT NULL", dialect, text)
+        assert rendered(written, dialect, text) == written
+        if dialect == "duckdb":
+            with duckdb.connect() as connection:
+                assert connection.execute(f"SELECT {written} FROM (SELECT CAST(NULL AS VARCHAR) AS x)").fetchone()
