@@ -11,6 +11,8 @@ import typer.main
 
 from agnes_mcp import errors
 from agnes_mcp.cli import app_for
+from agnes_mcp.cli.agnes import EXIT_PARTIAL
+from agnes_mcp.cli.running import EXIT_INTERRUPTED
 
 from .markdown import code, literal, table
 
@@ -64,4 +66,7 @@ def exit_codes() -> str:
         number = getattr(errors, name)
         kinds = [kind for kind, code_of_kind in errors.KINDS.items() if code_of_kind == number]
         rows.append((str(number), name.removeprefix("EXIT_").lower(), ", ".join(map(code, kinds)) or "no error"))
+    partly = "none: a part of `extract`, `rebuild` or `sync` failed, or all of `sync`"
+    rows.insert(1, (str(EXIT_PARTIAL), "partly", partly))
+    rows.append((str(EXIT_INTERRUPTED), "stopped", "none: Ctrl-C, whatever ran"))
     return table(("code", "about", "kinds of error"), rows)

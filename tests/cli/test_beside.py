@@ -36,9 +36,7 @@ def rows_in(file: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("form", "count"), [("csv", 61), ("parquet", 62)])  # others, so that each is paid for
-async def test_rows_that_go_to_a_file_are_of_the_servers_day(
-    home: Path, served: Served, form: str, count: int
-) -> None:
+async def test_rows_that_go_to_a_file_are_of_the_servers_day(home: Path, served: Served, form: str, count: int) -> None:
     wanted = [(f"s{n}", n) for n in range(count)]
     asked = ("sessions", "--select", "session_id,amount", "--where", f"amount < {count}", "--yes", f"--{form}")
     for words in (("scan",), ("fetch", "--as", "kept", "--force")):
@@ -60,7 +58,9 @@ async def test_rows_that_go_to_a_file_are_of_the_servers_day(
 
 async def test_structured_answers_are_those_of_the_server(home: Path, served: Served) -> None:
     async with connect(served, "http", "auto") as client:
-        scanned = await client.call_tool("scan", {"table_id": "sessions", "select": ["amount"], "where": "amount = 3977"})
+        scanned = await client.call_tool(
+            "scan", {"table_id": "sessions", "select": ["amount"], "where": "amount = 3977"}
+        )
         assert scanned.structured_content is not None
         paid = scanned.structured_content["bytes_billed"]
         used = json.loads(command(home, "usage", "--json").out)["quota"]["daily_bytes_used"]

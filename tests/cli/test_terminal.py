@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import yaml
+from support.agnes import extract, parquet
 from support.mirrored import TOKEN, Fault, mirrored
 from support.waiting import wait_until
 
@@ -261,6 +262,16 @@ def test_a_shell_completes_what_was_discovered(home: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=home)
     assert ran.stdout.split() == ["else", "wanted_one"], ran.stderr
+
+
+def test_a_shell_completes_what_was_mirrored(home: Path) -> None:
+    """The files of an Agnes directory, whichever source's; what only an extract names takes DuckDB to be known."""
+    extract(home / "agnes" / "extracts" / "shop", {"wanted_view": "local"}, "CREATE VIEW wanted_view AS SELECT 1 AS id")
+    for file in ("shop/data/wanted_rows", "other.example_8000/data/wanted_mirrored", "other.example_8000/data/else"):
+        parquet(home / "agnes" / "extracts" / f"{file}.parquet")
+    (home / "instance.yaml").write_text("data_dir: ./state\ndata_source: {agnes: {data_dir: ./agnes}}\n")
+    asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": "agnes-mcp scan w", "COMP_CWORD": "2"}
+    assert piped(home, **asked).stdout.split() == ["wanted_mirrored", "wanted_rows"]
 
 
 def test_a_server_that_a_person_starts_says_what_it_serves(shop: Path, home: Path) -> None:

@@ -176,6 +176,16 @@ def test_every_kind_of_error_is_documented_with_its_exit_code() -> None:
     assert all(len(cell) > 10 for row in rows for cell in row[2:])
 
 
+def test_the_exit_codes_of_the_command_line_are_those_that_tests_reach() -> None:
+    """Neither one that no command returns, nor one that is returned and not told."""
+    told = text_of("docs/reference/cli.md").split("## Exit codes", 1)[1]
+    documented = {int(row[0]) for row in pages.tables(told) if row[0].isdigit()}
+    reached = {int(code) for code in re.findall(r"def test_(\d+)_is_for", text_of("tests/cli/test_exits.py"))}
+    partly = "def test_what_failed_is_told_and_exits_1(" in text_of("tests/cli/test_agnes.py")
+    assert documented == reached | ({1} if partly else set())
+    assert documented == {1, 130, 0, *KINDS.values()}
+
+
 SESSIONS = TableSchema(
     table_id="web_sessions",
     columns=[
