@@ -72,6 +72,8 @@ _DAMAGE = re.compile(
     r"<path>|CSV Error|[Pp]arquet|[Tt]hrift|TProtocol|[Dd]ecompress|what type:|[Pp]age header|magic bytes|"
     r"[Cc]hecksum|[Cc]orrupt"
 )
+#: Of a text in Parquet, which DuckDB does not name the column of.
+_NOT_UTF8 = re.compile(r"Invalid string encoding found in Parquet")
 #: What DuckDB puts before the complaint where it comes while rows are fetched.
 _WHILE_FETCHING = re.compile(r"\AInvalid Input Error: Attempting to [\w ]+ query result\nError: ")
 _EXCERPT = re.compile(r"\n+LINE \d+:.*", re.DOTALL)
@@ -144,7 +146,10 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
         case Complaint.ARGUMENTS if own and not _DAMAGE.search(text):
             hint = "Check the patterns and literals, and what the functions take."
             return AgnesError("query_failed", without_values(text, own), hint)
-    return unavailable("its files are damaged or not what they were")
+    is_foreign = _NOT_UTF8.search(text)
+    return unavailable(
+        "it holds text that is not UTF-8" if is_foreign else "its files are damaged or not what they were"
+    )
 
 
 def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> AgnesError:
@@ -154,7 +159,7 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     damage = _DAMAGE.search(said_by(error))
     match complaint_of(error):
         case Complaint.ARGUMENTS if damage and damage[0] not in sql:
-            return _files_unreadable()
+            return _files_unreadable("holds text that is not UTF-8" if _NOT_UTF8.search(damage.string) else "")
         case Complaint.MEMORY:
             return query_out_of_memory()
         case Complaint.INTERRUPT:
@@ -196,10 +201,10 @@ def leaves_process_sound(error: BaseException, failure: AgnesError) -> bool:
     return isinstance(error, AgnesError) or complaint_of(error) not in (Complaint.INTERNAL, Complaint.INTERRUPT)
 
 
-def _files_unreadable() -> AgnesError:
+def _files_unreadable(why: str = "") -> AgnesError:
     return AgnesError(
         "table_unavailable",
-        "A file behind the query cannot be read: it is missing or damaged.",
+        f"A file behind the query cannot be read: it {why or 'is missing or damaged'}.",
         "Refresh or drop the snapshot; for a configured table tell its owner.",
     )
 

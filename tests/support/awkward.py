@@ -359,8 +359,22 @@ def links(folder: Path) -> dict[str, Awkward]:
     (folder / "linked" / "b.parquet").symlink_to(outside)
     (folder / "linked" / "deep").symlink_to(outside.parent)
     (folder / "named.parquet").symlink_to(inside)
+    round_ = _copy(folder / "round" / "deep" / "a.parquet", "SELECT 1 AS a").parent
+    for name in ("back", "again"):  # two ways back: after forty levels of both a trillion folders
+        (round_ / name).symlink_to(round_.parent)
+    (round_ / "latest.parquet").symlink_to("a.parquet")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(round_ / "pipe.parquet")
+    system = Path("/proc/version")  # some of these are regular files, and reading them waits for ever
+    (folder / "system.csv").symlink_to(system)
+    refused: dict[str, Any] = {"kind": "unsupported_format", "says": "device"}
+    of_system = {"system": Awkward(system, **refused), "link_to_system": Awkward(folder / "system.csv", **refused)}
     (folder / "folder_link").symlink_to(folder / "linked_too")
     return {
+        **(of_system if system.exists() else {}),
+        "links_round_folder": Awkward(folder / "round", "SELECT 1"),
+        "links_round_glob": Awkward(folder / "round" / "**" / "*.parquet", "SELECT 1"),
+        "links_round_end": Awkward(folder / "round" / "**", "SELECT 1"),
         "link_in_folder": Awkward(folder / "linked", "SELECT 1"),
         "link_in_glob": Awkward(folder / "linked" / "**" / "*.parquet", "SELECT 1"),
         "link_named": Awkward(folder / "named.parquet", "SELECT 1"),

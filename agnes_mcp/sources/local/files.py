@@ -23,6 +23,9 @@ from agnes_mcp.sql.duckdb_errors import unavailable
 #: replaced by one of the same size within one tick of the clock.
 Signature = tuple[tuple[str, int, int, int], ...]
 
+#: Where an operating system shows files that it makes up as they are read; to read some of them waits for ever.
+_MADE_UP = ("/proc", "/sys")
+
 _HIVE_FOLDER = re.compile(r"([A-Za-z_][A-Za-z0-9_ .\-]*)=(.*)", re.DOTALL)
 
 
@@ -46,7 +49,8 @@ def find_files(table: Table) -> Files:
     try:
         paths = [table.path] if literal else _below(root, _found(table.path, root))
         stats = [os.stat(path) for path in paths]
-        if not all(S_ISREG(found.st_mode) for found in stats):  # opening one may wait for ever, and reading never end
+        # To open one may wait for ever, and to read one never end.
+        if not all(S_ISREG(found.st_mode) for found in stats) or _made_up(table.path if literal else root, stats):
             raise _refused("its path is that of a pipe or a device, not of a file", table)
         kind = _one_kind(paths, table)
     except OSError:
@@ -60,6 +64,14 @@ def find_files(table: Table) -> Files:
         hive=_hive_columns(root, paths) if table.hive is not False and not literal else [],
         signature=tuple((p, s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats, strict=True)),
     )
+
+
+def _made_up(path: str, stats: list[os.stat_result]) -> bool:
+    """Whether files at or below that path are none of a disk, under whatever name they are mounted."""
+    if any(os.path.realpath(path).startswith(os.path.join(place, "")) for place in _MADE_UP):
+        return True
+    devices = {os.stat(place).st_dev for place in _MADE_UP if os.path.ismount(place)}
+    return any(found.st_dev in devices for found in stats)
 
 
 def _root(path: str) -> tuple[str, bool]:
@@ -87,7 +99,20 @@ def _found(path: str, root: str) -> Iterator[str]:
         yield from _walk(path)
         return
     pattern = os.path.join(escape(root), os.path.relpath(path, root))
-    yield from (found for found in sorted(glob(pattern, recursive=True)) if os.path.isfile(found))
+    yield from (found for found in sorted(_matching(pattern)) if os.path.isfile(found))
+
+
+def _matching(pattern: str) -> set[str]:
+    """What the pattern finds. `**` enters no folder behind a link, which may lead back, and then without end."""
+    before, several, after = pattern.partition(f"{os.sep}**")
+    if not several or after[:1] not in ("", os.sep):
+        return set(glob(pattern))
+    found: set[str] = set()
+    for base in glob(before):
+        for place, folders, _ in os.walk(base):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found |= _matching(os.path.join(escape(place), after[1:] or "*"))
+    return found
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -103,12 +128,12 @@ def _walk(folder: str) -> Iterator[str]:
 def _below(root: str, paths: Iterator[str]) -> list[str]:
     """Those that really lie below the root, each as the file that it is: a link that changes later changes nothing."""
     real_root = os.path.join(os.path.realpath(root), "")
-    kept = []
+    kept: dict[str, None] = {}  # in order; what is found by two names is one file
     for path in paths:
         real = os.path.realpath(path)
         if real.startswith(real_root):
-            kept.append(path if os.path.join(real_root, os.path.relpath(path, root)) == real else real)
-    return kept
+            kept[path if os.path.join(real_root, os.path.relpath(path, root)) == real else real] = None
+    return list(kept)
 
 
 def _one_kind(paths: list[str], table: Table) -> Kind:

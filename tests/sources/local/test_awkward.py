@@ -12,6 +12,8 @@ from typing import Any
 
 import anyio
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.awkward import Awkward, awkward_files
 from support.instances import connected, settings_of, table
@@ -97,6 +99,23 @@ def problems(each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
         rows, expected = leaves(answer["rows"]), rows_of_duckdb(each)
         return [] if sorted(map(str, rows)) == sorted(map(str, expected)) else [f"{rows} instead of {expected}"]
     return []
+
+
+async def test_text_in_parquet_that_is_not_utf8_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "latin.parquet"
+    pq.write_table(pa.table({"a": [1], "t": ["caf__"]}), path, compression="none", write_statistics=False)
+    path.write_bytes(path.read_bytes().replace(b"caf__", b"caf\xe9_"))
+    async with (
+        Gateway(settings_of(tmp_path / "s", [table("t", path)])) as gateway,
+        connected(gateway, "auto") as client,
+    ):
+        for tool in TOOLS[1:]:
+            told = (await client.call_tool(tool, call_of(tool, "t"))).structured_content or {}
+            assert (tool, told.get("error")) == (tool, "table_unavailable")
+            assert "holds text that is not UTF-8" in told["message"]
+            assert "caf" not in told["message"]
+        answer = (await client.call_tool("scan", {"table_id": "t", "select": ["a"]})).structured_content or {}
+        assert answer["rows"] == [[1]]
 
 
 async def test_types_of_a_csv_are_inferred_over_the_whole_file_and_kept(
