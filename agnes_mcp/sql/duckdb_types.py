@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.models import Column
+from agnes_mcp.sql import duckdb_lines
 from agnes_mcp.sql.names import identifier
 
 if TYPE_CHECKING:
@@ -116,8 +117,7 @@ def depth_of(kind: str) -> tuple[int, int]:
 
 def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     """That statement, bound but not run, with every column that Arrow cannot carry whole cast to one that it can."""
-    bound = cursor.sql(sql)
-    outputs = [(str(name), str(kind)) for name, kind in zip(bound.columns, bound.types, strict=True)]
+    bound, outputs = duckdb_lines.bound(cursor, sql)
     if not any(loses_in_arrow(kind) for kind in {kind for _, kind in outputs}):
         return bound
     names = [(identifier(name), kind) for name, kind in outputs]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import names
-from agnes_mcp.sql.duckdb_lines import compares_blobs_wrongly
+from agnes_mcp.sql.duckdb_lines import bound, compares_blobs_wrongly
 from agnes_mcp.sql.duckdb_types import depth_of
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import is_plain, tidy
@@ -77,7 +77,7 @@ def make_view(connection: DuckDBPyConnection, view: View, database: str = "") ->
     """Create the view, or replace it; `database` is the name under which its DuckDB file is attached.
 
     Columns have names that can be read and written: without hidden characters, none empty, each its own. Raises what
-    DuckDB raises, UnicodeDecodeError where a name is not UTF-8, and `unsupported_format` where a column is nested
+    DuckDB raises, also where a name is not UTF-8, and `unsupported_format` where a column is nested
     deeper than can be read.
     """
     relation = relation_of(view, database)
@@ -158,8 +158,7 @@ def _columns(connection: DuckDBPyConnection, view: View) -> list[tuple[str, str]
     # A quote is for the pragma, whatever the quoting, that of a dotted name.
     few = view.kind in ("parquet", "duckdb_table") and len(view.files()) <= _FEW_FILES
     if few or '"' in view.name or _is_wide(connection, view.name):
-        bound = connection.sql(f"FROM {identifier(view.name)}")
-        return [(name, str(kind)) for name, kind in zip(bound.columns, bound.types, strict=True)]
+        return bound(connection, f"FROM {identifier(view.name)}")[1]
     found = connection.execute(f"PRAGMA table_info({literal(identifier(view.name))})").fetchall()
     return [(str(column), str(kind)) for _, column, kind, *_ in found]
 

@@ -14,6 +14,7 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
+from agnes_mcp.sql.duckdb_lines import names_asked
 from agnes_mcp.sql.duckdb_types import with_null_named
 from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
@@ -67,8 +68,9 @@ class Queries(OneAnswer):
         return relation
 
     def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:
-        relation = self._relation(sql)
-        names, types = relation.columns, [str(kind) for kind in relation.types]
+        with names_asked():
+            relation = self._relation(sql)
+            names, types = relation.columns, [str(kind) for kind in relation.types]
         whole = columns.carried_whole(sql, types)
         if whole != sql:
             relation = self._instance.sql(whole)

@@ -198,6 +198,7 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "its delimiter, quotes or header were not recognised",
         ("delimiter", "quote", "escape", "header", "skip"),
     ),
+    (r"exceeds maximum recursion depth", "its JSON is nested deeper than DuckDB reads", ()),
     (r"[Mm]alformed JSON|Invalid Input Error:.*JSON", "it is not well-formed JSON", ()),
 )
 
