@@ -37,6 +37,7 @@ async def examine(gateway: Gateway) -> list[Finding]:
             *await _datasets(gateway),
             *[await _table(gateway, table) for table in _named(gateway)],
             *await _agnes(gateway),
+            *await anyio.to_thread.run_sync(_moved, gateway),
             *_grants(gateway),
             await _try("quota", _ask_books(gateway)),
             await _try("query workers", _ask_workers(gateway)),
@@ -140,6 +141,24 @@ async def _agnes(gateway: Gateway) -> list[Finding]:
     cure = "Have its extractor write it again; the rest is served."
     broken = (Finding(subject=f"extract {p.source}", state="fail", found=str(p), cure=cure) for p in directory.problems)
     return [served, *broken]
+
+
+def _moved(gateway: Gateway) -> list[Finding]:
+    """Ids that an entry of `tables` points elsewhere than before: taken, and what was kept of the old is refused."""
+    registry = gateway.registry
+    try:
+        registry.bind()
+    except AgnesError as error:
+        return [failed("register of ids", error)]
+    findings = []
+    for table_id, former in sorted(registry.ids.moved.items()):
+        now = registry.by_id[table_id].place if table_id in registry.by_id else ""
+        before = ", ".join(place for place in former if place != now)
+        if now and before:
+            found = f"meant {before[:MAX_CHARS]} before, and means {now} now"
+            cure = "Snapshots and approvals of the table before are refused; fetch them anew, or drop them."
+            findings.append(Finding(subject=f"id {table_id}", state="pass", found=found, cure=cure))
+    return findings
 
 
 def _grants(gateway: Gateway) -> list[Finding]:

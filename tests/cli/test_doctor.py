@@ -85,6 +85,29 @@ def test_a_dataset_that_cannot_be_listed_fails_and_hides_no_other(tmp_path: Path
     assert "ok     dataset my_dataset: 1 table;" in found.stdout
 
 
+def test_an_id_that_was_pointed_elsewhere_is_said(tmp_path: Path) -> None:
+    with StandIn() as bq:
+        for name in ("orders", "others"):
+            bq.create_table("my_dataset", name, schema="id INT64", rows=[])
+        endpoints = {"api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}"}
+        bigquery = {"project": "my-project", **endpoints}
+
+        def look(name: str) -> subprocess.CompletedProcess[str]:
+            entry: dict[str, object] = {
+                "id": "mine",
+                "source_type": "bigquery",
+                "bucket": "my_dataset",
+                "source_table": name,
+            }
+            return run_doctor(tmp_path, [entry], metadata="", data_source={"bigquery": bigquery})
+
+        before, moved, again = (look(name) for name in ("orders", "others", "others"))
+    said = "id mine: meant my-project.my_dataset.orders before, and means my-project.my_dataset.others now"
+    assert [said in found.stdout for found in (before, moved, again)] == [False, True, True]
+    assert "meant" not in before.stdout
+    assert moved.returncode == before.returncode
+
+
 def test_each_kind_of_broken_table_is_a_line_in_the_keepers_words(tmp_path: Path) -> None:
     """What is wrong, which file, and what to do; nothing that is meant for callers, and nothing of Python."""
     whole = write(tmp_path, "whole.parquet", "SELECT i AS id FROM range(5000) AS r(i)")
