@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sysconfig
+import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 import yaml
 from support.instances import table, write
 
+from agnes_mcp.doctor import _clock
 from agnes_mcp.stand_in import StandIn
 
 
@@ -150,3 +157,36 @@ def test_each_kind_of_broken_table_is_a_line_in_the_keepers_words(tmp_path: Path
         assert f"({name}). " in line
         assert not re.search(r"\.\.|whoever keeps|Other tables|table_unavailable|Exception|Traceback", line), line
     assert len(lines) == len(expected)
+
+
+def test_grants_on_what_is_not_there_are_lines_and_json_has_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "orders.parquet", "SELECT i AS id FROM range(5) AS r(i)")
+    user = {"name": "ana", "token_sha256": "0" * 64, "tables": ["orders", "ordres"]}
+    told = run_doctor(tmp_path, [table("orders", path)], access={"users": [user]})
+    assert any("ordres" in line and not line.startswith("ok") for line in told.stdout.splitlines()), told.stdout
+    script = Path(sysconfig.get_path("scripts")) / "agnes-mcp"
+    asked = [str(script), "doctor", "--config", str(tmp_path / "instance.yaml"), "--json"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("AGNES_", "GOOGLE_", "GCE_"))}
+    found = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=100)
+    assert "ordres" in json.dumps(json.loads(found.stdout))
+    assert found.returncode == told.returncode
+
+
+@pytest.mark.parametrize(("behind", "state"), [(timedelta(hours=3), "fail"), (timedelta(), "pass")])
+def test_a_clock_that_is_not_bigquerys_is_told(behind: timedelta, state: str) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response_only(200)
+            self.send_header("Date", format_datetime(datetime.now(UTC) - behind, usegmt=True))
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = _clock(f"http://127.0.0.1:{server.server_address[1]}/")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (found.state, bool(found.cure)) == (state, state == "fail")
+    assert ("seconds from BigQuery's" in found.found) == (state == "fail")

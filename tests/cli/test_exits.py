@@ -169,6 +169,16 @@ def test_books_that_find_no_room_say_so_in_words(
     assert ("SQLITE" in ran.err, "snapshot drop" in ran.err or "disk" in ran.err) == (False, True)
 
 
+def test_a_doctor_writes_to_know_whether_a_disk_is_full(
+    run: Run, shop: Path, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGNES_DATA_DIR", str(small / "state"))
+    fill(small, 0)
+    ran = run("doctor", "--json")
+    (found,) = [each for each in json.loads(ran.out)["findings"] if each["subject"] == "data_dir"]
+    assert (ran.code, found["state"], "no space left" in found["found"]) == (errors.EXIT_SERVER, "fail", True)
+
+
 def test_4_is_for_a_disk_that_has_to_stay_free(run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGNES_SNAPSHOTS__MIN_FREE_GB", "1000000")
     ran = run("fetch", "sessions", "--no-estimate")
