@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 #: Each as its first two numbers. `pyproject.toml` admits them, CI runs what faces DuckDB on each.
 LINES = ("1.5", "2.0")
@@ -41,27 +35,6 @@ def settings() -> dict[str, str]:
     """
     asked = {"lambda_syntax": "ENABLE_SINGLE_ARROW", "error_on_division_by_zero": "false"}
     return {} if line() == "1.5" else asked
-
-
-@contextmanager
-def names_asked() -> Iterator[None]:
-    """Around asking a statement for the names of its columns: where one is not UTF-8, DuckDB's own complaint, instead
-    of what its client for Python says on each line."""
-    import duckdb
-
-    try:
-        yield
-    except (UnicodeDecodeError, RuntimeError) as error:
-        if not isinstance(error, UnicodeDecodeError) and "conversion error" not in str(error):
-            raise
-        raise duckdb.InvalidInputException("Invalid Input Error: Invalid unicode in the name of a column") from None
-
-
-def bound(connection: DuckDBPyConnection, sql: str) -> tuple[DuckDBPyRelation, list[tuple[str, str]]]:
-    """The statement, not run, and the names and types of its columns. Raises what DuckDB does."""
-    with names_asked():
-        relation = connection.sql(sql)
-        return relation, [(str(name), str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
 
 
 @cache

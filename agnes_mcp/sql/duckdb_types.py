@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.models import Column
-from agnes_mcp.sql import duckdb_lines
 from agnes_mcp.sql.names import identifier
 
 if TYPE_CHECKING:
@@ -115,11 +115,32 @@ def depth_of(kind: str) -> tuple[int, int]:
     return levels, lists
 
 
+@contextmanager
+def names_asked() -> Iterator[None]:
+    """Around asking a statement for the names of its columns: where one is not UTF-8, DuckDB's own complaint, instead
+    of what its client for Python says on each line."""
+    import duckdb
+
+    try:
+        yield
+    except (UnicodeDecodeError, RuntimeError) as error:
+        if not isinstance(error, UnicodeDecodeError) and "conversion error" not in str(error):
+            raise
+        raise duckdb.InvalidInputException("Invalid Input Error: Invalid unicode in the name of a column") from None
+
+
+def bound(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[duckdb.DuckDBPyRelation, list[tuple[str, str]]]:
+    """The statement, not run, and the names and types of its columns. Raises what DuckDB does."""
+    with names_asked():
+        relation = connection.sql(sql)
+        return relation, [(str(name), str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
+
+
 def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     """That statement, bound but not run, with every column that Arrow cannot carry whole cast to one that it can."""
-    bound, outputs = duckdb_lines.bound(cursor, sql)
+    relation, outputs = bound(cursor, sql)
     if not any(loses_in_arrow(kind) for kind in {kind for _, kind in outputs}):
-        return bound
+        return relation
     names = [(identifier(name), kind) for name, kind in outputs]
     casts = [f"CAST({name} AS {safe_type(kind)}) AS {name}" if loses_in_arrow(kind) else name for name, kind in names]
     return cursor.sql(f"SELECT {', '.join(casts)} FROM ({sql})")  # noqa: S608 - names of the schema, quoted

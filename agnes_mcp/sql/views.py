@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import names
-from agnes_mcp.sql.duckdb_lines import bound, compares_blobs_wrongly
-from agnes_mcp.sql.duckdb_types import depth_of
+from agnes_mcp.sql.duckdb_lines import compares_blobs_wrongly
+from agnes_mcp.sql.duckdb_types import bound, depth_of
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import is_plain, tidy
 

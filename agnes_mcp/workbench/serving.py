@@ -14,8 +14,7 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
-from agnes_mcp.sql.duckdb_lines import names_asked
-from agnes_mcp.sql.duckdb_types import with_null_named
+from agnes_mcp.sql.duckdb_types import names_asked, with_null_named
 from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
