@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +28,9 @@ def storable_schema(schema: pa.Schema) -> pa.Schema:
 
     if len(schema) == 0:
         raise AgnesError("invalid_argument", "There is no column to keep.", "Select at least one column.")
+    for field in schema:
+        if _lists_in(field.type) > MAX_PARQUET_LISTS:
+            raise _refused(field.name, field.type)
     return pa.schema([(field.name, _storable(field.type, field.name, top=True)) for field in schema])
 
 
@@ -88,7 +92,24 @@ def _storable_nested(kind: pa.DataType, column: str) -> pa.DataType:
         return pa.large_list(inner(kind.value_type))
     if hasattr(kind, "value_field"):  # a list of any other kind
         return pa.list_(inner(kind.value_type))
-    raise AgnesError(
+    raise _refused(column, kind)
+
+
+def _lists_in(kind: pa.DataType) -> int:
+    """How many lists and maps are in one another."""
+    import pyarrow.types as types
+
+    most, left = 0, [(kind, 0)]
+    while left:
+        part, around = left.pop()
+        around += hasattr(part, "value_field") or types.is_map(part)
+        most = max(most, around)
+        left += [(part.field(place).type, around) for place in range(part.num_fields)]
+    return most
+
+
+def _refused(column: str, kind: pa.DataType) -> AgnesError:
+    return AgnesError(
         "invalid_argument",
         f"Column {column!r} has a type that a snapshot cannot hold: {str(kind)[:80]}.",
         "Leave it out of `select`, or select the fields of it that are needed.",

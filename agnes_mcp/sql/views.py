@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_lines import compares_blobs_wrongly
-from agnes_mcp.sql.duckdb_types import bound, depth_of
+from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS, bound, depth_of
 from agnes_mcp.sql.names import identifier, literal
 from agnes_mcp.untrusted import is_plain, tidy
 
@@ -22,9 +22,6 @@ _WIDE = 2_000
 _FEW_FILES = 8
 #: Levels in one another that Arrow's interface hands on: 64, less what a result may put around a column.
 _MAX_LEVELS = 60
-#: Lists in one another that DuckDB reads out of Parquet in bounded time: each level doubles it (measured on 1.5; 18
-#: levels of one value take 50 ms, 30 take minutes, and nothing interrupts them).
-_MAX_PARQUET_LISTS = 16
 
 ViewKind = Literal["parquet", "csv", "json", "duckdb_table"]
 
@@ -96,7 +93,7 @@ def make_view(connection: DuckDBPyConnection, view: View, database: str = "") ->
 
 
 def _refuse_deep(view: View, columns: Sequence[tuple[str, str]]) -> None:
-    most_lists = _MAX_PARQUET_LISTS if view.kind == "parquet" else _MAX_LEVELS
+    most_lists = MAX_PARQUET_LISTS if view.kind == "parquet" else _MAX_LEVELS
     for name, kind in columns:
         if kind.count("[") + kind.count("(") <= most_lists // 2:  # nearly every column; a map counts twice
             continue

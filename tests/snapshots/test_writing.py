@@ -34,6 +34,18 @@ from agnes_mcp.snapshots.models import SnapshotFacts
 from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup
 
 
+def lists_of(levels: int) -> pa.DataType:
+    """DuckDB would not be done with reading more than 16 of them out of Parquet."""
+    return pa.list_(lists_of(levels - 1)) if levels else pa.int64()
+
+
+def test_as_many_lists_are_kept_as_can_be_read(tmp_path: Path) -> None:
+    table = pa.table({"v": pa.array([None, None], lists_of(16))})
+    store = new_store(tmp_path)
+    put(store, "s", table)
+    assert stored_rows(store, "s") == [(None,), (None,)]
+
+
 def test_a_snapshot_holds_its_rows_and_tells_what_it_is(tmp_path: Path) -> None:
     store = new_store(tmp_path / "snapshots", Clock())
     facts = FACTS.model_copy(update={"estimated_scan_bytes_at_fetch": 0, "sql": "SELECT …", "limit": 5000})
@@ -135,8 +147,10 @@ def test_what_a_source_says_beside_the_types_does_not_matter(tmp_path: Path) -> 
         pa.table({"v": pa.array([{}], pa.struct([]))}),
         pa.table({"v": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])}),
         pa.table({"v": pa.array([[(1, 1, 1)]], pa.list_(pa.month_day_nano_interval())).slice(0, 0)}),
+        pa.table({"v": pa.array([], lists_of(17))}),
+        pa.table({"v": pa.array([], pa.struct([("m", pa.map_(pa.string(), lists_of(16)))]))}),
     ],
-    ids=["no columns", "empty struct", "union", "interval in a list"],
+    ids=["no columns", "empty struct", "union", "interval in a list", "17 lists", "lists in a map"],
 )
 def test_a_type_that_cannot_be_kept_is_refused_before_a_row_is_pulled(tmp_path: Path, table: pa.Table) -> None:
     def unpaid() -> Iterator[pa.RecordBatch]:
