@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import duckdb
 import httpx2
 import psutil
 import pytest
+import yaml
 from serving.served import (
     ACCEPT,
     AGNES_MCP,
@@ -34,6 +36,7 @@ from serving.served import (
 )
 from support.counts import soaking, tell
 from support.instances import table, write
+from support.metadata_server import MetadataServer
 from support.mirrored import TOKEN, Fault, mirrored
 from support.waiting import until_a_child_works, wait_until
 
@@ -116,15 +119,17 @@ class Talk:
 
 
 @contextmanager
-def talking(config: Path, way: Way, command: tuple[str, ...] = (AGNES_MCP,)) -> Iterator[Talk]:
+def talking(config: Path, way: Way, command: tuple[str, ...] = (AGNES_MCP,), **env: str) -> Iterator[Talk]:
     """A server of that instance with one client; killed at the end where it still is."""
     asked = [*command, "serve", "--config", str(config)]
     if way == "http":
         asked += ["--transport", "http", "--port", "0"]
-        process: subprocess.Popen[Any] = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, env=environment())
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            asked, stderr=subprocess.PIPE, text=True, env=environment(**env)
+        )
     else:
         pipe = subprocess.PIPE
-        process = subprocess.Popen(asked, stdin=pipe, stdout=pipe, stderr=pipe, env=environment())
+        process = subprocess.Popen(asked, stdin=pipe, stdout=pipe, stderr=pipe, env=environment(**env))
     talk = Talk(process)
     try:
         if way == "http":
@@ -263,6 +268,50 @@ def test_while_a_process_hangs(local: Path, way: Way, state: str) -> None:
 def kill(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.kill()
+
+
+#: A server whose attached extension is the double of the tests, which stops in the middle of the rows for an hour.
+ATTACHED = """
+import os
+from pathlib import Path
+from support.attached_double import COMMAND, FileStatements
+from agnes_mcp.cli import main
+from agnes_mcp.sources.bigquery import attached
+def double(settings, tokens, *, memory_bytes, threads):
+    statements = FileStatements(settings, Path(os.environ["BIGQUERY_FILE"]), "stall", 1000)
+    return attached.Attached(statements, tokens, memory_bytes=memory_bytes, threads=threads, command=COMMAND)
+attached.make_attached = double
+main()
+"""
+
+
+@pytest.mark.parametrize("way", WAYS if soaking() else ("stdio",))
+def test_while_the_attached_extension_hangs(bq: StandIn, remote: Path, tmp_path: Path, way: Way) -> None:
+    """No extension is to be had here: a DuckDB file stands in for BigQuery, in the real process of its own."""
+    file, tests = tmp_path / "bigquery.duckdb", Path(__file__).parents[1]
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA my_dataset")
+        connection.execute("CREATE TABLE my_dataset.remote AS SELECT i AS id, 'x' AS pad FROM range(1000) t(i)")
+    settings = yaml.safe_load(remote.read_text())
+    settings["data_source"]["bigquery"] |= {"direct_reads": "attached", "attach": "eager"}
+    settings["api"]["scan"]["confirm_above_bytes"] = 10**9
+    remote.write_text(yaml.safe_dump(settings))
+    with MetadataServer() as metadata:
+        env = {"GCE_METADATA_HOST": metadata.host, "GCE_METADATA_IP": metadata.host, "PYTHONPATH": str(tests)}
+        program = (sys.executable, "-c", ATTACHED)
+        with talking(remote, way, program, BIGQUERY_FILE=str(file), **env) as talk:
+            talk.begin("fetch", {"table_id": "remote"})
+            wait_until(lambda: reading(talk))
+            stopped = children(talk, "attached_double")
+            leave(talk, way, "the attached extension hung")
+            wait_until(lambda: not any(child.is_running() for child in stopped))
+    audited = [json.loads(line) for line in (tmp_path / "data" / "audit" / "audit.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in audited if line["tool"] == "fetch"] == ["cancelled"]
+
+
+def reading(talk: Talk) -> bool:
+    """Whether the extension's process has been asked for its rows, which is when another stands by."""
+    return len(children(talk, "attached_double")) > 1
 
 
 #: More than the sockets between the two hold.
