@@ -16,6 +16,7 @@ from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged, refuse_skipped
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
+from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
 from agnes_mcp.sql.views import View, relation_of
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ CSV_OPTIONS: dict[str, str] = {
     "null_padding": "null_padding",
 }
 _WHOLE_FILE = -1
-#: Levels of JSON that become lists and records; what is deeper stays JSON. Arrow's interface hands on no more than 64,
-#: and an answer shows no more than these.
-_MAX_DEPTH = 32
+#: Levels of JSON that become lists and records; what is deeper stays JSON: as many as a snapshot, which is Parquet, may
+#: have lists in one another.
+_MAX_DEPTH = MAX_PARQUET_LISTS
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNPACKED_BYTES = 2**20
 _PACKED = {"gz": "gzip", "zst": "zstd"}
