@@ -256,6 +256,7 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
 #: What DuckDB says of a file that it cannot open, and what it means.
 _OF_FILES = (
     (r"[Uu]nicode|utf-?8", "a column has a name that is not UTF-8"),
+    (r"nested more than", "its columns are nested deeper than DuckDB reads"),
     (r"[Ee]ncrypt", "it is encrypted, and there is no key for it"),
     (r"[Uu]nsupported|[Nn]ot implemented|[Nn]ot supported", "it holds a type or an encoding that DuckDB does not read"),
     (r"No magic bytes", "its file is damaged, or still being written"),
