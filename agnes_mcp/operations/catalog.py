@@ -75,11 +75,12 @@ class Catalog:
             after = read_cursor(cursor, search, source_type)
             local, remote = self._by_way(visible)
             unread = await self._learn(call, local, again=refresh) if search else 0
+            # before the search: what becomes known meanwhile may have been missed by it, and is not called known
+            known, of = self._count(remote), len(remote)
             total, page = await self._page(visible, folded(search.strip()), source_type, after, limit)
             shown = [table for _, table in page[:limit]]
             await self._learn(call, shown, again=refresh)
             self._learning.look_at(shown, self._api.catalog_cache_ttl_seconds, again=refresh)
-            known, of = self._count(remote), len(remote)
             answer = CatalogAnswer(
                 tables=[], total=total, next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
                 metadata_known=known if known < of else None, metadata_total=of if known < of else None,

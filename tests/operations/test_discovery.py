@@ -17,9 +17,10 @@ from support.waiting import PATIENCE_S, soon
 
 from agnes_mcp.answers.models import CatalogAnswer
 from agnes_mcp.catalog import learning
+from agnes_mcp.catalog.search import Finder, Rank
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Principal
+from agnes_mcp.models import Column, Principal, Table, TableSchema
 from agnes_mcp.stand_in import Fault, Partition, StandIn
 
 OPEN = Callable[..., Gateway]
@@ -54,9 +55,10 @@ async def settled(gateway: Gateway, principal: Principal = ME, **asked: Any) -> 
     with anyio.fail_after(PATIENCE_S):
         while True:
             listed = gateway.tables.listed
-            answer = await gateway.catalog.browse(principal, **asked)
             visible = gateway.tables.visible(principal)
+            # before the answer: what fails while it is made is not told by it
             failed = sum(gateway.catalog._learning.failures(visible).values())
+            answer = await gateway.catalog.browse(principal, **asked)
             missing = (answer.metadata_total or 0) - (answer.metadata_known or 0)
             if listed and missing == failed:
                 return answer
@@ -91,6 +93,29 @@ async def test_a_column_of_a_table_that_was_never_listed_is_found(many: StandIn,
             entry.id for entry in (await gateway.catalog.browse(ME, limit=500)).tables if entry.id[0] == "t"
         ] == theirs
     assert sorted(read(many)) == sorted(theirs)
+
+
+async def test_what_becomes_known_during_a_search_is_not_called_known(
+    many: StandIn, open_gateway: OPEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search did not see it: an answer without it that misses nothing would say that there is no such table."""
+    find = Finder.find
+    many.faults.add(Fault("tables.get", delay_s=30, times=None))
+
+    def find_then_learn(finder: Finder, tables: list[Table], wanted: str) -> list[tuple[Rank, Table]]:
+        found = find(finder, tables, wanted)
+        for table in tables:
+            column = Column(name=table.id.replace("t", "only_"), type="STRING")
+            finder._index.put(table, TableSchema(table_id=table.id, columns=[column]))
+        return found
+
+    async with discovering(open_gateway) as gateway:
+        await gateway.catalog.settle(PATIENCE_S)
+        monkeypatch.setattr(Finder, "find", find_then_learn)
+        answer = await gateway.catalog.browse(ME, search="only_59")
+        assert (answer.total, answer.metadata_known, answer.metadata_total) == (0, 0, COUNT)
+        assert "call again" in (answer.note or "")
+        assert (await gateway.catalog.browse(ME, search="only_59")).total == 1
 
 
 async def test_an_entry_that_was_not_read_yet_says_so(many: StandIn, open_gateway: OPEN) -> None:
