@@ -75,7 +75,11 @@ def billed(bq: StandIn, job_id: str) -> int:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(count(20, 1_000)))
-def test_random_faults_give_exact_rows_or_one_foreseen_error(source: BigQuerySource, big: StandIn, seed: int) -> None:
+def test_random_faults_give_exact_rows_or_one_foreseen_error(
+    source: BigQuerySource, big: StandIn, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    # shorter than the call's own deadline, as it is for people: a job that is never found is not a timeout
+    monkeypatch.setattr("agnes_mcp.sources.bigquery.jobs.NOT_FOUND_FOR_S", 2.0)
     chance = random.Random(seed)
     schema = source.schema(BIG, call())
     tail = chance.choice(["", f"WHERE id >= 0 AND {seed} = {seed}"])
