@@ -30,7 +30,7 @@ from agnes_mcp.operations.query import Queries
 from agnes_mcp.operations.retention import Retention
 from agnes_mcp.operations.scan import Scans
 from agnes_mcp.operations.snapshots import Snapshots
-from agnes_mcp.operations.upkeep import Upkeep
+from agnes_mcp.operations.upkeep import Attaching, Restoring, Upkeep
 from agnes_mcp.operations.usage import Usage
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.sources.kinds import Makers, Sources, source_makers
@@ -67,7 +67,7 @@ class Gateway:
         self.workbench = Workbench(self.processes, timeout_s=engine.query_timeout_seconds)
         self.sources = Sources(makers(settings, self.warehouse, self.processes))
         audit = Audit(settings.data_dir / "audit", settings.audit.rotate_at_bytes)
-        self.calls = Calls(audit, engine.workers, self.processes.size, lambda: self.upkeep.restore())
+        self.calls = Calls(audit, engine.workers, self.processes.size, lambda: self._restoring.restore())
         self.directory = AgnesDirectory.from_settings(settings)
         self.tables = Tables(
             self.calls,
@@ -81,7 +81,8 @@ class Gateway:
         )
         per_second = bigquery.discovery_requests_per_second if bigquery else 1.0
         self._learning = Learning(self.calls, self.tables, self.sources, settings.data_dir, per_second)
-        self.accounts = Accounts(self.calls, self.access, self.books, settings)
+        billed_project = bigquery.billed_project if bigquery else None
+        self.accounts = Accounts(self.calls, self.access, self.books, api.scan, settings.quota, billed_project)
         self.recovery = Recovery(self.calls, self.books, self.sources)
         statements = Statements(self.calls, self.tables, self.sources, self.store, api.scan)
         self.purchases = Purchases(self.calls, self.tables, self.sources, self.accounts, api.scan, statements)
@@ -93,28 +94,28 @@ class Gateway:
         self.fetches = Fetches(
             self.calls, self.tables, self.purchases, self.accounts, self.store, self.scans, self.workbench, api
         )
-        self.retention = Retention(audit, self.store, settings)
-        self.snapshots = Snapshots(
-            self.calls, self.store, settings.data_dir / "published", api, self.retention.of_snapshots
-        )
+        self.retention = Retention(audit, self.store, settings.audit, settings.snapshots)
+        published = settings.data_dir / "published"
+        self.snapshots = Snapshots(self.calls, self.store, published, api.max_result_chars, self.retention.of_snapshots)
         self.queries = Queries(self.calls, self.tables, self.access, self.sources, self.store, self.workbench, api)
-        self.published = Publisher(settings.data_dir / "published", self.sources.of)
+        self.published = Publisher(published, self.sources.of)
         self.manifests = Manifests(self.calls, self.tables, self.registry, self.published, api.scan)
-        self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api)
+        self.charts = Charts(self.calls, self.queries, self.purchases, self.tables, self.store, self.access, api.scan)
         self.overviews = Overviews(self.calls, self.access, self.accounts, self.store, self.retention)
         self.usage = Usage(self.calls, self.access, self.registry, self.sources, self.accounts, self.recovery, api.scan)
-        self.upkeep = Upkeep(
+        self._restoring = Restoring(
             self.calls,
-            self.access,
             self.registry,
-            self.tables,
-            self.sources,
             self.store,
             self.accounts,
             self.recovery,
             self.retention,
-            settings,
-            ahead,
+            settings.data_dir,
+        )
+        wanted = bigquery is not None and bigquery.attach in ("auto", "eager")
+        self.attaching = Attaching(self.calls, self.registry, self.sources, wanted=wanted)
+        self.upkeep = Upkeep(
+            self.calls, self.access, self.registry, self.tables, self.sources, self.attaching, api.scan, ahead
         )
 
     async def __aenter__(self) -> Gateway:
@@ -138,7 +139,8 @@ class Gateway:
         """Whoever asks before whom it asks: what begins calls, the calls, what they read from; last the books, in which
         each call is settled."""
         self._learning.close()
-        self.upkeep.close()
+        self.attaching.close()
+        self._restoring.close()
         self.calls.close()
         self.sources.close()
         self.processes.close()

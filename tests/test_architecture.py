@@ -72,6 +72,12 @@ KEEPERS: dict[str, tuple[str, ...]] = {
     "altair": ("charts",),
     "vl_convert": ("charts",),
 }
+#: What a constructor names, at most: more of it is two objects.
+MAX_NAMED = 8
+#: Builds the parts of the settings; everything else gets the section, or the value, that it uses.
+BUILDER = "agnes_mcp/gateway.py:Gateway"
+#: Extend a class of a library, and hand its arguments on to it.
+HANDING_ON = {"agnes_mcp/serving/http/connections.py:BoundedHttp", "agnes_mcp/serving/server.py:AgnesServer"}
 #: Catches everything and does not raise it again, each for the reason that stands on its line.
 BROAD = {"agnes_mcp/calls/workers.py": 1, "agnes_mcp/sql/predicate/second_reading.py": 1}
 BANNED = {"manager", "helper", "helpers", "util", "utils", "handler", "processor", "data", "info"}
@@ -291,6 +297,57 @@ def test_no_two_rooms_of_one_way_call_a_method_the_same() -> None:
         made_up("agnes_mcp.operations.scan", "class Scans:\n    async def scan(self): ..."),
     ]
     assert shared_names(twice) == {"scan": ["gateway", "operations"]}
+
+
+def constructors(found: Iterable[Module]) -> Iterator[tuple[str, list[ast.expr | None], bool]]:
+    """Where it is, the types of what it names, and whether it takes anything else: written, or made of fields."""
+    for module in found:
+        for defined in (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)):
+            place = f"{module.path}:{defined.name}"
+            for node in defined.body:
+                if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                    named = node.args
+                    types = [one.annotation for one in (*named.posonlyargs, *named.args, *named.kwonlyargs)][1:]
+                    yield place, types, bool(named.kwarg)
+            if "dataclass" in " ".join(map(ast.unparse, defined.decorator_list)):
+                yield place, [node.annotation for node in defined.body if isinstance(node, ast.AnnAssign)], False
+
+
+def holding_all(found: Iterable[Module]) -> list[str]:
+    """Objects that are handed the whole settings, or anything at all."""
+    return [
+        place
+        for place, types, anything in constructors(found)
+        if (anything and place not in HANDING_ON) or ("Settings" in words_in(types) and place != BUILDER)
+    ]
+
+
+def words_in(types: list[ast.expr | None]) -> set[str]:
+    return {word for kind in types if kind is not None for word in re.findall(r"\w+", ast.unparse(kind))}
+
+
+def naming_many(found: Iterable[Module]) -> list[str]:
+    """Written constructors alone: the fields of what travels are what there is to tell."""
+    return [
+        f"{module.path}:{defined.name}"
+        for module in found
+        for defined in ast.walk(module.tree) if isinstance(defined, ast.ClassDef)
+        for node in defined.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        and len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) - 1 > MAX_NAMED
+    ]  # fmt: skip
+
+
+def test_a_constructor_names_what_its_object_needs() -> None:
+    assert holding_all(modules()) == []
+    assert naming_many(modules()) == []
+    for handed in ("def __init__(self, settings: Settings | None): ...", "def __init__(self, **options: Any): ..."):
+        bag = made_up("agnes_mcp.spending.accounts", f"class Accounts:\n    {handed}")
+        assert holding_all([bag]) == ["agnes_mcp/spending/accounts.py:Accounts"]
+    field = made_up("agnes_mcp.calls.frame", "@dataclass(frozen=True)\nclass Framed:\n    settings: Settings")
+    assert holding_all([field]) == ["agnes_mcp/calls/frame.py:Framed"]
+    nine = ", ".join(f"part{number}: int" for number in range(MAX_NAMED + 1))
+    assert naming_many([made_up("agnes_mcp.models", f"class Many:\n    def __init__(self, {nine}): ...")]) != []
 
 
 def quoting(found: Iterable[Module]) -> set[str]:

@@ -14,7 +14,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.charts.encodings import ChartRequest, columns_read
-from agnes_mcp.config.settings import ApiSettings
+from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, Priced, Principal
 from agnes_mcp.operations.aggregates import Aggregated, aggregated
@@ -74,7 +74,7 @@ class Charts:
         tables: Tables,
         snapshots: SnapshotStore,
         access: Access,
-        api: ApiSettings,
+        scan: ScanSettings,
     ) -> None:
         self._calls = calls
         self._queries = queries
@@ -82,7 +82,7 @@ class Charts:
         self._tables = tables
         self._snapshots = snapshots
         self._access = access
-        self._api = api
+        self._scan = scan
 
     async def draw(
         self,
@@ -158,7 +158,7 @@ class Charts:
     def _open(
         self, principal: Principal, source: ChartSource, on_progress: OnProgress | None, consent: Consent | None
     ) -> AbstractAsyncContextManager[Call]:
-        timeout_s = self._api.scan.request_timeout_seconds
+        timeout_s = self._scan.request_timeout_seconds
         return self._calls.open(
             "chart", principal, table_id=source.table_id or None, timeout_s=timeout_s, on_progress=on_progress,
             consent=consent,
@@ -211,7 +211,7 @@ class Charts:
     async def _prepare(self, call: Call, source: ChartSource, request: ChartRequest) -> tuple[Aggregated, Priced]:
         table = await self._tables.find(call, source.table_id)
         schema = await self._tables.schema_of(call, table)
-        limit = min(MAX_ROWS, self._api.scan.max_limit)
+        limit = min(MAX_ROWS, self._scan.max_limit)
         plan = aggregated(request, schema, source.where, limit)
         return plan, await self._purchases.prepare(call, plan.scan)
 

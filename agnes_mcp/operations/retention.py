@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from agnes_mcp.calls.audit import MAX_REMOVED, Audit, AuditLine
 from agnes_mcp.calls.call import new_request_id
-from agnes_mcp.config.settings import GIB, Settings
+from agnes_mcp.config.settings import GIB, AuditSettings, SnapshotSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.retirement import Retired
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 class Retention:
     """Thread-safe. Its thread starts with `start`, and looks every `EVERY_S` until `close`."""
 
-    def __init__(self, audit: Audit, store: SnapshotStore, settings: Settings) -> None:
+    def __init__(self, audit: Audit, store: SnapshotStore, files: AuditSettings, kept: SnapshotSettings) -> None:
         self._audit = audit
         self._store = store
-        self._files, self._kept = settings.audit, settings.snapshots
+        self._files, self._kept = files, kept
         self._every_s = EVERY_S
         self._over = threading.Event()
         self._thread: threading.Thread | None = None

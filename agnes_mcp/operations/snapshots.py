@@ -13,7 +13,6 @@ from agnes_mcp.answers.snapshots import columns_share, snapshot_entry, snapshot_
 from agnes_mcp.calls.audit import MAX_REMOVED
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Priced, Principal, Receipt
 from agnes_mcp.snapshots import SCAN_KEPT_HOURS, Claim, SnapshotStore, scan_name
@@ -38,23 +37,23 @@ class Snapshots:
     """The caller's own snapshots; nobody sees another's."""
 
     def __init__(
-        self, calls: Calls, store: SnapshotStore, published: Path, api: ApiSettings, retention: str | None = None
+        self, calls: Calls, store: SnapshotStore, published: Path, max_result_chars: int, retention: str | None = None
     ) -> None:
         self._calls = calls
         self._store = store
         self._published = published  # where tables are kept as files for mirrors: they take their place too
-        self._api = api
+        self._max_result_chars = max_result_chars
         self._retention = retention
 
     async def entries(self, principal: Principal) -> SnapshotListAnswer:
         """By name, as many as fit one answer."""
         found = await self._free("snapshot_list", principal, lambda _: self._store.list(principal.name))
-        return snapshot_list(found, self._api.max_result_chars)
+        return snapshot_list(found, self._max_result_chars)
 
     async def entry(self, principal: Principal, name: str) -> SnapshotEntry:
         """One snapshot's metadata. Raises `snapshot_not_found`."""
         found = await self._free("snapshot", principal, lambda _: self._store.get(principal.name, name))
-        return snapshot_entry(found, columns_share(self._api.max_result_chars))
+        return snapshot_entry(found, columns_share(self._max_result_chars))
 
     async def remove(self, principal: Principal, name: str) -> SnapshotDropAnswer:
         def work(call: Call) -> Snapshot:

@@ -15,7 +15,7 @@ from agnes_mcp.access.grants import Access
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
-from agnes_mcp.config.settings import Settings
+from agnes_mcp.config.settings import ScanSettings, Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.operations.retention import Retention
 from agnes_mcp.snapshots import SnapshotStore
@@ -33,34 +33,28 @@ _MAKE_READY_WITHIN_S = 180.0
 logger = logging.getLogger(__name__)
 
 
-class Upkeep:
-    """Nobody calls for it: what fails here is logged, and told by the calls that it then fails."""
+class Restoring:
+    """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
 
     def __init__(
         self,
         calls: Calls,
-        access: Access,
         registry: Registry,
-        tables: Tables,
-        sources: Sources,
         store: SnapshotStore,
         accounts: Accounts,
         recovery: Recovery,
         retention: Retention,
-        settings: Settings,
-        ahead: Callable[[], None] | None = None,
+        data_dir: Path,
     ) -> None:
-        self._calls, self._access, self._settings = calls, access, settings
-        self._registry, self._tables, self._sources, self._store = registry, tables, sources, store
+        self._calls, self._registry, self._store = calls, registry, store
         self._accounts, self._recovery, self._retention = accounts, recovery, retention
-        self._ahead = ahead
-        self._closing, self._attach_now = threading.Event(), threading.Event()
+        self._data_dir = data_dir
 
     def restore(self) -> None:
-        """Before the first call: what the audit says was billed today counts, and leftovers of a crash are removed."""
+        """What fails is logged, and told by the calls that it then fails. Blocking."""
         # The folder is made private before anything is written in it; ids are bound before a grant is looked at; and
         # the books know of the day before anything can be bought, or a restart would give it back.
-        make_private(self._settings.data_dir)
+        make_private(self._data_dir)
         self._retention.start()
         try:
             self._store.sweep()
@@ -77,8 +71,72 @@ class Upkeep:
         except AgnesError as error:  # what spends is refused by the books themselves
             logger.error("the quota's books cannot be asked: %s", error.kind)
 
+    def close(self) -> None:
+        self._recovery.close()
+        self._retention.close()
+
+
+class Attaching:
+    """Attaches what is to be attached, in a thread, once the first answers have left; `wanted`: ahead of any call."""
+
+    def __init__(self, calls: Calls, registry: Registry, sources: Sources, *, wanted: bool) -> None:
+        self._calls, self._registry, self._sources = calls, registry, sources
+        self._wanted = wanted
+        self._closing, self._now = threading.Event(), threading.Event()
+
+    def start(self) -> None:
+        """For whoever serves."""
+        if self._wanted and "bigquery" in self._sources.kinds:
+            threading.Thread(target=self._make_ready, name="agnes-attach", daemon=True).start()
+
+    def try_now(self) -> None:
+        """Rather than when the next try is due."""
+        self._now.set()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._now.set()
+
+    def _make_ready(self) -> None:
+        """Until it stands, or never will: what fails says when it is worth another try."""
+        wait_s: float | None = _ATTACH_AFTER_S
+        while wait_s is not None:
+            self._now.wait(wait_s)
+            self._now.clear()
+            if self._closing.is_set():
+                return
+            call = self._calls.background("attach", _MAKE_READY_WITHIN_S)
+            try:
+                wait_s = self._sources.make_ready("bigquery", call, list(self._registry.by_id.values()))
+            except AgnesError as error:
+                logger.warning("BigQuery's extension is not attached: %s", error.kind)
+                wait_s = _ATTACH_AGAIN_S
+
+
+class Upkeep:
+    """What a server has done once its client has seen the tools (`ahead`), and when its configuration changes.
+
+    `scan` is the one section of limits that every part of the instance looks at.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        access: Access,
+        registry: Registry,
+        tables: Tables,
+        sources: Sources,
+        attaching: Attaching,
+        scan: ScanSettings,
+        ahead: Callable[[], None] | None = None,
+    ) -> None:
+        self._calls, self._access, self._registry, self._tables = calls, access, registry, tables
+        self._sources, self._attaching = sources, attaching
+        self._scan = scan
+        self._ahead = ahead
+
     async def make_ready(self) -> None:
-        """What can be done ahead of the first call. A server does it once its client has seen the tools."""
+        """What can be done ahead of the first call, once."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             await anyio.to_thread.run_sync(ahead)
@@ -91,38 +149,10 @@ class Upkeep:
         for table_id in changed:
             self._tables.forget(table_id)
         self._access.replace(settings.access.users, settings.access.groups)
-        limits = self._settings.api.scan  # the one that every part of the instance looks at
-        for name in type(limits).model_fields:
-            setattr(limits, name, getattr(settings.api.scan, name))
+        for name in type(self._scan).model_fields:
+            setattr(self._scan, name, getattr(settings.api.scan, name))
         self._sources.try_again()
-        self._attach_now.set()
-
-    def attach_ahead(self) -> None:
-        """For whoever serves: attach what is to be attached, in a thread, once the first answers have left."""
-        bigquery = self._settings.data_source.bigquery
-        if bigquery is not None and bigquery.attach in ("auto", "eager") and "bigquery" in self._sources.kinds:
-            threading.Thread(target=self._make_ready, name="agnes-attach", daemon=True).start()
-
-    def close(self) -> None:
-        self._closing.set()
-        self._attach_now.set()
-        self._recovery.close()
-        self._retention.close()
-
-    def _make_ready(self) -> None:
-        """Until it stands, or never will: what fails says when it is worth another try."""
-        wait_s: float | None = _ATTACH_AFTER_S
-        while wait_s is not None:
-            self._attach_now.wait(wait_s)
-            self._attach_now.clear()
-            if self._closing.is_set():
-                return
-            call = self._calls.background("attach", _MAKE_READY_WITHIN_S)
-            try:
-                wait_s = self._sources.make_ready("bigquery", call, list(self._registry.by_id.values()))
-            except AgnesError as error:
-                logger.warning("BigQuery's extension is not attached: %s", error.kind)
-                wait_s = _ATTACH_AGAIN_S
+        self._attaching.try_now()
 
 
 def make_private(folder: Path) -> None:

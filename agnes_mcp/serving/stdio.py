@@ -31,7 +31,7 @@ async def serve_stdio(server: AgnesServer, gateway: Gateway, *, legacy: bool = F
     async with anyio.create_task_group() as group:
         if sys.platform != "win32":
             await group.start(_leave_on_signal, gateway)
-        gateway.upkeep.attach_ahead()
+        gateway.attaching.start()
         await server.serve_stdio(legacy=legacy)
         group.cancel_scope.cancel()
     if not await gateway.aclose(LEAVE_WITHIN_S):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from agnes_mcp.access.grants import Access
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.config.settings import Settings
+from agnes_mcp.config.settings import QuotaSettings, ScanSettings
 from agnes_mcp.errors import AgnesError, QuotaError
 from agnes_mcp.models import Principal, QuotaLeft, QuotaStore
 from agnes_mcp.spending.books import Agreed, Books, Budget, Limits, Reservation, nobody_asked
@@ -18,16 +18,20 @@ logger = logging.getLogger(__name__)
 
 
 class Accounts:
-    """The books block: what is awaited here runs in a thread that full workers do not hold up, and to its end."""
+    """The books block: what is awaited here runs in a thread that full workers do not hold up, and to its end.
 
-    def __init__(self, calls: Calls, access: Access, books: Books, settings: Settings) -> None:
+    `project` is the one that BigQuery bills; None: nothing is billed here.
+    """
+
+    def __init__(
+        self, calls: Calls, access: Access, books: Books, scan: ScanSettings, quota: QuotaSettings, project: str | None
+    ) -> None:
         self._calls = calls
         self._access = access
         self._books = books
-        self._scan = settings.api.scan
-        self._quota = settings.quota
-        bigquery = settings.data_source.bigquery
-        self._project = bigquery.billed_project if bigquery else None
+        self._scan = scan
+        self._quota = quota
+        self._project = project
         self._lines: dict[str, Line] = {}  # of principals whose calls wait for a slot
         self._warned: set[tuple[str, str]] = set()  # principal and day
 

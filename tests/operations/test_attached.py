@@ -204,7 +204,7 @@ async def test_when_it_attaches_and_which_way_rows_come(
             gateway_over(bq, tmp_path, reads=reads, attach=attach)
         return
     async with gateway_over(bq, tmp_path, reads=reads, attach=attach) as gateway:
-        gateway.upkeep.attach_ahead()
+        gateway.attaching.start()
 
         async def told() -> str:
             return str(((await gateway.usage.today(os_user())).bigquery.get("extension") or {}).get("state"))
@@ -227,7 +227,7 @@ async def test_sighup_brings_the_next_try_forward(bq: StandIn, tmp_path: Path, m
     monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
     made: list[Attached] = []
     async with gateway_over(bq, tmp_path, "load:builtin", made=made) as gateway:
-        gateway.upkeep.attach_ahead()
+        gateway.attaching.start()
 
         async def told() -> dict[str, Any]:
             return dict((await gateway.usage.today(os_user())).bigquery.get("extension") or {})
@@ -256,7 +256,7 @@ async def test_who_serves_attaches_ahead_and_usage_says_so(
 ) -> None:
     monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
     async with gateway_over(bq, tmp_path) as gateway:
-        gateway.upkeep.attach_ahead()
+        gateway.attaching.start()
 
         async def told() -> dict[str, Any]:
             return dict((await gateway.usage.today(os_user())).bigquery.get("extension") or {})

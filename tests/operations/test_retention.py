@@ -226,7 +226,7 @@ def test_two_servers_on_one_folder_tell_of_each_thing_once(filled: Settings) -> 
         "from agnes_mcp.snapshots import SnapshotStore\n"
         "settings = Settings.model_validate_json(sys.argv[1])\n"
         "audit = Audit(settings.data_dir / 'audit', rotate_at_bytes=4_000)\n"
-        "retention = Retention(audit, SnapshotStore.from_settings(settings), settings)\n"
+        "retention = Retention(audit, SnapshotStore.from_settings(settings), settings.audit, settings.snapshots)\n"
         "print(flush=True); sys.stdin.readline()\n"
         "for n in range(60):\n"
         "    audit.write(AuditLine(request_id=f'{sys.argv[2]}{n}', tool='scan', principal='ana'))\n"

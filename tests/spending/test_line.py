@@ -25,7 +25,7 @@ ANA, BEN = Principal("ana"), Principal("ben")
 def accounts(tmp_path: Path, books: Books, queue_s: float = 60, slots: int = 1) -> Accounts:
     scan = {"queue_seconds": queue_s, "max_concurrent_per_user": slots, "max_daily_bytes_per_user": 1_000}
     settings = Settings.model_validate({"data_dir": str(tmp_path), "api": {"scan": scan}})
-    return Accounts(Calls(Audit(tmp_path / "audit"), 2), Access([]), books, settings)
+    return Accounts(Calls(Audit(tmp_path / "audit"), 2), Access([]), books, settings.api.scan, settings.quota, None)
 
 
 async def in_line(own: Accounts, count: int, principal: Principal = ANA) -> None:

@@ -74,7 +74,7 @@ async def serve_http(
             # not before the signals have their receivers: whoever reads this line may send one
             sys.stderr.write(f"agnes-mcp: serving {binding.url}/mcp (streamable HTTP) and {binding.url}/sse (SSE)\n")
             sys.stderr.flush()
-            gateway.upkeep.attach_ahead()
+            gateway.attaching.start()
             await web.serve(sockets=[listener])
             group.cancel_scope.cancel()
     finally:
