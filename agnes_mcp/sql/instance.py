@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_lines import settings
 from agnes_mcp.sql.names import literal
-from agnes_mcp.sql.views import View, attach_statement, make_view, probe_statement
+from agnes_mcp.sql.views import Names, View, attach_statement, make_view, probe_statement
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -90,14 +90,16 @@ def open_beside_extension(memory_bytes: int, *, unsigned: bool, folder: str) -> 
     return duckdb.connect(":memory:", config=config)
 
 
-def lock_instance(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
+def lock_instance(connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None) -> None:
     """Grant exactly the files of `views`, make the views, close every other door, and try the doors.
+
+    `statement_names`: as in `make_view`.
 
     Raises AgnesError: `table_unavailable` (a file is missing or damaged), `internal_error` (a door is open).
     """
     paths = [path for view in views for path in view.files()]
     connection.execute(f"SET allowed_paths = {literal(paths)}")
-    make_views(connection, views)
+    make_views(connection, views, statement_names)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     _try_doors(connection, views)
@@ -111,10 +113,10 @@ class OneAnswer:
         self._instance = open_instance(*self._size)
         self._granted = False
 
-    def grant(self, views: Sequence[View]) -> None:
+    def grant(self, views: Sequence[View], statement_names: Names = lambda: None) -> None:
         """As `lock_instance`, once for each question."""
         self._granted = True  # before it can fail: half of the views are enough
-        lock_instance(self._instance, views)
+        lock_instance(self._instance, views, statement_names)
 
     def renew(self) -> bool:
         """Be ready for another question. True: that took a new instance, and the memory of the old one is free."""
@@ -125,7 +127,7 @@ class OneAnswer:
         return True
 
 
-def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
+def make_views(connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None) -> None:
     """Create the views; a DuckDB file is attached once, however many of its tables are read."""
     attached: dict[str, str] = {}
     for view in views:
@@ -139,7 +141,7 @@ def make_views(connection: DuckDBPyConnection, views: Sequence[View]) -> None:
                 database = attached[path]
                 _refuse_open_view(connection, view, database)
             small = {"buffer_size": CSV_BUFFER_BYTES, **view.options} if view.kind == "csv" else view.options
-            make_view(connection, replace(view, options=small), database)
+            make_view(connection, replace(view, options=small), database, statement_names)
 
 
 def _refuse_open_view(connection: DuckDBPyConnection, view: View, database: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,9 @@ _WIDE = 2_000
 _FEW_FILES = 8
 #: Levels in one another that Arrow's interface hands on: 64, less what a result may put around a column.
 _MAX_LEVELS = 60
+
+#: Columns above which a view shows a statement only those that it names: a view of fewer is bound as quickly whole.
+_MANY_COLUMNS = 500
 
 ViewKind = Literal["parquet", "csv", "json", "duckdb_table"]
 
@@ -70,26 +73,45 @@ def attach_statement(path: str, database: str) -> str:
     return f"ATTACH {literal(path)} AS {identifier(database)} (READ_ONLY)"
 
 
-def make_view(connection: DuckDBPyConnection, view: View, database: str = "") -> None:
+#: What a statement may name in lower case, asked only where a view has many columns; None: any column there is.
+Names = Callable[[], Set[str] | None]
+
+
+def make_view(
+    connection: DuckDBPyConnection, view: View, database: str = "", statement_names: Names = lambda: None
+) -> None:
     """Create the view, or replace it; `database` is the name under which its DuckDB file is attached.
 
-    Columns have names that can be read and written: without hidden characters, none empty, each its own. Raises what
-    DuckDB raises, also where a name is not UTF-8, and `unsupported_format` where a column is nested
-    deeper than can be read.
+    Columns have names that can be read and written: without hidden characters, none empty, each its own. Of very many
+    those are left out that no name in `statement_names` can mean. Raises what DuckDB raises, also where a name is not
+    UTF-8, and `unsupported_format` where a column is nested deeper than can be read.
     """
-    relation = relation_of(view, database)
-    connection.execute(_statement(view.name, relation))
-    found = _columns(connection, view)
+    plain = relation = relation_of(view, database)
+    quick = _binds_quickly(view)
+    if not quick:
+        connection.execute(_statement(view.name, plain))
+    found = bound(connection, f"FROM {plain}")[1] if quick else _columns(connection, view)
     _refuse_deep(view, found)
     names_now = readable_names([name for name, _ in found])
     if names_now != [name for name, _ in found]:
         relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
+    named = _named(names_now if view.columns is None else view.columns, statement_names)
     blobs = _miscompared(zip(names_now, (kind for _, kind in found), strict=True)) if view.kind == "parquet" else []
+    blobs = [blob for blob in blobs if named is None or blob in named]
     if blobs:
         copied = ", ".join(f"{identifier(blob)} || ''::BLOB AS {identifier(blob)}" for blob in blobs)
         relation = f"(SELECT * REPLACE ({copied}) FROM {relation})"  # noqa: S608 - quoted parts only
-    if view.columns is not None or relation != relation_of(view, database):
-        connection.execute(_statement(view.name, relation, view.columns))
+    seen = view.columns if named is None else named
+    if quick or seen is not None or relation != plain:
+        connection.execute(_statement(view.name, relation, seen))
+
+
+def _named(columns: Sequence[str], statement_names: Names) -> list[str] | None:
+    """Of very many columns those that a statement may name, or the first, since a view has one; None: all of them."""
+    held = statement_names() if len(columns) > _MANY_COLUMNS else None
+    if held is None:
+        return None
+    return [column for column in columns if column.casefold() in held] or list(columns[:1])
 
 
 def _refuse_deep(view: View, columns: Sequence[tuple[str, str]]) -> None:
@@ -149,12 +171,15 @@ def _miscompared(columns: Iterable[tuple[str, str]]) -> list[str]:
     return [name for name, kind in columns if kind == "BLOB"]
 
 
+def _binds_quickly(view: View) -> bool:
+    """Whether its columns are asked for before it is made: where few files are opened for them, and none is read."""
+    return view.kind in ("parquet", "duckdb_table") and len(view.files()) <= _FEW_FILES
+
+
 def _columns(connection: DuckDBPyConnection, view: View) -> list[tuple[str, str]]:
-    """Names and types of a view that has been made. To bind it once more is the quickest where few files are opened for
-    it; else they are asked for as they were bound when it was made."""
+    """Names and types of a view that has been made, as they were bound then."""
     # A quote is for the pragma, whatever the quoting, that of a dotted name.
-    few = view.kind in ("parquet", "duckdb_table") and len(view.files()) <= _FEW_FILES
-    if few or '"' in view.name or _is_wide(connection, view.name):
+    if '"' in view.name or _is_wide(connection, view.name):
         return bound(connection, f"FROM {identifier(view.name)}")[1]
     found = connection.execute(f"PRAGMA table_info({literal(identifier(view.name))})").fetchall()
     return [(str(column), str(kind)) for _, column, kind, *_ in found]

@@ -19,6 +19,7 @@ from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.views import View
 from agnes_mcp.workbench import admission, columns
 from agnes_mcp.workbench.admission import Parser
+from agnes_mcp.workbench.mentions import Mentions
 from agnes_mcp.workbench.parser import DuckDBParser
 
 #: Rows of a batch: what may be computed past the limit. Small answers should not wait for a large batch.
@@ -52,8 +53,22 @@ class Queries(OneAnswer):
         tables = type(self).admit(question["sql"], question["tables"], self._parser)
         views = [View(**view) for view in channel.need({"tables": tables})["views"]]
         self._paths = [path for view in views for path in view.files()]
+        relation = self._granted_relation(question["sql"], views)
+        self._run(question["sql"], relation, question["limit_rows"], question["max_bytes"], channel)
+
+    def _granted_relation(self, sql: str, views: Sequence[View]) -> duckdb.DuckDBPyRelation:
+        """The statement over its views. Where a name means nothing in them, they are made again with all columns, of
+        which DuckDB's answer then tells."""
+        mentions = Mentions(sql, self._parser)
+        self.grant(views, mentions)
+        try:
+            return self._relation(sql)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            if not mentions.asked:
+                raise
+        self.renew()
         self.grant(views)
-        self._run(question["sql"], question["limit_rows"], question["max_bytes"], channel)
+        return self._relation(sql)
 
     def _relation(self, sql: str) -> duckdb.DuckDBPyRelation:
         """The statement, bound. Its rows stream from here; from a cursor DuckDB 2.0 would copy them all first."""
@@ -66,9 +81,10 @@ class Queries(OneAnswer):
             return self._instance.sql("SELECT NULL WHERE false")
         return relation
 
-    def _run(self, sql: str, limit_rows: int, max_bytes: int, channel: Channel) -> None:
+    def _run(
+        self, sql: str, relation: duckdb.DuckDBPyRelation, limit_rows: int, max_bytes: int, channel: Channel
+    ) -> None:
         with names_asked():
-            relation = self._relation(sql)
             names, types = relation.columns, [str(kind) for kind in relation.types]
         whole = columns.carried_whole(sql, types)
         if whole != sql:
