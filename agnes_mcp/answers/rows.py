@@ -109,15 +109,14 @@ def types_of(priced: Priced, reading: Reading) -> list[str]:
     dialect, known = priced.statement.dialect, reading.columns
     if known is not None:
         return [type_name(column, dialect) for column in known]
-    types, request = [arrow_type_name(kind, dialect) for kind in reading.schema.types], priced.request
+    request = priced.request
     if request.group_by is not None or request.aggregates is not None:
         plain = request.group_by or []
     else:
         starred = request.of_every_column and (request.select is None or priced.schema.column("*") is None)
         plain = [c.name for c in priced.schema.columns] if starred else request.select or []
-    for place, name in enumerate(plain):
-        types[place] = type_name(priced.schema.column(name) or resolve(name, priced.schema)[1], dialect)
-    return types
+    named = [type_name(priced.schema.column(name) or resolve(name, priced.schema)[1], dialect) for name in plain]
+    return named + [arrow_type_name(kind, dialect) for kind in reading.schema.types[len(named) :]]
 
 
 def note_cut_columns(cut: int) -> str | None:

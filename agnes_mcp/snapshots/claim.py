@@ -129,7 +129,7 @@ class Claim:
     def _describe(self, staged: Staged, facts: SnapshotFacts, receipt: Callable[[], Receipt] | None) -> Snapshot:
         now = self._rules.now()
         paid = receipt() if receipt is not None else None
-        known = facts.model_dump()
+        known = {name: getattr(facts, name) for name in SnapshotFacts.model_fields}  # thousands of columns, not copied
         if paid is not None:
             known.update(bytes_billed=paid.bytes_billed, job_id=paid.job_id)
         known["effective_as_of"] = facts.effective_as_of or self._claimed_at

@@ -7,11 +7,12 @@ import io
 import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
@@ -33,6 +34,11 @@ ROW_GROUP_BYTES = 64 * 1024 * 1024
 #: Where a column's dictionary is given up for plain values. With pyarrow's megabyte keys, times and notes are looked up
 #: value by value and then written plain all the same: this takes 0.6 of its time, and the file is half as large.
 DICTIONARY_BYTES = 128 * 1024
+
+#: What is handed to the disk at once. The writer hands on each column of a row group in four parts, of some bytes.
+WRITE_BYTES = 1024 * 1024
+#: Bytes of a column, on average, below which zstd takes longer to begin than it saves.
+_WORTH_COMPRESSING_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -115,28 +121,46 @@ def require_space(folder: Path, expected_bytes: int, min_free_bytes: int) -> Non
 
 
 def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], content: ContentHash, schema: pa.Schema) -> None:
-    """Encoded, compressed and written by a second thread, while this one hashes that table and reads the next: none of
+    """Encoded, compressed and written by one thread and hashed by another, while this one reads the next table: none of
     it holds the GIL for long, and encoding takes about as long as all the rest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writer = pq.ParquetWriter(sink, schema, compression="zstd", dictionary_pagesize_limit=DICTIONARY_BYTES)
+    first = list(islice(tables, 1))
+    buffered = pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), WRITE_BYTES)
+    writer = pq.ParquetWriter(buffered, schema, **_encoding(first))
     try:
-        with ThreadPoolExecutor(1, "snapshot-write") as writing:
-            written: Future[None] | None = None
-            for table in tables:
-                if written is not None:
-                    written.result()
-                written = writing.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS)
-                content.update(table)
-            if written is not None:
-                written.result()
+        with ThreadPoolExecutor(2, "snapshot-write") as beside:
+            under_way: list[Future[None]] = []
+            for table in chain(first, tables):
+                _settle(under_way)
+                writing = beside.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS)
+                under_way = [writing, beside.submit(content.update, table)]
+            _settle(under_way)
         writer.close()
+        buffered.detach()  # so that what is left of it is written, and the file stays open
     except BaseException:
         sink.deaf = True  # or the writer, when it is collected, would try to write a footer behind what is there
         with suppress(pa.ArrowException, OSError):
             writer.close()
+            buffered.detach()
         raise
+
+
+def _settle(under_way: list[Future[None]]) -> None:
+    """Raise what one of them raised, once all have ended."""
+    wait(under_way)
+    for piece in under_way:
+        piece.result()
+
+
+def _encoding(first: list[pa.Table]) -> dict[str, Any]:
+    """What the Parquet writer is told, by the first row group: of a few values in each column there is nothing to
+    compress, and to begin doing so takes most of the time that thousands of such columns take."""
+    few = all(table.nbytes < _WORTH_COMPRESSING_BYTES * table.num_columns for table in first)
+    if few:
+        return {"compression": "none", "use_dictionary": False}
+    return {"compression": "zstd", "dictionary_pagesize_limit": DICTIONARY_BYTES}
 
 
 def _read_back(path: Path, size_bytes: int, rows: int, engine: Engine) -> list[Column]:

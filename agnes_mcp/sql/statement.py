@@ -238,7 +238,7 @@ def _nested(outputs: list[_Output]) -> bool:
 
 def identifier_path(path: list[str]) -> exp.Expression:
     """A column, or a field inside one, quoted whatever its name is."""
-    first = exp.column(exp.to_identifier(path[0], quoted=True))
+    first = exp.column(exp.to_identifier(path[0], quoted=True), copy=False)
     return exp.Dot.build([first, *(exp.to_identifier(p, quoted=True) for p in path[1:])]) if path[1:] else first
 
 

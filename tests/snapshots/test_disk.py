@@ -151,14 +151,16 @@ class FreeBytes:
         self.free = free
 
 
-def keep_other_bytes(monkeypatch: pytest.MonkeyPatch, chosen: Callable[[bytes], bool]) -> None:
-    """Let the disk flip one bit in the writes that are `chosen`."""
+def keep_other_bytes(
+    monkeypatch: pytest.MonkeyPatch, chosen: Callable[[bytes], bool], from_end: int | None = None
+) -> None:
+    """Let the disk flip one bit in the writes that are `chosen`: in the middle, or that many bytes before their end."""
     real = os.write
 
     def corrupting(descriptor: int, content: Any) -> int:
         changed = bytearray(content)
         if chosen(bytes(changed)):
-            changed[len(changed) // 2] ^= 1
+            changed[len(changed) // 2 if from_end is None else -from_end] ^= 1
         return real(descriptor, bytes(changed))
 
     monkeypatch.setattr(os, "write", corrupting)
@@ -179,7 +181,7 @@ def test_a_disk_that_keeps_other_rows_is_found_out_at_the_first_read(
 
 def test_a_disk_that_keeps_another_footer_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = new_store(tmp_path)
-    keep_other_bytes(monkeypatch, lambda content: content.endswith(b"PAR1") and len(content) == 4)
+    keep_other_bytes(monkeypatch, lambda content: content.endswith(b"PAR1"), from_end=2)
     with pytest.raises(AgnesError) as refused:
         put(store, "s", sessions(1000))
     assert refused.value.kind == "storage_failed"
