@@ -74,9 +74,11 @@ def _reader() -> Iterator[LocalSource]:
     from agnes_mcp.sources.warehouse import Warehouse
 
     warehouse, processes = Warehouse(memory_limit_bytes=2**30, threads=2), Processes(JOB, size=1)
+    source = LocalSource(warehouse, processes)
     try:
-        yield LocalSource(warehouse, processes)
+        yield source
     finally:
+        source.close()
         processes.close()
         warehouse.close()
 

@@ -23,8 +23,7 @@ FORMS = {
     r"\A[0-9a-f]{64}\z": "a SHA-256 in 64 hexadecimal digits, as `agnes-mcp token new` prints it",
     r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\z": "a table's name as BigQuery allows it: letters, digits, `_`, `-` and "
     "spaces",
-    r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\*?\z": "a table's name as BigQuery allows it: letters, digits, `_`, `-` "
-    "and spaces; behind the prefix of sharded tables a `*`, as in `events_*`",
+    r"\A[^\p{Cc}]*\z": "a name without controls",
     r"\A([a-z0-9.:\-]+\.)?[A-Za-z0-9_]+\.\*\z": "a dataset, as in `my_dataset.*`",
     r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z": "a type of DuckDB's, as in `VARCHAR` or "
     "`DECIMAL(18, 2)`",

@@ -29,7 +29,6 @@ from agnes_mcp.config.sections import (
 from agnes_mcp.config.storage import AuditSettings, SnapshotSettings
 from agnes_mcp.config.types import (
     GIB,
-    BigQueryTableId,
     Bytes,
     Count,
     DatasetGrant,
@@ -42,8 +41,10 @@ from agnes_mcp.config.types import (
     Section,
     Sha256,
     ShortText,
+    SourceTable,
     TableId,
     expanded,
+    is_bigquery_table_id,
     is_loopback,
 )
 from agnes_mcp.models import QueryMode
@@ -91,10 +92,11 @@ class TableSettings(Section):
         default="", description="BigQuery: where its jobs run, as in `EU`; not given: where BigQuery says that it is."
     )
     bucket: DatasetId | Literal[""] = Field(default="", description="BigQuery: the dataset. Needed.")
-    source_table: BigQueryTableId | Literal[""] = Field(
+    source_table: SourceTable = Field(
         default="",
         description="The table's name in the dataset (`events_*`: all whose names begin so, as one table with "
-        "`_TABLE_SUFFIX`), or inside the DuckDB file; not given: the id.",
+        "`_TABLE_SUFFIX`), or inside the DuckDB file; not given: the id. Of a workbook: the sheet; not given: the "
+        "first that is shown.",
     )
     path: str = Field(
         default="",
@@ -128,6 +130,11 @@ class TableSettings(Section):
             raise ValueError("`path` belongs to local tables; a BigQuery table has `bucket` and `source_table`")
         if not self.bucket:
             raise ValueError("a BigQuery table needs `bucket`: its dataset")
+        if self.source_table and not is_bigquery_table_id(self.source_table):
+            raise ValueError(
+                "`source_table` should be a table's name as BigQuery allows it: letters, digits, `_`, `-` and spaces; "
+                "behind the prefix of sharded tables a `*`, as in `events_*`"
+            )
         if self.query_mode == "local":
             raise ValueError("query_mode `local` needs source_type `local`")
 

@@ -7,7 +7,16 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from agnes_mcp.models import TABLE_ID_PATTERN
 
@@ -98,9 +107,11 @@ Percent = Annotated[
 ]
 HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
-BigQueryTableId = Annotated[
-    str, StringConstraints(pattern=r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\*?\z", max_length=1024)
-]
+_BIGQUERY_TABLE_ID = TypeAdapter[str](
+    Annotated[str, StringConstraints(pattern=r"\A[\p{L}\p{M}\p{N}\p{Pc}\p{Pd}\p{Zs}]+\*?\z", max_length=1024)]
+)
+#: A table of BigQuery's, a sheet, a table in a file: each has forms of its own, and none has these in it.
+SourceTable = Annotated[str, StringConstraints(pattern=r"\A[^\p{Cc}]*\z", max_length=1024)]
 Names = Annotated[list[str], BeforeValidator(_list_of_names)]
 CsvType = Annotated[
     str, StringConstraints(pattern=r"\A[A-Za-z][A-Za-z0-9_ ]*(\([0-9]+(, *[0-9]+)?\))?(\[\])?\z", max_length=60)
@@ -117,3 +128,12 @@ DatasetGrant = Annotated[str, StringConstraints(pattern=r"\A([a-z0-9.:\-]+\.)?[A
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+def is_bigquery_table_id(name: str) -> bool:
+    """Whether it is a name that BigQuery allows a table, or the prefix of sharded ones with a `*` behind it."""
+    try:
+        _BIGQUERY_TABLE_ID.validate_python(name)
+    except ValidationError:
+        return False
+    return True

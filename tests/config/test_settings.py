@@ -85,6 +85,11 @@ REFUSED = {
     "tables: [{id: a, path: orders.csv, query_mode: remote}]": ("tables[0]", "bigquery"),
     "tables: [{id: a, source_type: bigquery, bucket: b, path: orders.csv}]": ("tables[0]", "`path` belongs to local"),
     "tables: [{id: a, source_type: bigquery}]": ("tables[0]", "bucket"),
+    "tables: [{id: a, source_type: bigquery, bucket: b, source_table: 'c`; x'}]": (
+        "tables[0]",
+        "name as BigQuery allows",
+    ),
+    'tables: [{id: a, path: a.xlsx, source_table: "a\\0b"}]': ("tables[0].source_table", "without controls"),
     "tables: [{id: a, source_type: bigquery, bucket: b}]": ("instance.yaml", "data_source.bigquery.project"),
     "tables: [{id: a, source_type: bigquery, bucket: 'b`; x'}]": ("tables[0].bucket", "as in `my_dataset`"),
     # not YAML

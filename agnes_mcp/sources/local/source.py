@@ -51,7 +51,7 @@ class LocalSource(Source):
         self._databases = Databases()
         self._stored_views: set[str] = set()
         self._readers = Readers()
-        self._conversions = Conversions()
+        self._conversions = Conversions(processes.memory_bytes)
         self._columns: dict[str, tuple[Signature, dict[str, Column]]] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
@@ -123,6 +123,9 @@ class LocalSource(Source):
         limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
         with self._processes.ask(question, _grant_nothing, call, limit_s) as answer:
             yield answer
+
+    def close(self) -> None:
+        self._conversions.close()
 
     def relation(self, table: Table) -> Relation:
         """By its id: the name of its view on the shared connection."""

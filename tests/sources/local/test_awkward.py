@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.awkward import Awkward, awkward_files
 from support.instances import connected, settings_of, table
+from support.workbooks import workbooks
 
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.errors import AgnesError
@@ -27,7 +28,7 @@ TOOLS = ("schema", "sample", "describe", "scan", "fetch", "query")
 
 @pytest.fixture(scope="module")
 def awkward(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Awkward]:
-    return awkward_files(tmp_path_factory.mktemp("awkward"))
+    return awkward_files(tmp_path_factory.mktemp("awkward")) | workbooks(tmp_path_factory.mktemp("workbooks"))
 
 
 @pytest.fixture
