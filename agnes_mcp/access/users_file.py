@@ -49,17 +49,18 @@ class AccessFile:
     async def _read(self, path: Path, stamp: _Stamp) -> None:
         from agnes_mcp.config.loading import load_access
 
-        self._seen = stamp
-        self._settled = stamp is None or time.time() - stamp[0] / 1e9 > _SETTLED_AFTER_S
+        settled = stamp is None or time.time() - stamp[0] / 1e9 > _SETTLED_AFTER_S
         try:
             found = await anyio.to_thread.run_sync(load_access, path)
         except ConfigError as error:
             self.problem = error.message
             logger.error("the users were not read again: %s", error.message)
-            return
-        self._access.replace(found.users, found.groups)
-        self.problem = ""
-        logger.info("access.users were read: %d users", len(found.users))
+        else:
+            self._access.replace(found.users, found.groups)
+            self.problem = ""
+            logger.info("access.users were read: %d users", len(found.users))
+        # Not before: whoever calls meanwhile waits for the users of now, and who gives up leaves the file unread.
+        self._seen, self._settled = stamp, settled
 
 
 def _stamp(path: Path) -> _Stamp:

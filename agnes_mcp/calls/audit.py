@@ -15,11 +15,11 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pydantic import PrivateAttr
 
@@ -143,9 +143,11 @@ class Audit:
     @property
     def size_bytes(self) -> int:
         """What all its files take. Blocking."""
-        with suppress(OSError):
-            return sum(path.stat().st_size for path in self._folder.glob("audit*.jsonl"))
-        return 0
+        total = 0
+        for path in self._folder.glob("audit*.jsonl"):
+            with suppress(OSError):  # renamed or removed since it was listed
+                total += path.stat().st_size
+        return total
 
     def recent(self, most: int, principal: str | None = None) -> list[dict[str, Any]]:
         """The newest lines of one principal, or of all; the newest first. Of the file that is being written alone."""
@@ -204,9 +206,18 @@ class Audit:
         return gone
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        for path in [*sorted(self._folder.glob("audit-*.jsonl")), self._path]:
+        with ExitStack() as opened:
+            # Opened before the others are listed: put away in between, it is among them too, and left out there.
+            now = None
             with suppress(OSError):
-                yield from _parse(path)
+                now = opened.enter_context(_open(self._path))
+            for path in sorted(self._folder.glob("audit-*.jsonl")):
+                with suppress(OSError):
+                    if now is None or not os.path.samestat(path.stat(), os.fstat(now.fileno())):
+                        yield from _parse(path)
+            if now is not None:
+                with suppress(OSError):
+                    yield from _parsed(now)
 
 
 def _put_away_at(path: Path) -> datetime | None:
@@ -219,12 +230,20 @@ def _put_away_at(path: Path) -> datetime | None:
 
 
 def _parse(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="ascii", errors="replace") as lines:
-        for text in lines:
-            with suppress(ValueError):  # a line that a crash cut short
-                line = json.loads(text)
-                if isinstance(line, dict):
-                    yield line
+    with _open(path) as lines:
+        yield from _parsed(lines)
+
+
+def _open(path: Path) -> TextIO:
+    return path.open(encoding="ascii", errors="replace")
+
+
+def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for text in lines:
+        with suppress(ValueError):  # a line that a crash cut short
+            line = json.loads(text)
+            if isinstance(line, dict):
+                yield line
 
 
 def _is_alone(descriptor: int) -> bool:

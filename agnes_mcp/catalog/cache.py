@@ -26,6 +26,7 @@ class TtlCache(Generic[V]):
         self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
         self._making: dict[str, anyio.Lock] = {}
         self.hits = self.misses = 0
+        self.forgotten = 0  # how often something was: what began before it may be of before
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -76,6 +77,7 @@ class TtlCache(Generic[V]):
 
     def invalidate(self, key: str) -> None:
         """Forget that key and every key below it (`orders`, `orders|5`), and whatever is being made for them."""
+        self.forgotten += 1
         for kept in (self._entries, self._making):
             for known in [k for k in kept if k == key or k.startswith(f"{key}|")]:
                 del kept[known]

@@ -98,9 +98,16 @@ class Index:
         return self._known.get(key_of(table))
 
     def put(self, table: Table, schema: TableSchema) -> None:
+        known = known_of(table, schema)
         with self._lock:
-            self._known[key_of(table)] = known_of(table, schema)
+            self._known[key_of(table)] = known
             self.changes += 1
+
+    def count(self, tables: Iterable[Table]) -> int:
+        """How many of these are known. Every one that is counted is in `changes` already, so that a search which
+        begins now finds it."""
+        with self._lock:
+            return sum(key_of(table) in self._known for table in tables)
 
     def forget(self, table: Table) -> None:
         with self._lock:
@@ -109,8 +116,8 @@ class Index:
 
     def note_listed(self, places: Iterable[str]) -> None:
         """The places that the datasets hold now."""
+        found = frozenset(places)
         with self._lock:
-            found = frozenset(places)
             self.changes += found != self.listed
             self.listed = found
 
@@ -147,11 +154,12 @@ class Index:
         """
         if self._path is None:
             return
+        kept = sorted(places)
         with self._lock:
             if self._saved == self.changes:
                 return
             saved, listed = self.changes, self.listed
-            known = {place: self._known.get(place) for place in sorted(places)}
+            known = {place: self._known.get(place) for place in kept}
         try:
             self._signature = _write(self._path, known, listed)
         except OSError as error:

@@ -117,7 +117,7 @@ class Learning:
 
     def failures(self, tables: Iterable[Table]) -> Mapping[str, int]:
         """How many of these could not be read, by kind of error."""
-        failed = self.failed
+        failed = dict(self.failed)  # one that is read meanwhile goes out of it
         return Counter(failed[table.place][0] for table in tables if table.place in failed) if failed else {}
 
     def close(self) -> None:
@@ -242,13 +242,15 @@ class Learning:
     def _list(self) -> None:
         call = self._call = self._calls.background("catalog", LISTING_TIMEOUT_S)
         problem = None
+        with self._changed:
+            self._list_now = False  # before: who asks while they are listed may ask for what was made since
         try:
             self._tables.list_datasets(call)
         except AgnesError as error:
             logger.warning("the datasets could not be listed: %s", error.kind)
             problem = error
         with self._changed:
-            self._list_now, self.problem = False, problem
+            self.problem = problem
             self._changed.notify_all()
         for principal in list(self._seen):
             self.learn(principal, self._tables.visible(principal), again=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 
 from agnes_mcp.catalog.ids import Ids, Moved
@@ -11,7 +12,8 @@ from agnes_mcp.models import Table
 
 
 class Registry:
-    """`by_id` is replaced whole, never changed: who reads it needs no lock.
+    """`by_id` is replaced whole, never changed: who reads it needs no lock. Who replaces a part of it waits for who
+    replaces another one, or the slower of two would put back what the other has replaced.
 
     `ids` says which table of BigQuery an id means; `project` is where those are that name none, and where the
     `datasets` are whose tables are all served.
@@ -24,6 +26,7 @@ class Registry:
         self._datasets = frozenset(datasets)
         self._offered: dict[str, Table] = {}
         self._listed: list[Table] = []
+        self._replacing = threading.Lock()
         self.by_id: Mapping[str, Table] = self._placed(self._configured)
 
     @classmethod
@@ -51,15 +54,17 @@ class Registry:
 
     def replace_configured(self, settings: Settings) -> set[str]:
         """The tables that the instance's file names now; the ids that mean something else than before. Blocking."""
-        before = self.by_id
-        self._configured = {entry.id: _configured(entry) for entry in settings.tables}
-        self._merge()
-        return {key for key in {*before, *self.by_id} if before.get(key) != self.by_id.get(key)}
+        configured = {entry.id: _configured(entry) for entry in settings.tables}
+        with self._replacing:
+            before, self._configured = self.by_id, configured
+            return self._merge_changing(before)
 
     def replace_discovered(self, tables: Iterable[Table]) -> None:
         """What the datasets hold now. A table that is named elsewhere keeps its id and hides that of the same place."""
-        self._listed = list(tables)
-        self._merge()
+        listed = list(tables)
+        with self._replacing:
+            self._listed = listed
+            self._merge()
 
     def recall_discovered(self, places: Iterable[str]) -> None:
         """What the configured datasets held when they were last listed, before they are again."""
@@ -74,14 +79,19 @@ class Registry:
         )  # fmt: skip
 
     def replace_offered(self, tables: Iterable[Table]) -> set[str]:
-        """What an Agnes directory offers now, under its own names; a configured table keeps its id.
+        """What an Agnes directory offers now, under its own names; a configured table keeps its id. Blocking.
 
         Returns the ids that mean something else than before.
         """
-        offered = {table.id: table for table in tables if table.id not in self._configured}
-        if offered == self._offered:
-            return set()
-        before, self._offered = self.by_id, offered
+        with self._replacing:
+            offered = {table.id: table for table in tables if table.id not in self._configured}
+            if offered == self._offered:
+                return set()
+            before, self._offered = self.by_id, offered
+            return self._merge_changing(before)
+
+    def _merge_changing(self, before: Mapping[str, Table]) -> set[str]:
+        """The ids that mean something else than before."""
         self._merge()
         return {key for key in {*before, *self.by_id} if before.get(key) != self.by_id.get(key)}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from agnes_mcp.access.grants import Access
 from agnes_mcp.answers.models import SampleAnswer
@@ -32,7 +34,8 @@ class Tables:
     """`lists_datasets`: there are tables that are only known once their datasets have been listed. `directory`: there
     are tables that come and go with files.
 
-    `index` is what the catalog knows of them.
+    `index` is what the catalog knows of them; `dataset_problems` says which datasets could not be listed, by name: at
+    least while their tables are missing.
 
     `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far.
     """
@@ -55,7 +58,9 @@ class Tables:
         self._sources = sources
         self.schemas: TtlCache[TableSchema] = TtlCache(MAX_SCHEMAS, api.schema_cache_ttl_seconds)
         self.samples: TtlCache[SampleAnswer] = TtlCache(MAX_SAMPLES, api.sample_cache_ttl_seconds)
-        self._states: dict[str, object] = {}  # of local tables, as their source tells them
+        self._states: dict[str, object] = {}  # of local tables, as their source tells them; of others their places
+        self._looking = threading.Lock()
+        self.dataset_problems: Mapping[str, Any] = {}
         self.lists_datasets = lists_datasets
         self._directory = directory
         self.index = index or Index(None)
@@ -90,8 +95,12 @@ class Tables:
         """Take note of what has changed in the Agnes directory, where one is served."""
         directory = self._directory
         if directory is not None:
-            offered = await self._calls.run(call, lambda: directory.tables(call))
-            for table_id in self._registry.replace_offered(offered):
+
+            def work() -> set[str]:
+                with self._looking:  # what was seen last is what is served
+                    return self._registry.replace_offered(directory.tables(call))
+
+            for table_id in await self._calls.run(call, work):
                 self.forget(table_id)
 
     def known(self, table_id: str) -> Table | None:
@@ -149,22 +158,34 @@ class Tables:
                 self.index.put(table, schema)
             return schema
 
-        if table.query_mode == "local":  # before the lookup: what is kept of other files must not be found
-            await self._forget_changed(call, table)
+        await self._forget_changed(call, table)  # first: what is kept of other files, or another place, is not of it
         return await self.schemas.get_or_make(table.id, ask)
 
     async def _forget_changed(self, call: Call, table: Table) -> None:
         """Files that were replaced are noticed at once, not when what is kept of them has become old."""
-        state = await self._calls.run(call, lambda: self._sources.of(table).state(table))
+        state: object = table.place
+        if table.query_mode == "local":
+            state = await self._calls.run(call, lambda: self._sources.of(table).state(table))
         if self._states.get(table.id, state) != state:
             self.forget(table.id)
         self._states[table.id] = state
 
     def list_datasets(self, call: Call) -> None:
         """List the configured datasets and register what they hold. Blocking; free."""
-        self._registry.replace_discovered(self._sources.discover(call))
-        self.listed = True
+        before = self.dataset_problems
+        try:
+            found = self._sources.discover(call)
+        finally:
+            problems = self._problems_of_datasets()
+            self.dataset_problems = {**before, **problems}  # told until the tables that are there now are registered
+        self._registry.replace_discovered(found)
+        self.listed, self.dataset_problems = True, problems
         self.index.note_listed(table.place for table in self._registry.by_id.values() if table.discovered)
+
+    def _problems_of_datasets(self) -> Mapping[str, Any]:
+        state = self._sources.health("bigquery") if "bigquery" in self._sources.kinds else {}
+        problems: Mapping[str, Any] = state.get("datasets", {})
+        return problems
 
     def recall(self) -> None:
         """Once, before datasets are listed: register what they were last seen to hold. Blocking; asks nobody."""

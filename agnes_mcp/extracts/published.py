@@ -117,8 +117,11 @@ class Publisher:
         """A descriptor, for the caller to close, of exactly the file whose hash is told, whatever takes its place."""
         for _ in range(_ATTEMPTS):
             file = self.publish(table, call)
-            with disk_errors("open the table's file"):
+            descriptor = -1
+            with disk_errors("open the table's file"), suppress(FileNotFoundError):  # written anew since, and removed
                 descriptor = os.open(file.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            if descriptor < 0:
+                continue
             if _stamp(descriptor) == file.stamp:
                 return descriptor, file
             os.close(descriptor)

@@ -70,7 +70,10 @@ class Catalog:
         async with self._calls.open("catalog", principal) as call:
             await self._tables.look(call)
             pending = await self.start_learning(again=refresh)
+            # of before and after: whatever is missing among these tables is said to be, also while they are listed
+            problems = dict(self._tables.dataset_problems)
             visible = self._tables.visible(principal)
+            problems.update(self._tables.dataset_problems)
             self._learning.learn(principal, visible, again=refresh)
             after = read_cursor(cursor, search, source_type)
             local, remote = self._by_way(visible)
@@ -84,7 +87,7 @@ class Catalog:
             answer = CatalogAnswer(
                 tables=[], total=total, next_cursor="x" * MAX_CURSOR_CHARS, server_time=utc_now(),
                 metadata_known=known if known < of else None, metadata_total=of if known < of else None,
-                note=self._note(unread, pending, known, of, visible),
+                note=self._note(unread, pending, problems, known, of, visible),
             )  # fmt: skip
             left = self._api.max_result_chars - chars_of(answer)
             answer.tables = fit((self._entry(table) for table in shown), left, at_least=1)
@@ -155,11 +158,6 @@ class Catalog:
         except AgnesError:
             return []
 
-    def _dataset_problems(self) -> Mapping[str, Any]:
-        known = self._sources.health("bigquery") if "bigquery" in self._sources.kinds else {}
-        problems: Mapping[str, Any] = known.get("datasets", {})
-        return problems
-
     def _is_stale(self, table: Table) -> bool:
         known = self._tables.index.get(table)
         return known is None or known.age_s >= self._api.catalog_cache_ttl_seconds
@@ -198,7 +196,7 @@ class Catalog:
         """How many of these are known; counted anew once something has become known."""
         changes = self._tables.index.changes
         if self._counted is None or self._counted[0] is not remote or self._counted[1] != changes:
-            self._counted = (remote, changes, sum(self._tables.index.get(table) is not None for table in remote))
+            self._counted = (remote, changes, self._tables.index.count(remote))
         return self._counted[2]
 
     def _entry(self, table: Table) -> CatalogEntry:
@@ -207,7 +205,9 @@ class Catalog:
             entry.fetch_via = clean(f"not readable now: {problem}", _MAX_NOTE_CHARS)
         return entry
 
-    def _note(self, unread: int, pending: bool, known: int, of: int, visible: list[Table]) -> str | None:
+    def _note(
+        self, unread: int, pending: bool, problems: Mapping[str, Any], known: int, of: int, visible: list[Table]
+    ) -> str | None:
         said = []
         problem = self._learning.problem
         if pending and problem is not None:
@@ -216,7 +216,7 @@ class Catalog:
             said.append("The datasets are being listed; call again in a moment for the tables that they hold.")
         said += [
             f"The dataset {name} is not listed ({told['error']}): {told['message']} {told['hint']}"
-            for name, told in self._dataset_problems().items()
+            for name, told in problems.items()
         ]
         if known < of:
             said.append(_SO_FAR.format(known, _tables(of, "remote ")))

@@ -141,6 +141,7 @@ class Descriptions:
         kept = self._tables.samples.get(key)
         if kept is not None:
             return kept
+        forgotten, is_current = self._tables.samples.forgotten, self._tables.known(table.id) == table
 
         def work() -> SampleAnswer | None:
             rows = self._sources.of(table).preview(table, schema, columns, n, call)
@@ -149,7 +150,7 @@ class Descriptions:
             return None if rows is None else sample_answer(table.id, rows, types, chars)
 
         answer = await self._calls.run(call, work)
-        if answer is not None:
+        if answer is not None and is_current and self._tables.samples.forgotten == forgotten:
             self._tables.samples.put(key, answer)
         return answer
 

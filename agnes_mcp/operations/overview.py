@@ -52,11 +52,14 @@ class Overviews:
             names = self._access.names if whole and self._access.has_users else [principal.name]
             budgets = {name: await self._left(name, principal) for name in names}
             whose = None if whole else principal.name
+            # before the lines of what has ended: a call that ends meanwhile is among those, and not in neither
+            running = [one for one in self._calls.running() if whole or one.principal == principal]
             recent = await self._calls.run(call, lambda: self._calls.audit.recent(RECENT_CALLS, whose))
             disk = await self._calls.run(call, lambda: self._disk(whose))
             audit_bytes = await self._calls.run(call, lambda: self._calls.audit.size_bytes) if whole else None
         rules = [self._retention.of_snapshots, self._retention.of_audit if whole else None]
-        running = [one for one in self._calls.running() if whole or one.principal == principal]
+        ended = {line.get("request_id") for line in recent}
+        running = [one for one in running if one.request_id not in ended]
         return Overview(whole, budgets, running, recent, disk, audit_bytes, [rule for rule in rules if rule])
 
     def cancel(self, principal: Principal, request_id: str) -> bool:

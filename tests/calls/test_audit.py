@@ -6,6 +6,7 @@ import json
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,34 @@ def test_a_process_that_was_stopped_while_it_wrote_holds_nobody_up(tmp_path: Pat
         stopped.flush()
         Audit(tmp_path).write(line(2), urgent=True)
     assert [x["request_id"] for x in Audit(tmp_path).recent(10)] == ["r2", "r1"]
+
+
+@pytest.mark.parametrize("listed_first", [True, False])
+def test_a_file_that_is_put_away_while_the_bills_are_read_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed_first: bool
+) -> None:
+    """Another process rotates: what it renamed must be missed no more than what is called as before."""
+    audit, glob = Audit(tmp_path), Path.glob
+    audit.write(line(0, bytes_billed=5))
+    audit._put_away(datetime.now(UTC))
+    audit.write(line(1, bytes_billed=7))
+
+    def rotating(folder: Path, pattern: str) -> Iterator[Path]:
+        monkeypatch.undo()
+        before = list(glob(folder, pattern))
+        audit._put_away(datetime.now(UTC))
+        return iter(before if listed_first else list(glob(folder, pattern)))
+
+    monkeypatch.setattr(Path, "glob", rotating)
+    assert audit.billed_today(datetime.now(UTC)) == {"ana": 12}
+    assert len(list(tmp_path.glob("audit-*.jsonl"))) == 2
+
+
+def test_a_file_that_is_renamed_while_sizes_are_taken_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit, glob = Audit(tmp_path), Path.glob
+    audit.write(line(0))
+    kept = audit.size_bytes
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [tmp_path / "audit-gone.jsonl", *glob(folder, pattern)])
+    assert audit.size_bytes == kept > 0

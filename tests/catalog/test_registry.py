@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.steps import steps_of
 
 from agnes_mcp.catalog.ids import Ids
-from agnes_mcp.catalog.index import Index, listed_places
+from agnes_mcp.catalog.index import Index, Known, listed_places
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.search import Finder, folded
+from agnes_mcp.config.settings import Settings
 from agnes_mcp.models import Column, Table, TableSchema
 
 
@@ -151,3 +154,56 @@ def test_a_damaged_index_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     again = Index(path)
     again.load()
     assert (again.listed, bool(again.get(table))) == (frozenset([table.place]), True)
+
+
+#: What must not go on meanwhile is given so long to do so; on a slow machine it would be missed, and nothing else.
+_A_MOMENT_S = 0.2
+
+
+def test_what_is_counted_as_known_is_found_by_the_next_search() -> None:
+    """Also where it is counted while it becomes known, and an earlier search is kept."""
+    index = Index(None)
+    finder, tables = Finder(index), listed(3)
+    assert finder.find(tables, "heron") == []
+    seen: list[tuple[int, int]] = []
+
+    def look() -> None:
+        seen.append((index.count(tables), len(finder.find(tables, "heron"))))
+
+    looking = threading.Thread(target=look)
+
+    class Watched(dict[str, Known]):
+        def __setitem__(self, key: str, known: Known) -> None:
+            super().__setitem__(key, known)
+            looking.start()
+            looking.join(_A_MOMENT_S)
+
+    index._known = Watched()
+    index.put(tables[1], TableSchema(table_id="t1", columns=[Column(name="heron", type="STRING")]))
+    looking.join()
+    assert seen == [(1, 1)]
+
+
+def test_tables_that_are_replaced_at_once_are_all_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing that ends while the configuration is read again, and an extract that comes in between."""
+    registry = Registry([], Ids(tmp_path / "ids.json"), "my-project", ["my_dataset"])
+    settings = Settings.model_validate({"tables": [{"id": "prices", "source_type": "local", "path": "prices.csv"}]})
+    offered = Table(id="people", source_type="local", path="people.parquet")
+    others = [
+        threading.Thread(target=lambda: registry.replace_configured(settings)),
+        threading.Thread(target=lambda: registry.replace_offered([offered])),
+    ]
+    give = Ids.give
+
+    def give_late(ids: Ids, *given: Any) -> Any:
+        monkeypatch.undo()
+        for other in others:
+            other.start()
+            other.join(_A_MOMENT_S)
+        return give(ids, *given)
+
+    monkeypatch.setattr(Ids, "give", give_late)
+    registry.replace_discovered(listed(2))
+    for other in others:
+        other.join()
+    assert list(registry.by_id) == ["people", "prices", "t0", "t1"]

@@ -159,3 +159,22 @@ def test_a_call_that_is_over_writes_nothing(publisher: Publisher, tmp_path: Path
     with pytest.raises(AgnesError, match="timeout"):
         publisher.publish(local(csv), Call("manifest", Principal("me"), timeout_s=0))
     assert list((tmp_path / "published").glob("*.parquet")) == []
+
+
+def test_a_file_that_another_one_replaces_before_it_is_opened_is_not_missed(
+    publisher: Publisher, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between what is known of it and its opening somebody writes the table anew, and removes the old file."""
+    csv, publish = tmp_path / "orders.csv", Publisher.publish
+    csv.write_text("id\n1\n")
+
+    def outpaced(asked: Publisher, table: Table, of: Call) -> PublishedFile:
+        monkeypatch.undo()
+        file = publish(asked, table, of)
+        csv.write_text("id\n1\n2\n")
+        publish(asked, table, of)
+        return file
+
+    monkeypatch.setattr(Publisher, "publish", outpaced)
+    content, file = served(publisher, local(csv), call)
+    assert (file.rows, file.hash) == (2, md5(content))

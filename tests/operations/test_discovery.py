@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from support.waiting import PATIENCE_S, soon
 
 from agnes_mcp.answers.models import CatalogAnswer
 from agnes_mcp.catalog import learning
+from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.search import Finder, Rank
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
@@ -307,3 +308,41 @@ async def test_a_dataset_that_fails_for_a_moment_keeps_its_tables(many: StandIn,
         await gateway.calls.run(call, lambda: gateway.tables.list_datasets(call))
         ids = {table.id for table in gateway.tables.visible(ME)}
         assert {"t00", "m1"} <= ids
+
+
+async def test_a_dataset_that_is_listed_again_is_missing_until_its_tables_are_served(
+    many: StandIn, open_gateway: OPEN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not served yet and not said to be missing, they would be taken for tables that there are not."""
+    from anyio import from_thread
+
+    many.create_table("bad", "b1", schema="id INT64")
+    many.faults.add(Fault("tables.list", status=404, times=None, where="*/datasets/bad/*"))
+    replace = Registry.replace_discovered
+    async with discovering(open_gateway, bigquery={**FAST, "datasets": ["bad", "many"]}) as gateway:
+        await settled(gateway)
+        many.faults.clear()
+        answers: list[CatalogAnswer] = []
+
+        def look_first(registry: Registry, tables: Iterable[Table]) -> None:
+            answers.append(from_thread.run(gateway.catalog.browse, ME))
+            replace(registry, tables)
+
+        monkeypatch.setattr(Registry, "replace_discovered", look_first)
+        call = gateway.calls.background("test")
+        await gateway.calls.run(call, lambda: gateway.tables.list_datasets(call))
+        answers.append(await gateway.catalog.browse(ME))
+    assert [answer.total for answer in answers] == [COUNT + 1, COUNT + 2]
+    assert ["The dataset bad is not listed" in (answer.note or "") for answer in answers] == [True, False]
+
+
+async def test_a_failure_that_goes_away_while_it_is_counted_fails_no_answer(open_gateway: OPEN) -> None:
+    class Passing(dict[str, tuple[str, float]]):
+        def __contains__(self, place: object) -> bool:
+            return self.pop(str(place), None) is not None
+
+    [table] = [Table(id="t", source_type="bigquery", place="my-project.many.t")]
+    async with discovering(open_gateway) as gateway:
+        learner = gateway.catalog._learning
+        learner.failed = Passing({table.place: ("bq_forbidden", 0.0)})
+        assert learner.failures([table]) == {"bq_forbidden": 1}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
+from anyio import from_thread
+from anyio.abc import TaskStatus
 from support.instances import ME
 
+from agnes_mcp.calls.audit import Audit
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
@@ -49,3 +54,33 @@ async def test_the_newest_calls_come_first(settings: Settings) -> None:
     assert overview.whole
     assert (stranger.whole, stranger.recent) == (False, [])
     assert list(overview.budgets) == ["me"]
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["after its lines were read", "before"])
+async def test_a_call_that_ends_meanwhile_is_shown_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """As one that runs or as one that has ended: neither in both lists, nor in none."""
+    recent = Audit.recent
+    leave, left = anyio.Event(), anyio.Event()
+
+    async def end() -> None:
+        leave.set()
+        await left.wait()
+
+    def ending(audit: Audit, most: int, principal: str | None = None) -> list[dict[str, Any]]:
+        found = recent(audit, most, principal)
+        from_thread.run(end)
+        return found if late else recent(audit, most, principal)
+
+    async def run(gateway: Gateway, *, task_status: TaskStatus[None]) -> None:
+        async with gateway.calls.open("query", ME):
+            task_status.started()
+            await leave.wait()
+        left.set()
+
+    monkeypatch.setattr(Audit, "recent", ending)
+    async with Gateway(settings) as gateway, anyio.create_task_group() as group:
+        await group.start(run, gateway)
+        overview = await gateway.overviews.seen_by(ME)
+    assert (len(overview.running), len(overview.recent)) == ((1, 0) if late else (0, 1))

@@ -180,7 +180,8 @@ class Ledger(Books):
         for lease, bytes_billed in waiting:
             self._end(lease, bytes_billed)
             with self._unwritten_lock:
-                self._unwritten.pop(lease, None)
+                if self._unwritten.get(lease) == bytes_billed:  # else its bill has become known meanwhile
+                    self._unwritten.pop(lease, None)
 
     def _take_over(self, session: Session, owner: str) -> bool:
         """What this process, which is gone, had not sent is given up; what it may have sent counts as billed."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import yaml
+from anyio import from_thread
 from serving.http.jwks import AUDIENCE, Provider, serving_keys
 from serving.served import (
     ACCEPT,
@@ -28,6 +31,7 @@ from serving.served import (
 
 from agnes_mcp.access.grants import Access, digest_token, generate_token
 from agnes_mcp.access.users_file import AccessFile
+from agnes_mcp.config import loading
 from agnes_mcp.config.settings import Settings, UserSettings
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.serving.http.app import check_exposure
@@ -281,6 +285,8 @@ def test_tokens_differ_and_are_long() -> None:
 async def test_a_file_that_changes_twice_within_a_tick_is_read_twice(tmp_path: Path) -> None:
     """Same size, same time of change, same inode: only that it was too fresh to be trusted tells."""
     path = write_instance(tmp_path / "instance.yaml", access={"users": [user("ana", "*")]})
+    fresh = time.time() + 3_600  # for as long as this takes
+    os.utime(path, (fresh, fresh))
     access = Access([])
     file = AccessFile(path, access)
     await file.refresh()
@@ -290,4 +296,33 @@ async def test_a_file_that_changes_twice_within_a_tick_is_read_twice(tmp_path: P
         same.write(text.replace(digest_token(ANA), digest_token(token_of("bob"))))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     await file.refresh()
+    assert access.by_token(ANA) is None
+
+
+async def test_who_calls_while_the_users_are_read_again_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who was removed is not let in because somebody else's request is the one that reads the file."""
+    path = write_instance(tmp_path / "instance.yaml", access={"users": [user("ana", "*")]})
+    access = Access([])
+    file = AccessFile(path, access)
+    await file.refresh()
+    assert access.by_token(ANA) is not None
+    rewrite(path, [user("bob", "*")])
+    os.utime(path, (1e9, 1e9))  # long enough ago to be trusted once it is read
+    let_in: list[bool] = []
+
+    async def call_meanwhile() -> None:
+        with anyio.move_on_after(0.2):  # it waits, and gives up
+            await file.refresh()
+            let_in.append(access.by_token(ANA) is not None)
+
+    def reading(read: Path) -> Any:
+        monkeypatch.undo()
+        from_thread.run(call_meanwhile)
+        return loading.load_access(read)
+
+    monkeypatch.setattr(loading, "load_access", reading)
+    await file.refresh()
+    assert not any(let_in)
     assert access.by_token(ANA) is None

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
+from anyio import from_thread
 from support.instances import EVENTS, ME, ORDERS, PEOPLE, settings_of, table, write
 
 from agnes_mcp.calls.call import Call
@@ -292,3 +293,24 @@ async def test_one_missing_file_degrades_one_table_and_the_server_starts(tmp_pat
         assert (await failure(gateway.catalog.columns(ME, "gone"))).kind == "table_unavailable"
         assert (await failure(gateway.catalog.columns(ME, "gone_too"))).kind == "table_unavailable"
         assert (await gateway.scans.scan(ME, count_of("good"))).rows == [[50]]
+
+
+async def test_rows_that_were_read_before_a_file_was_replaced_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another call sees the new file while the rows of the old one are still on their way."""
+    path = write(tmp_path, "orders.parquet", "SELECT 1 AS id")
+    preview = LocalSource.preview
+
+    def outpaced(*asked: Any) -> Any:
+        monkeypatch.undo()
+        found = preview(*asked)
+        write(tmp_path, "orders.parquet", "SELECT 2 AS id")
+        assert from_thread.run(gateway.descriptions.sample, ME, "orders").rows == [[2]]
+        gateway.tables.samples._entries.clear()  # as if it had become old
+        return found
+
+    async with Gateway(settings_of(tmp_path / "s", [table("orders", path)])) as gateway:
+        monkeypatch.setattr(LocalSource, "preview", outpaced)
+        assert (await gateway.descriptions.sample(ME, "orders")).rows == [[1]]
+        assert (await gateway.descriptions.sample(ME, "orders")).rows == [[2]]
