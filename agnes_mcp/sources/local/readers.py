@@ -55,7 +55,8 @@ class Readers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[str, tuple[Signature, Mapping[str, Any], Options]] = {}
+        # By id: one for each table. True of the files of that signature, read in the configured way, alone.
+        self._found: dict[str, tuple[Signature, Mapping[str, Any], object, Options]] = {}
 
     def view(
         self,
@@ -80,15 +81,15 @@ class Readers:
     def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, call: Call) -> View:
         with self._lock:
             known = self._found.get(table.id)
-        if known is not None and known[0] == files.signature and known[1] == table.csv:
-            return replace(view, options=known[2])
+        if known is not None and known[:3] == (files.signature, table.csv, table.hive):
+            return replace(view, options=known[3])
         for path in files.paths:
             _refuse_torn(table, path, call)
         if view.kind == "json" and any(map(_is_marked_list, files.paths)):
             view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)
         with self._lock:
-            self._found[table.id] = (files.signature, table.csv, options)
+            self._found[table.id] = (files.signature, table.csv, table.hive, options)
         return replace(view, options=options)
 
 

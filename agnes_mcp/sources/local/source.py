@@ -52,7 +52,8 @@ class LocalSource(Source):
         self._stored_views: set[str] = set()
         self._readers = Readers()
         self._conversions = Conversions(processes.memory_bytes)
-        self._columns: dict[str, tuple[Signature, dict[str, Column]]] = {}
+        # By id, like the views: one for each table. True of the files of that signature, read in that way, alone.
+        self._columns: dict[str, tuple[Signature, tuple[object, ...], dict[str, Column]]] = {}
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         with self._opened(table, call) as (cursor, files, source):
@@ -184,7 +185,8 @@ class LocalSource(Source):
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
         with self._lock:
-            wanted = (self._warehouse.generation, files.signature, database, repr(view.options), view.source_table)
+            named = (view.source_schema, view.source_table)
+            wanted = (self._warehouse.generation, files.signature, database, repr(view.options), *named)
             if self._views.get(view.name) != wanted:
                 make_view(cursor, view, database)
                 self._views[view.name] = wanted
@@ -193,9 +195,9 @@ class LocalSource(Source):
         self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call
     ) -> dict[str, Column]:
         """The columns of these very files; to ask DuckDB again for each statement of a profile would take longer."""
-        known = self._columns.get(table.id)
-        if known is not None and known[0] == files.signature:
-            return known[1]
+        known, read_as = self._columns.get(table.id), _read_as(table)
+        if known is not None and known[:2] == (files.signature, read_as):
+            return known[2]
         if table.id in self._stored_views:
             with self._ask(table, _stored(table, files), call) as answer:
                 answer.finish()
@@ -204,7 +206,7 @@ class LocalSource(Source):
             cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
             columns = columns_of(cursor.description or [])
         now = {column.name: column for column in columns}
-        self._columns[table.id] = (files.signature, now)
+        self._columns[table.id] = (files.signature, read_as, now)
         return now
 
     def _refuse_change(self, now: dict[str, Column], table: Table, schema: TableSchema) -> None:
@@ -230,6 +232,11 @@ def _measure(cursor: duckdb.DuckDBPyConnection, files: Files, source: Held | Vie
         return None, files.size_bytes
     cursor.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [source.files()])
     return int(cursor.fetchall()[0][0]), files.size_bytes
+
+
+def _read_as(table: Table) -> tuple[object, ...]:
+    """How the configuration says that its files are read. A reload may say it otherwise of the same files."""
+    return table.source_schema, table.source_table, repr(table.csv), table.hive
 
 
 def _stored(table: Table, files: Files) -> View:

@@ -1,0 +1,83 @@
+"""A reload: what the configuration says of a table now is what its next call sees, though its files are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.gateway import Gateway
+from agnes_mcp.models import Principal, ScanRequest
+
+ME = Principal("me", local=True)
+
+
+def instance(folder: Path, entry: dict[str, Any]) -> Settings:
+    table = {"id": "numbers", "source_type": "local", "query_mode": "local", **entry}
+    return Settings.model_validate({"data_dir": str(folder / "state"), "tables": [table]})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    with duckdb.connect(str(tmp_path / "some.duckdb")) as connection:
+        connection.execute("CREATE TABLE first AS SELECT 1 AS n; CREATE TABLE second AS SELECT 'two' AS word")
+        connection.execute("CREATE SCHEMA other; CREATE TABLE other.first AS SELECT DATE '2026-01-02' AS day")
+    (tmp_path / "some.csv").write_text("code;n\n007;1\n")
+    (tmp_path / "country=CZ").mkdir()
+    (tmp_path / "country=CZ" / "some.csv").write_text("n\n1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "columns", "row"),
+    [
+        (
+            {"path": "some.duckdb", "source_table": "first"},
+            {"path": "some.duckdb", "source_table": "second"},
+            [("word", "VARCHAR")],
+            ["two"],
+        ),
+        (
+            {"path": "some.duckdb", "source_table": "first"},
+            {"path": "some.duckdb", "source_table": "first", "source_schema": "other"},
+            [("day", "DATE")],
+            ["2026-01-02"],
+        ),
+        (
+            {"path": "some.csv"},
+            {"path": "some.csv", "csv": {"types": {"n": "VARCHAR"}}},
+            [("code", "VARCHAR"), ("n", "VARCHAR")],
+            ["007", "1"],
+        ),
+        (
+            {"path": "some.csv"},
+            {"path": "some.csv", "csv": {"delimiter": ",", "header": True}},
+            [("code;n", "VARCHAR")],
+            ["007;1"],
+        ),
+        (
+            {"path": "country=*/*.csv"},
+            {"path": "country=*/*.csv", "hive": False},
+            [("n", "BIGINT")],
+            [1],
+        ),
+    ],
+    ids=["another table of its file", "another schema of its file", "types", "another layout", "folders that are none"],
+)
+async def test_a_table_that_is_read_otherwise_now(
+    files: Path, before: dict[str, Any], after: dict[str, Any], columns: list[tuple[str, str]], row: list[Any]
+) -> None:
+    def at(entry: dict[str, Any]) -> Settings:
+        return instance(files, entry | {"path": str(files / entry["path"])})
+
+    async with Gateway(at(before)) as gateway:
+        seen = await gateway.scans.scan(ME, ScanRequest(table_id="numbers", limit=5))
+        await gateway.catalog.columns(ME, "numbers")
+        assert seen.rows != [row]
+        await gateway.upkeep.reload(at(after))
+        schema = await gateway.catalog.columns(ME, "numbers")
+        assert [(column.name, column.type) for column in schema.columns] == columns
+        assert (await gateway.scans.scan(ME, ScanRequest(table_id="numbers", limit=5))).rows == [row]
