@@ -10,17 +10,20 @@ Memory is the highest resident size during a read above that of the process befo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from measuring import TURNS, Figure, Peak, main, speed
@@ -59,7 +62,10 @@ def stand_in(rows: int) -> Iterator[dict[str, str]]:
         process.stdin.close()
 
 
-def bare_loop(grpc_target: str, target: Path) -> int:
+Through = Callable[[pa.RecordBatchReader], pa.RecordBatchReader]
+
+
+def bare_loop(grpc_target: str, target: Path, through: Through = lambda rows: rows) -> None:
     """What Google's documentation shows, decoded without its deprecated helpers, into row groups of our size."""
     import grpc
     from google.cloud.bigquery_storage_v1 import BigQueryReadClient, types
@@ -77,20 +83,39 @@ def bare_loop(grpc_target: str, target: Path) -> int:
         max_stream_count=1,
     )
     schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
-    rows, group = 0, []
+    batches = (
+        pa.ipc.read_record_batch(pa.py_buffer(message.arrow_record_batch.serialized_record_batch), schema)
+        for stream in session.streams
+        for message in client.read_rows(stream.name)
+    )
+    group: list[pa.RecordBatch] = []
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for stream in session.streams:
-            for message in client.read_rows(stream.name):
-                content = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
-                group.append(pa.ipc.read_record_batch(content, schema))
-                rows += group[-1].num_rows
-                if sum(batch.num_rows for batch in group) >= GROUP_ROWS:
-                    writer.write_table(pa.Table.from_batches(group), row_group_size=GROUP_ROWS)
-                    group = []
+        for batch in through(pa.RecordBatchReader.from_batches(schema, batches)):
+            group.append(batch)
+            if sum(batch.num_rows for batch in group) >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(group), row_group_size=GROUP_ROWS)
+                group = []
         if group:
             writer.write_table(pa.Table.from_batches(group), row_group_size=GROUP_ROWS)
     channel.close()
-    return rows
+
+
+def guarded_loop(grpc_target: str, target: Path, *, registered: bool) -> None:
+    """The bare loop, and what a snapshot promises beside: on the disk, its bytes and its rows hashed; and `registered`
+    on a DuckDB connection, as the rows of whole columns are."""
+    with duckdb.connect(config={"threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+
+        def through(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+            connection.register("stream", rows.__arrow_c_stream__())
+            return connection.sql("FROM stream").to_arrow_reader(GROUP_ROWS)
+
+        bare_loop(grpc_target, target, *([through] if registered else []))
+        with target.open("rb+") as file:
+            os.fsync(file.fileno())
+            hashlib.file_digest(file, "sha256")
+        columns = ", ".join(f'"{name}"' for name in COLUMNS)
+        connection.execute(f"SELECT sum(h), sum(hash(h)) FROM (SELECT hash({columns}) AS h FROM '{target}')").fetchall()
 
 
 async def gather(small: bool) -> list[Figure]:
@@ -118,6 +143,12 @@ async def gather(small: bool) -> list[Figure]:
 
             ways: dict[str, Any] = {
                 "bare": lambda: asyncio.to_thread(bare_loop, endpoints["grpc"], folder / "bare.parquet"),
+                **{
+                    name: lambda kind=kind: asyncio.to_thread(
+                        guarded_loop, endpoints["grpc"], folder / "guarded.parquet", registered=kind
+                    )
+                    for name, kind in (("guarded", False), ("registered", True))
+                },
                 "Storage Read": lambda: fetch(None),
                 "a query job": lambda: fetch(f"id >= {-time.time_ns()}"),
             }
@@ -134,6 +165,16 @@ async def gather(small: bool) -> list[Figure]:
                     statistics.median(taken[way]), statistics.median(taken["bare"]), 0.9, rows, "rows",
                 )
                 for way in ("Storage Read", "a query job")
+            ]  # fmt: skip
+            found += [
+                speed(
+                    name, "a bare Storage Read loop + ParquetWriter", statistics.median(taken[way]),
+                    statistics.median(taken["bare"]), None, rows, "rows",
+                )
+                for way, name in (
+                    ("guarded", "that bare loop with a snapshot's promises: synced, its bytes and its rows hashed"),
+                    ("registered", "the same, its rows registered on a DuckDB connection"),
+                )
             ]  # fmt: skip
             for way in ("Storage Read", "a query job"):
                 with Peak() as peak:
