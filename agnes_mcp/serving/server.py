@@ -51,6 +51,7 @@ from agnes_mcp.serving.errors import (
 from agnes_mcp.serving.prompts import check_prompt, prompt_failure
 from agnes_mcp.serving.strict_tools import StrictTools, load_feature
 from agnes_mcp.serving.unreadable import Answered
+from agnes_mcp.untrusted import tidy
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ class AgnesServer(MCPServer[Serving]):
         try:
             self._count()
             check_prompt(self._prompt_manager, name, arguments or {})
-            return await super().get_prompt(name, arguments, context)
+            return await super().get_prompt(name, tidy(arguments or {}), context)  # they are echoed
         except AgnesError as error:
             raise protocol_error(error) from None
         except ValueError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from mcp import MCPError
+from mcp.types import ResourceTemplateReference
 from support.instances import connected, settings_of, table
 
 from agnes_mcp.gateway import Gateway
@@ -40,6 +42,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         table(kind, tmp_path / f"t.{kind}", source_table="t" if kind == "duckdb" else "", description=f"A{HIDDEN}B")
         for kind in KINDS
     ]
+    tables.append(table("gone", tmp_path / "gone\u202e\u200b.csv"))
     async with Gateway(settings_of(tmp_path / "s", tables)) as gateway:
         yield gateway
 
@@ -116,3 +119,64 @@ async def test_a_condition_may_hold_what_is_readable(gateway: Gateway) -> None:
     async with connected(gateway, "auto") as client:
         arguments = {"table_id": "parquet", "select": ["a"], "where": f"\"č\" = '{READABLE}'"}
         assert (await client.call_tool("scan", arguments)).structured_content["rows"] == [[2]]
+
+
+ODD = "x\u202e\u200b\U000e0041\x07\x85y"
+#: Whose arguments, their names, or the tool's own name hold what nobody sees.
+ECHOING: list[tuple[str, dict[str, Any]]] = [
+    (f"no{ODD}tool", {}),
+    ("usage", {ODD: 1}),
+    ("disk_info", {}),
+    ("catalog", {"cursor": ODD}),
+    ("catalog", {"source_type": ODD}),
+    ("sample", {"table_id": "gone"}),
+    ("scan", {"table_id": "parquet", f"whe{ODD}": 1}),
+    ("scan", {"table_id": "parquet", "limit": ODD}),
+    ("scan", {"table_id": "parquet", "order_by": [f"a{ODD}"]}),
+    ("scan", {"table_id": "parquet", "aggregates": [{"fn": f"su{ODD}"}]}),
+    ("scan", {"table_id": "parquet", "aggregates": [{"fn": "sum", f"co{ODD}": "a"}]}),
+    ("scan", {"sql": f"SELECT 1 AS x{ODD}"}),
+    ("snapshot_refresh", {"name": "kept", "where": f"amount = '{ODD}'"}),
+    ("snapshot_refresh", {"name": ODD}),
+    ("snapshot_drop", {"name": ODD}),
+    ("snapshot_prune", {"older_than": f"3{ODD}"}),
+    ("snapshot_prune", {"larger_than": f"3{ODD}"}),
+    ("chart", {"sql": f'SELECT 1 AS "a{ODD}"', "mark": f"ba{ODD}", "x": "a"}),
+    ("chart", {"sql": "SELECT 1 AS a, 'x\u202ey' AS b", "mark": "bar", "x": "b", "y": "a", "title": ODD}),
+    ("chart", {"snapshot": ODD}),
+    ("query", {"sql": f"SELECT * FROM 'a{ODD}.csv'"}),
+    ("query", {"sql": f"SELECT {ODD}"}),
+]
+
+
+async def told_by(asked: Awaitable[Any]) -> Any:
+    """What comes back, be it an error."""
+    try:
+        return (await asked).model_dump(mode="json")
+    except MCPError as error:
+        return error.error.model_dump(mode="json")
+
+
+async def test_no_echo_prompt_or_resource_has_a_hidden_character(gateway: Gateway, tmp_path: Path) -> None:
+    async with connected(gateway, "auto") as client:
+        await client.call_tool("fetch", {"table_id": "parquet", "name": "kept"})
+        for tool, arguments in ECHOING:
+            assert hidden_in(await told_by(client.call_tool(tool, arguments))) == [], (tool, arguments)
+        for prompt in (await client.list_prompts()).prompts:
+            words = {argument.name: f"1 {ODD}" for argument in prompt.arguments or []}
+            told = await told_by(client.get_prompt(prompt.name, words))
+            assert "1 xy" in told["messages"][0]["content"]["text"]
+            assert hidden_in(told) == []
+        assert hidden_in(await told_by(client.get_prompt(ODD, {}))) == []
+        listed = await client.list_resources()
+        templates = (await client.list_resource_templates()).resource_templates
+        assert hidden_in([listed.model_dump(mode="json"), [each.model_dump(mode="json") for each in templates]]) == []
+        for uri in [*(str(each.uri) for each in listed.resources), f"agnes://tables/{ODD}/schema", f"agnes://{ODD}"]:
+            assert hidden_in(await told_by(client.read_resource(uri))) == [], uri
+        for template in templates:
+            reference = ResourceTemplateReference(type="ref/resource", uri=template.uri_template)
+            asked = {"name": template.uri_template.partition("{")[2].partition("}")[0], "value": ODD}
+            assert hidden_in(await told_by(client.complete(reference, asked))) == []
+    audit = (tmp_path / "s" / "audit" / "audit.jsonl").read_text()
+    assert '"tool":"query"' in audit
+    assert all(find_hidden(line) < 0 for line in audit.splitlines())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import os
 import subprocess
@@ -117,6 +119,32 @@ async def test_text_in_parquet_that_is_not_utf8_is_called_that(tmp_path: Path) -
             assert "caf" not in told["message"]
         answer = (await client.call_tool("scan", {"table_id": "t", "select": ["a"]})).structured_content or {}
         assert answer["rows"] == [[1]]
+
+
+#: What Zstandard's own program makes of `PACKED_TEXT`: a frame with a checksum, which pyarrow's have not.
+PACKED_TEXT = b"a,b\n1,10\n2,20\n3,30\n4,40\n"
+FRAME = "KLUv/QRYwQAAYSxiCjEsMTAKMiwyMAozLDMwCjQsNDAKnlBybA=="
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+async def test_a_flipped_bit_of_a_packed_text_never_gives_other_rows(tmp_path: Path, ending: str) -> None:
+    """Each byte has one of its bits flipped; a frame of Zstandard without a checksum proves nothing of itself."""
+    whole = gzip.compress(PACKED_TEXT, mtime=0) if ending == "gz" else base64.b64decode(FRAME)
+    path, other = tmp_path / f"t.csv.{ending}", tmp_path / "other"
+    path.write_bytes(whole)
+    rows = [[1, 10], [2, 20], [3, 30], [4, 40]]
+    async with Gateway(settings_of(tmp_path / "s", [table("t", path)])) as gateway:
+        assert (await gateway.descriptions.sample(os_user(), "t")).rows == rows
+        found = 0
+        for place in range(len(whole)):
+            other.write_bytes(bytes(byte ^ (1 << place % 8 if at == place else 0) for at, byte in enumerate(whole)))
+            other.replace(path)
+            try:
+                told: Any = (await gateway.descriptions.sample(os_user(), "t")).rows
+            except AgnesError as error:
+                told, found = error.kind, found + 1
+            assert told in (rows, "table_unavailable")
+    assert found > len(whole) // 2  # some bytes of a header mean nothing
 
 
 async def test_types_of_a_csv_are_inferred_over_the_whole_file_and_kept(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +133,11 @@ async def test_pages_that_are_spoilt_behind_the_first_rows_never_end_a_scan_earl
         assert error.kind == "table_unavailable"
 
 
-@pytest.mark.parametrize("ending", ["missing", "empty", "torn", "another kind", "a folder"])
+#: What may come to stand where a file was, and whose opening may wait for ever.
+NO_FILES = {} if sys.platform == "win32" else {"a pipe": stat.S_IFIFO, "a socket": stat.S_IFSOCK}
+
+
+@pytest.mark.parametrize("ending", ["missing", "empty", "torn", "another kind", "a folder", *NO_FILES])
 async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path, "orders.parquet", ORDERS)
     good = write(tmp_path, "good.parquet", PEOPLE)
@@ -146,11 +152,15 @@ async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, 
             path.write_bytes(path.read_bytes()[:-100])
         elif ending == "another kind":
             path.write_text("a,b\n1,2\n" * 100)
-        else:
+        elif ending == "a folder":
             path.unlink()
             path.mkdir()
+        else:
+            path.unlink()
+            os.mknod(path, 0o600 | NO_FILES[ending])
         error = await failure(gateway.scans.scan(ME, count_of("orders")))
-        refused = "unsupported_format" if ending in ("empty", "another kind") else "table_unavailable"
+        served_not = ending in ("empty", "another kind", *NO_FILES)
+        refused = "unsupported_format" if served_not else "table_unavailable"
         assert error.kind == refused
         assert "'orders'" in error.message
         assert str(tmp_path) not in f"{error.message}{error.hint}{error.details}"
@@ -166,6 +176,8 @@ async def test_a_file_that_fails_takes_only_its_own_table_along(tmp_path: Path, 
         assert (await gateway.scans.scan(ME, count_of("good"))).rows == [[50]]
         if path.is_dir():
             path.rmdir()
+        elif ending in NO_FILES:
+            path.unlink()
         write(tmp_path, "orders.parquet", ORDERS)
         assert (await gateway.scans.scan(ME, count_of("orders"))).rows == [[1000]]
 
