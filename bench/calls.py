@@ -31,65 +31,15 @@ from agnes_mcp.sql.instance import lock_instance, open_instance
 from agnes_mcp.sql.statement import build_statement
 from agnes_mcp.sql.views import View
 
-#: A server that an impatient person writes: the texts and the files are named by its arguments.
-BARE = """
-import json, sys
-import anyio.to_thread
-import duckdb
-from mcp.server import MCPServer
-from mcp.types import CallToolResult, TextContent
-
-server = MCPServer("bare")
-folder = sys.argv[1]
-connection = duckdb.connect(config={"threads": 2})
-connection.execute(f"CREATE VIEW events AS FROM read_parquet('{folder}/events.parquet')")
-
-@server.tool()
-async def said(name: str) -> str:
-    with open(f"{folder}/{name}.txt") as file:
-        return file.read()
-
-@server.tool()
-async def recorded(name: str) -> CallToolResult:
-    "What is said is on the disk before the answer leaves, and the answer is structured as well."
-    def record():
-        with open(f"{folder}/recorded.jsonl", "a") as lines:
-            lines.write(json.dumps({"name": name}) + "\\n")
-    with open(f"{folder}/{name}.txt") as file:
-        text = file.read()
-    await anyio.to_thread.run_sync(record)
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=json.loads(text))
-
-@server.tool()
-async def ping() -> str:
-    return "pong"
-
-def read(sql):
-    cursor = connection.cursor().execute(sql)
-    return {"columns": [column[0] for column in cursor.description], "rows": cursor.fetchall()}
-
-def compact(body):
-    return json.dumps(body, separators=(",", ":"), default=str)
-
-@server.tool()
-async def rows(sql: str) -> str:
-    return await anyio.to_thread.run_sync(lambda: compact(read(sql)))
-
-@server.tool()
-async def structured(sql: str) -> CallToolResult:
-    "The same rows as structured content beside the text."
-    def both():
-        text = compact(read(sql))
-        return text, json.loads(text)
-    text, body = await anyio.to_thread.run_sync(both)
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)
-
-server.run()
-"""
+#: What an impatient person writes; it is given the folder of the texts and of the file.
+BARE = Path(__file__).with_name("bare_server.py")
 EVENTS = """
     SELECT i AS id, i % 9973 AS bucket, 'the note of ' || i AS note, (i % 1000) / 8.0 AS amount,
            DATE '2026-01-01' + CAST(i % 120 AS INT) AS day
     FROM range(1000000) AS r(i)"""
+AGGREGATE = (
+    "SELECT bucket % 4 AS part, count(*) AS n, sum(amount) AS total FROM events WHERE bucket >= 9000 GROUP BY ALL"
+)
 COLUMNS = ["id", "bucket", "note", "amount", "day"]
 Ask = Callable[[], Awaitable[Any]]
 
@@ -101,7 +51,7 @@ async def both(folder: Path) -> AsyncIterator[tuple[Client, Client]]:
     many = {"scan": {"max_concurrent_per_user": 64}}
     tables = [table("events", path, description="What happened")]
     instance = write_instance(folder / "instance.yaml", tables=tables, api=many)
-    bare = StdioServerParameters(command=sys.executable, args=["-c", BARE, str(folder)], env=environment())
+    bare = StdioServerParameters(command=sys.executable, args=[str(BARE), str(folder)], env=environment())
     async with connect(instance, "stdio", "legacy") as ours, Client(bare, mode="legacy") as theirs:
         yield ours, theirs
 
@@ -139,15 +89,18 @@ async def gather(small: bool) -> list[Figure]:
         async with both(folder) as (ours, theirs):
             return [
                 *[await cached(ours, theirs, folder, turns, *call) for call in CACHED],
-                await recorded(theirs, turns),
+                *[await owed(theirs, turns, *debt) for debt in OWED],
                 await filtered(ours, theirs, turns, *SCANS[0]),
+                await bought(theirs, turns, "100 rows by `=`", COLUMNS, "bucket = {}", 100),
                 statement_of_its_own(turns),
                 await filtered(ours, theirs, turns, *SCANS[1]),
                 await queried(ours, theirs, turns),
+                await alone(theirs, turns),
                 instance_of_its_own(folder, turns),
                 empty_instance(turns),
                 await inline(ours, theirs, turns),
                 await structured(theirs, turns),
+                await bought(theirs, turns, "1,000 rows", COLUMNS[:4], "", 1000),
             ]
 
 
@@ -166,12 +119,44 @@ async def cached(
     )  # fmt: skip
 
 
-async def recorded(theirs: Client, turns: int) -> Figure:
-    """What any tool pays that answers in structure as well, and whose line is on the disk before its answer leaves."""
-    both_s = await in_turn(theirs, ["recorded", "said"], {"name": "schema"}, turns)
+#: The bare tool, the text that it says, and what it does beside.
+OWED = (
+    ("recorded", "schema", "a bare tool's text structured as well, and one line written in a thread"),
+    ("looked", "schema", "the same after the table's file was looked at in a thread"),
+    ("counted", "usage", "the same after the books were read in a thread"),
+)
+
+
+async def owed(theirs: Client, turns: int, tool: str, text: str, what: str) -> Figure:
+    """What any tool pays that owes its caller as much."""
+    both_s = await in_turn(theirs, {name: {"name": text} for name in (tool, "said")}, turns)
+    return ratio(f"of `{text}`, {what}, p50", "a trivial tool that returns the same text", *both_s, None)
+
+
+async def bought(theirs: Client, turns: int, rows: str, columns: list[str], where: str, limit: int) -> Figure:
+    """What any scan pays that keeps such promises; each condition is new."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for number in range(turns // 2 + 1):
+        condition = where.format(number)
+        filtering = f" WHERE {condition}" if condition else ""
+        promised = {"columns": ", ".join(columns), "where": condition, "limit": limit}
+        sql = f"SELECT {', '.join(columns)} FROM events{filtering} LIMIT {limit}"
+        for (tool, arguments), times in zip((("bought", promised), ("rows", {"sql": sql})), taken, strict=True):
+            started = time.perf_counter()
+            assert not (await theirs.call_tool(tool, arguments)).is_error
+            times.append(time.perf_counter() - started)
+    both_s = [statistics.median(times[1:] or times) for times in taken]
     return ratio(
-        "of `schema`, a bare tool's text structured as well, and one line written in a thread, p50",
-        "a trivial tool that returns the same text", *both_s, None,
+        f"of it, a bare tool that owes as much for {rows}, p50", "the same tool with text alone", *both_s, None
+    )
+
+
+async def alone(theirs: Client, turns: int) -> Figure:
+    """What any tool pays whose statement has an instance of its own."""
+    both_s = await in_turn(theirs, {"alone": {"sql": AGGREGATE}, "rows": {"sql": AGGREGATE}}, turns // 2 or 1)
+    return ratio(
+        "of it, a bare tool that opens an instance for the question, locked to one file, and closes it, p50",
+        "the same statement behind a trivial tool", *both_s, None,
     )  # fmt: skip
 
 
@@ -210,23 +195,22 @@ def statement_of_its_own(turns: int) -> Figure:
     )  # fmt: skip
 
 
-async def in_turn(client: Client, tools: list[str], arguments: dict[str, Any], turns: int) -> list[float]:
+async def in_turn(client: Client, tools: dict[str, dict[str, Any]], turns: int) -> list[float]:
     """The median seconds of a call of each tool, one after the other; one turn before them is not counted."""
     taken: dict[str, list[float]] = {tool: [] for tool in tools}
     for _ in range(turns + 1):
         for tool, times in taken.items():
             started = time.perf_counter()
-            assert not (await client.call_tool(tool, arguments)).is_error
+            assert not (await client.call_tool(tool, tools[tool])).is_error
             times.append(time.perf_counter() - started)
     return [statistics.median(times[1:]) for times in taken.values()]
 
 
 async def queried(ours: Client, theirs: Client, turns: int) -> Figure:
     """Agent-written SQL, in a process without rights, with a pause before each call, as an agent thinks."""
-    sql = "SELECT bucket % 4 AS part, count(*) AS n, sum(amount) AS total FROM events WHERE bucket >= 9000 GROUP BY ALL"
 
     async def paced(client: Client, tool: str) -> Any:
-        return await client.call_tool(tool, {"sql": sql})
+        return await client.call_tool(tool, {"sql": AGGREGATE})
 
     return await compare(
         "`query` of a small aggregate, p50", "the same statement behind a trivial tool", 1.5, turns,
@@ -279,7 +263,7 @@ async def inline(ours: Client, theirs: Client, turns: int) -> Figure:
 async def structured(theirs: Client, turns: int) -> Figure:
     """What any tool of the SDK pays for rows that are structured content as well as text."""
     sql = {"sql": f"SELECT {', '.join(COLUMNS[:4])} FROM events LIMIT 1000"}
-    both_s = await in_turn(theirs, ["structured", "rows"], sql, turns // 2 or 1)
+    both_s = await in_turn(theirs, {"structured": sql, "rows": sql}, turns // 2 or 1)
     return ratio(
         "of it, a bare tool that returns 1,000 rows as structured content too, p50", "the same tool with text alone",
         *both_s, None,

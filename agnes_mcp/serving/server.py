@@ -14,6 +14,7 @@ from typing import Any
 import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.apps import Apps
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
@@ -59,6 +60,8 @@ RESOURCE_MODULES = (
     "guide", "catalog", "tables", "snapshots", "charts", "view", "usage", "listing", "prompts", "completions", "skills",
 )  # fmt: skip
 
+#: A listing differs by version of the protocol; of so many forms one copy is kept.
+_MOST_FORMS = 8
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
 INSTRUCTIONS = """\
 Company tables: remote ones (BigQuery, billed by bytes scanned) and local ones (free). Work in this order:
@@ -89,6 +92,22 @@ class Serving:
         return self.identify()
 
 
+class OneListing:
+    """What a session was last answered stays in memory with it, and that is mostly the list of tools, of 230 KB: every
+    session is given the same one. For `Server.middleware`."""
+
+    def __init__(self) -> None:
+        self._forms: list[Any] = []
+
+    async def __call__(self, ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        if ctx.method != "tools/list" or not isinstance(result, dict):
+            return result
+        if result["tools"] not in self._forms:
+            self._forms = [*self._forms, result["tools"]][-_MOST_FORMS:]
+        return {**result, "tools": self._forms[self._forms.index(result["tools"])]}
+
+
 class AgnesServer(MCPServer[Serving]):
     """Strict arguments in, coded errors out."""
 
@@ -102,6 +121,7 @@ class AgnesServer(MCPServer[Serving]):
         self.serving = serving
         self.tools = StrictTools(self._tool_manager, serving.gateway.settings.api.max_result_chars)
         low = self._lowlevel_server
+        low.middleware.append(OneListing())
         self._listening = ListenHandler(self.announcements)
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listening)
         changing = NotificationOptions(resources_changed=True)

@@ -133,3 +133,28 @@ async def test_a_message_that_has_begun_is_written_to_its_end_by_whoever_is_stop
         group.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
             assert await anext(Lines(reading)) == LONG
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a pipe does not tell how much it holds")
+async def test_an_answer_goes_into_an_empty_pipe_whole_before_anybody_reads() -> None:
+    """Piece by piece its reader would be woken for each. What is there already is followed by as much as there is room
+    for, and the rest waits."""
+    import fcntl
+
+    reading, writing = os.pipe()
+    try:
+        messages = Messages(writing)
+        answer = "x" * (fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ) - 1) + "\n"
+        await messages.write(answer)
+        await messages.flush()  # would wait for ever, for nobody reads
+        lines = Lines(reading)
+        assert await anext(lines) + "\n" == answer
+        await messages.write("short\n")
+        await messages.flush()
+        async with anyio.create_task_group() as group:
+            await messages.write(answer)
+            group.start_soon(messages.flush)
+            assert [await anext(lines), await anext(lines) + "\n"] == ["short", answer]
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import duckdb
@@ -41,6 +43,18 @@ def arrays(sql: str) -> list[pa.Array]:
     with duckdb.connect() as connection:
         table = connection.sql(sql).to_arrow_table()
     return [chunk for column in table.columns for chunk in column.chunks]
+
+
+def test_cells_that_are_light_are_told_without_arrows_functions() -> None:
+    """They take 9 MB of every server."""
+    code = (
+        "import sys, pyarrow as pa; from agnes_mcp.sql.cells import cut_batch, cut_cells; "
+        "rows = pa.RecordBatch.from_pydict({'a': [1, None], 'b': ['x', 'y'], 'c': [[1], []]}); "
+        "assert [cut_cells(c)[1] for c in rows.columns] == [{}, {}, {}]; assert cut_batch(rows)[0] == rows; "
+        "assert 'pyarrow.compute' not in sys.modules; "
+        "assert cut_cells(pa.array(['x' * 70_000]))[1] == {0: 70_000}; assert 'pyarrow.compute' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def texts(array: pa.Array) -> list[str]:

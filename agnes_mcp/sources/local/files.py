@@ -68,10 +68,11 @@ def find_files(table: Table) -> Files:
 
 def _made_up(path: str, stats: list[os.stat_result]) -> bool:
     """Whether files at or below that path are none of a disk, under whatever name they are mounted."""
-    if any(os.path.realpath(path).startswith(os.path.join(place, "")) for place in _MADE_UP):
+    real = os.path.realpath(path)
+    if any(real.startswith(os.path.join(place, "")) for place in _MADE_UP):
         return True
-    devices = {os.stat(place).st_dev for place in _MADE_UP if os.path.ismount(place)}
-    return any(found.st_dev in devices for found in stats)
+    mounted = {os.stat(place).st_dev for place in _MADE_UP if os.path.isdir(place)} - {os.stat(os.sep).st_dev}
+    return any(found.st_dev in mounted for found in stats)
 
 
 def _root(path: str) -> tuple[str, bool]:
