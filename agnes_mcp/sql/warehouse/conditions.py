@@ -71,12 +71,15 @@ class Conditions:
         found = [self._binding.found.get(id(node)) for node in condition.find_all(exp.Column)]
         if len(found) != 1 or found[0] is None or found[0].column is None or found[0].path[-1] != name:
             return None
-        alone = condition.copy()
-        column = alone.find(exp.Column)
+        column = condition.find(exp.Column)
         if column is None:
             return None
-        column.replace(exp.Column(this=exp.Identifier(this=name, quoted=True)))
-        return render(alone)
+        alone = exp.Column(this=exp.Identifier(this=name, quoted=True))
+        column.replace(alone)  # and back: to copy a condition of a thousand values takes as long as to render it
+        try:
+            return render(condition)
+        finally:
+            alone.replace(column)
 
     def _constant(self, node: exp.Expr) -> bool:
         return not any(type(inner) is exp.Column or type(inner) in _QUERIES for inner in node.walk())
