@@ -7,13 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 from support import counts, services
 
 ROOT = Path(__file__).parents[1]
-MODULES = {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "tests").rglob("test_*.py"))}
+
+
+@cache
+def modules() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "tests").rglob("test_*.py"))}
 
 
 def marked(node: ast.AST) -> set[str]:
@@ -33,7 +38,7 @@ def soaking_tests() -> list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]
     """Those that are marked, and of a module that is marked as a whole, those that tell what they tried."""
     return [
         (path, node)
-        for path, tree in MODULES.items()
+        for path, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (
@@ -54,14 +59,14 @@ def test_what_soaks_tells_what_it_tried() -> None:
     found = soaking_tests()
     assert len(found) >= 10
     assert [f"{path.name}::{node.name}" for path, node in found if "tell" not in called(node)] == []
-    fixed = {path.name for path, _ in found if "count" not in called(MODULES[path])}
+    fixed = {path.name for path, _ in found if "count" not in called(modules()[path])}
     assert fixed == {"test_corpora.py"}  # attacks that were collected: all of them, each time
 
 
 def test_what_takes_its_number_from_the_tier_is_run_in_both() -> None:
     taking = {
         path
-        for path, tree in MODULES.items()
+        for path, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module == "support.counts"
         if "count" in [alias.name for alias in node.names]
@@ -86,7 +91,7 @@ def test_a_loop_that_tried_nothing_has_not_passed() -> None:
 def test_every_program_that_a_test_needs_can_be_installed() -> None:
     needed = {
         argument.value
-        for tree in MODULES.values()
+        for tree in modules().values()
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.needs"
         for argument in call.args
