@@ -41,8 +41,8 @@ from agnes_mcp.spending.purchase import Purchases
 from agnes_mcp.spending.recovery import Recovery
 from agnes_mcp.spending.statements import Statements
 from agnes_mcp.spending.stores import open_books
-from agnes_mcp.workbench import JOB as QUERIES
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import JOB as QUERIES
+from agnes_mcp.workbench.workbench import Workbench
 
 MakeSources = Callable[[Settings, Warehouse, Processes], Makers]
 

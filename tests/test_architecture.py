@@ -387,6 +387,15 @@ def test_the_command_line_does_without_the_sdk() -> None:
     assert loaded.stdout == "False\n", loaded.stderr
 
 
+@pytest.mark.parametrize("job", ["workbench.serving", "sources.local.job", "sources.bigquery.attached_job"])
+def test_a_worker_process_starts_without_the_servers_side(job: str) -> None:
+    """Each is started anew after a kill, and somebody waits for it."""
+    imports = f"import sys, agnes_mcp.calls.processes.child, agnes_mcp.{job}"
+    code = f"{imports}; print(*{{'asyncio', 'pydantic'}} & {{*sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd="/")
+    assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
+
+
 def functions() -> Iterator[tuple[str, int]]:
     for module in modules():
         for node in ast.walk(module.tree):

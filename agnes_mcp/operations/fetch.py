@@ -23,7 +23,7 @@ from agnes_mcp.spending.accounts import Accounts
 from agnes_mcp.spending.consent import Quote
 from agnes_mcp.spending.prices import guess_result
 from agnes_mcp.spending.purchase import Purchase, Purchases
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,10 +21,10 @@ from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.snapshots.models import Snapshot
 from agnes_mcp.sources.kinds import Sources
 from agnes_mcp.sql.views import View
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 if TYPE_CHECKING:
-    from agnes_mcp.workbench import Result
+    from agnes_mcp.workbench.workbench import Result
 
 #: What a query worker may send back for one answer; an answer shows far less.
 MAX_ANSWER_BYTES = 64 * 2**20

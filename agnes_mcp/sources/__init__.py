@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Column, JobReference, Price, Receipt, Relation, Statement, Table, TableSchema
-from agnes_mcp.sql.views import View
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from agnes_mcp.calls.call import Call
+    from agnes_mcp.models import Column, JobReference, Price, Receipt, Relation, Statement, Table, TableSchema
+    from agnes_mcp.sql.views import View
 
 
 class Reading(Protocol):

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.models import Column
 from agnes_mcp.sql.names import identifier
 
 if TYPE_CHECKING:
     import duckdb
+
+    from agnes_mcp.models import Column
 
 #: Rows of one batch on its way out of DuckDB.
 BATCH_ROWS = 8_192
@@ -37,6 +38,10 @@ def columns_of(description: Sequence[Sequence[Any]]) -> list[Column]:
 
 
 def _column(name: str, kind: Any) -> Column:
+    from agnes_mcp.models import (
+        Column,  # a process that answers queries describes no columns, and starts without pydantic
+    )
+
     if kind.id in ("list", "array"):
         element = kind.children[0][1]
         return Column(name=name, type=_spelling(element), mode="REPEATED", fields=_fields(element))

@@ -4,8 +4,6 @@ Workbench.run        the server's side: what a query may read
   └─ Processes       pool, deadline, cancellation
        └─ child      confinement; one question after another
             └─ Queries    gate (admission) → grant → a locked instance → run → Arrow
+
+Nothing is imported here: what a process starts with is `serving`, and nothing of the server's side.
 """
-
-from agnes_mcp.workbench.workbench import JOB, Result, Workbench
-
-__all__ = ["JOB", "Result", "Workbench"]

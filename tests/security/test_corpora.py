@@ -20,7 +20,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Dialect
 from agnes_mcp.sql.predicate import validate_predicate
 from agnes_mcp.sql.warehouse import admit
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 pytestmark = pytest.mark.soak
 

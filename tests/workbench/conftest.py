@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from support.workbench_cases import Dataset, opened, write_dataset
 
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 
 @pytest.fixture(scope="session")

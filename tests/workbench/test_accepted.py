@@ -7,7 +7,7 @@ import pytest
 from support.workbench_cases import Case, Dataset, cases, plain, rows, run, stated_rows
 
 from agnes_mcp.sql import duckdb_lines, instance
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 ACCEPTED = cases("accepted.sql")
 

@@ -17,8 +17,9 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes import worker
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
-from agnes_mcp.workbench import Workbench, admission
+from agnes_mcp.workbench import admission
 from agnes_mcp.workbench.parser import DuckDBParser
+from agnes_mcp.workbench.workbench import Workbench
 
 MEMORY_BYTES = 192 * 2**20
 TIMEOUT_S = 0.8
@@ -81,7 +82,7 @@ class Neighbour(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.wait(0.03):
+        while not self.done.wait(0.1):
             try:
                 result = run(self.bench, "SELECT count(*) FROM orders", self.views)
             except AgnesError as error:

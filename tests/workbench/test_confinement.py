@@ -21,7 +21,7 @@ from agnes_mcp.calls.processes.confinement import NICENESS
 from agnes_mcp.calls.processes.watch import Watch
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql.duckdb_errors import query_out_of_memory
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these limits are Linux's")
@@ -31,7 +31,7 @@ import sys, threading
 from agnes_mcp.models import Principal
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
-from agnes_mcp.workbench import JOB, Workbench
+from agnes_mcp.workbench.workbench import JOB, Workbench
 bench = Workbench(Processes(JOB, size=2), timeout_s=60)
 run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", Principal("ana")))
 run("SELECT 1")

@@ -12,7 +12,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.views import View
 from agnes_mcp.untrusted import without_paths_beside_sql
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 
 def error_of(bench: Workbench, sql: str, views: list[View]) -> AgnesError:

@@ -13,7 +13,7 @@ from support.workbench_cases import Case, Dataset, cases, opened, rows, run
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 ESCAPES = cases("escapes.sql")
 LAYERS = {"engine", "harmless", "bounds", "gate"}
@@ -28,7 +28,7 @@ SECRETS = ("root:x:", "canary-foreign", "canary-payroll", "canary-environment")
 def ungated() -> Iterator[Workbench]:
     """The same worker without its gate."""
     command = ("-I", "-B", str(Path(__file__).with_name("ungated.py")))
-    with opened(pool_size=1, memory_bytes=256 * 2**20, threads=1, timeout_s=10, command=command) as bench:
+    with opened(pool_size=1, memory_bytes=2**30, threads=1, timeout_s=10, command=command) as bench:
         yield bench
 
 

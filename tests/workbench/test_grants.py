@@ -13,7 +13,7 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
 from agnes_mcp.sql.views import View
-from agnes_mcp.workbench import Workbench
+from agnes_mcp.workbench.workbench import Workbench
 
 
 def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, dataset: Dataset) -> None:

@@ -10,8 +10,8 @@ from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
 from agnes_mcp.sql import duckdb_lines
-from agnes_mcp.workbench import Workbench
 from agnes_mcp.workbench.columns import unique_names
+from agnes_mcp.workbench.workbench import Workbench
 
 
 def test_a_result_without_rows_keeps_its_columns_and_types(bench: Workbench, dataset: Dataset) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from glob import escape, glob, has_magic
 from stat import S_ISREG
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Table
 from agnes_mcp.sources.local.formats import FOLDER_KINDS, Kind, kind_by_name, kind_of, problem_of
 from agnes_mcp.sql.duckdb_errors import unavailable
+
+if TYPE_CHECKING:
+    from agnes_mcp.models import Table
 
 #: Path, time of change in ns, bytes and inode of each file: equal while nothing has changed, also where a file is
 #: replaced by one of the same size within one tick of the clock.

@@ -11,7 +11,6 @@ from agnes_mcp.calls.processes import frames
 from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Table
 from agnes_mcp.sources.local.readers import refuse_text
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
@@ -24,12 +23,12 @@ class Reads(OneAnswer):
     """The job: each read in an instance that is locked to the files of its table. No SQL asks for its columns."""
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
-        table, view, sql = Table(**question["table"]), View(**question["view"]), question["sql"]
+        table_id, view, sql = question["table"], View(**question["view"]), question["sql"]
         try:
             self._run(sql, view, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
             cause = duckdb_errors.cause_of(error, sql, self._instance.execute)
-            failure = _explain(cause, table, view, sql)
+            failure = _explain(cause, table_id, view, sql)
             channel.fail(frames.as_message(failure))
             return duckdb_errors.leaves_process_sound(cause, failure)
         return True
@@ -49,12 +48,12 @@ class Reads(OneAnswer):
         channel.end({"rows": stream.rows})
 
 
-def _explain(error: BaseException, table: Table, view: View, own: str) -> AgnesError:
+def _explain(error: BaseException, table_id: str, view: View, own: str) -> AgnesError:
     """What the shared connection would say of it."""
     cause = error.__cause__ if isinstance(error, AgnesError) else error
     if view.kind in ("csv", "json") and cause is not None:
         try:
-            refuse_text(table, str(cause))
+            refuse_text(table_id, str(cause))
         except AgnesError as refused:
             return refused
     if isinstance(cause, duckdb.Error | pa.ArrowException | MemoryError | OSError):

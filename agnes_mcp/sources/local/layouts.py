@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Table
 from agnes_mcp.sql import names
 from agnes_mcp.sql.names import literal
 
 if TYPE_CHECKING:
     import duckdb
+
+    from agnes_mcp.models import Table
 
 Options = Mapping[str, names.Literal]
 _WHOLE_FILE = -1

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.models import Table
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged, refuse_skipped
 from agnes_mcp.sql import names
@@ -21,6 +19,9 @@ from agnes_mcp.sql.views import View, relation_of
 
 if TYPE_CHECKING:
     import duckdb
+
+    from agnes_mcp.calls.call import Call
+    from agnes_mcp.models import Table
 
 #: Our word for an option of a CSV, and DuckDB's.
 CSV_OPTIONS: dict[str, str] = {
@@ -205,7 +206,7 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def refuse_text(table: Table, said: str) -> None:
+def refuse_text(table_id: str, said: str) -> None:
     """Raises `table_unavailable` naming the option that serves, where DuckDB's complaint is one of a text file's.
 
     Nothing of the file's content is repeated, apart from the name of a column.
@@ -216,7 +217,7 @@ def refuse_text(table: Table, said: str) -> None:
             words = {name: str(value).strip() for name, value in found.groupdict().items()}
             raise AgnesError(
                 "table_unavailable",
-                f"The table {table.id!r} cannot be read: {reason.format(**words)}.",
+                f"The table {table_id!r} cannot be read: {reason.format(**words)}.",
                 f"Whoever keeps this instance can set {' or '.join(f'csv.{name}' for name in options)} for the table."
                 if options
                 else "Whoever keeps this instance can look at the file. Other tables are not affected.",
@@ -233,7 +234,7 @@ def of_text(table: Table, files: Files, call: Call) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table, str(error))
+            refuse_text(table.id, str(error))
         raise
 
 

@@ -118,7 +118,7 @@ class LocalSource(Source):
 
     @contextmanager
     def _ask(self, table: Table, view: View, call: Call, **more: str) -> Iterator[Answer]:
-        content = {"table": table.model_dump(mode="json"), "view": view.as_message(), "sql": "", "own": "", **more}
+        content = {"table": table.id, "view": view.as_message(), "sql": "", "own": "", **more}
         question = Question("read", content, out_of_memory, _died)
         remaining_s = call.remaining_s
         limit_s = LONGEST_READ_S if remaining_s is None else remaining_s
@@ -180,7 +180,7 @@ class LocalSource(Source):
         """What a failure of this statement means."""
         cause = self._warehouse.cause_of(error, call, statement.sql)
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table, str(cause))
+            refuse_text(table.id, str(cause))
         return self._warehouse.explain(cause, call, _own(statement))
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
