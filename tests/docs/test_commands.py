@@ -111,7 +111,7 @@ def test_a_laptop_is_its_owner(tmp_path: Path) -> None:
         behind = {"HTTPS_PROXY": proxy.url, "REQUESTS_CA_BUNDLE": str(proxy.roots)}
         ((shown, expected),) = pages.run([DOCS / "how-to/run-on-a-laptop.md"], tmp_path, {**environment, **behind})
         assert re.search(expected, shown), shown
-        assert {LOGIN, BIGQUERY} <= set(proxy.asked)
+        assert {f"{LOGIN}:443", f"{BIGQUERY}:443"} <= set(proxy.asked)
         assert {request.token for request in bq.requests} == {TOKEN["access_token"]}
 
 

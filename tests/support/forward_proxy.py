@@ -12,8 +12,9 @@ import socket
 import socketserver
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from cryptography import x509
@@ -25,34 +26,22 @@ LOGIN, BIGQUERY, STORAGE = "oauth2.googleapis.com", "bigquery.googleapis.com", "
 TOKEN = {"access_token": "ya29.of-a-person", "expires_in": 3600, "token_type": "Bearer"}
 
 
-class ForwardProxy:
-    """Use it as a context. `api` is the address of the stand-in; `asked` has the hosts of every CONNECT, in order."""
+class Proxy(ABC):
+    """A proxy in a thread while its block runs. `asked` has the `host:port` of every CONNECT, in order."""
 
-    def __init__(self, folder: Path, api: str) -> None:
-        self.roots = folder / "company.pem"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_certificate(folder, self.roots))
-        context.set_alpn_protocols(["http/1.1"])
+    def __init__(self) -> None:
         self.asked: list[str] = []
-        owner, upstream = self, urlsplit(api)
+        owner = self
 
         class Handler(socketserver.StreamRequestHandler):
             rbufsize = 0  # what follows the head belongs to TLS
 
             def handle(self) -> None:
-                host = self.rfile.readline(4096).decode().split()[1].rpartition(":")[0]
-                owner.asked.append(host)
+                target = self.rfile.readline(4096).decode().split()[1]
+                owner.asked.append(target)
                 while self.rfile.readline(4096) not in (b"\r\n", b""):
                     continue
-                if host not in (LOGIN, BIGQUERY):
-                    self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-                    return
-                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                with context.wrap_socket(self.connection, server_side=True) as secured:
-                    if host == LOGIN:
-                        _log_in(secured)
-                    else:
-                        _tunnel(secured, (str(upstream.hostname), int(upstream.port or 80)))
+                owner.lead(self.connection, target.rpartition(":")[0])
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -61,9 +50,10 @@ class ForwardProxy:
                 """A client that has left is nobody's error."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{self.address}"
 
-    def __enter__(self) -> ForwardProxy:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
@@ -71,9 +61,37 @@ class ForwardProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    @abstractmethod
+    def lead(self, client: socket.socket, host: str) -> None:
+        """Answer the client, which has asked for that host; the connection ends with the return."""
 
-def _log_in(client: ssl.SSLSocket) -> None:
-    """Every request is one for a token."""
+
+class ForwardProxy(Proxy):
+    """`api` is the address of the stand-in; `logins` has the first line of every request for a token."""
+
+    def __init__(self, folder: Path, api: str) -> None:
+        super().__init__()
+        self.roots = folder / "company.pem"
+        self.logins: list[str] = []
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(_certificate(folder, self.roots))
+        self._context.set_alpn_protocols(["http/1.1"])
+        self._upstream = urlsplit(api)
+
+    def lead(self, client: socket.socket, host: str) -> None:
+        if host not in (LOGIN, BIGQUERY):
+            client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            return
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with self._context.wrap_socket(client, server_side=True) as secured:
+            if host == LOGIN:
+                _log_in(secured, self.logins)
+            else:
+                _tunnel(secured, (str(self._upstream.hostname), int(self._upstream.port or 80)))
+
+
+def _log_in(client: ssl.SSLSocket, logins: list[str]) -> None:
+    """Every request is one for a token; its first line is in `logins` before the answer is sent."""
     received = b""
     while b"grant_type=refresh_token" not in received:
         piece = client.recv(4096)
@@ -82,6 +100,7 @@ def _log_in(client: ssl.SSLSocket) -> None:
         received += piece
     body = json.dumps(TOKEN).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    logins.append(received.decode().splitlines()[0])
     client.sendall(head % len(body) + body)
 
 

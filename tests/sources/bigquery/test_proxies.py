@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import socketserver
-import ssl
+import socket
 import threading
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from google.cloud.bigquery_storage_v1.types import ReadSession
+from support.forward_proxy import BIGQUERY, STORAGE, TOKEN, ForwardProxy, Proxy
 from support.metadata_server import MetadataServer, closed_port
+from support.waiting import PATIENCE_S
 
 from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.sources.bigquery.clients import Clients
@@ -38,69 +34,6 @@ def no_proxy_yet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-class Proxy:
-    """A forward proxy that answers CONNECT for every host itself, with a certificate for it: nothing leaves here."""
-
-    def __init__(self, folder: Path, answer: bytes) -> None:
-        key, chain = _certificate("oauth2.googleapis.com")
-        self.bundle = folder / "roots.pem"
-        self.bundle.write_bytes(chain)
-        (folder / "both.pem").write_bytes(key + chain)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "both.pem")
-        self.asked: list[str] = []
-        owner = self
-
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                owner.asked.append(self.rfile.readline().decode().strip())
-                while self.rfile.readline() not in (b"\r\n", b""):
-                    continue
-                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                with context.wrap_socket(self.connection, server_side=True) as secured:
-                    received = b""
-                    while b"refresh_token" not in received:
-                        received += secured.recv(4096)
-                    owner.asked.append(received.decode().splitlines()[0])
-                    secured.sendall(
-                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                        b"Content-Length: %d\r\n\r\n%s" % (len(answer), answer)
-                    )
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Proxy:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _certificate(name: str) -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, made.public_bytes(serialization.Encoding.PEM)
-
-
 def test_a_login_of_gcloud_reaches_google_through_the_proxy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, metadata: MetadataServer
 ) -> None:
@@ -109,14 +42,14 @@ def test_a_login_of_gcloud_reaches_google_through_the_proxy(
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(user))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    answer = json.dumps({"access_token": "ya29.of-a-person", "expires_in": 3600}).encode()
-    with Proxy(tmp_path, answer) as proxy:
+    with StandIn() as bq, ForwardProxy(tmp_path, bq.api_endpoint) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.bundle))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.roots))
         source = TokenSource()
-        assert source.token() == "ya29.of-a-person"
+        assert source.token() == TOKEN["access_token"]
         assert source.health()["identity"] == "authorized_user"
-        assert [line.rpartition(" ")[0] for line in proxy.asked] == ["CONNECT oauth2.googleapis.com:443", "POST /token"]
+        assert proxy.asked == ["oauth2.googleapis.com:443"]
+        assert proxy.logins == ["POST /token HTTP/1.1"]
         assert metadata.requests == []
 
 
@@ -145,36 +78,23 @@ def test_a_proxy_is_not_asked_for_what_answers_on_this_machine(
         clients.close()
 
 
-class Refusing:
+class Refusing(Proxy):
     """A proxy that answers every CONNECT with one line, or, for none, not at all."""
 
     def __init__(self, answer: bytes) -> None:
-        self.asked: list[str] = []
-        self.over = threading.Event()
-        owner = self
+        super().__init__()
+        self.url = f"http://user:hunter2@{self.address}"
+        self._answer = answer
+        self._over = threading.Event()
 
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                line = self.rfile.readline().decode().strip()
-                while self.rfile.readline() not in (b"\r\n", b""):
-                    continue
-                owner.asked.append(line.rpartition(" ")[0])
-                if not answer:
-                    owner.over.wait(60)
-                self.wfile.write(answer + b"\r\n\r\n")
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        super().__exit__(*error)
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://user:hunter2@127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Refusing:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def lead(self, client: socket.socket, host: str) -> None:
+        if not self._answer:
+            self._over.wait(PATIENCE_S)
+        client.sendall(self._answer + b"\r\n\r\n")
 
 
 def complaints(timeout_s: float = 30.0) -> list[Exception]:
@@ -196,7 +116,7 @@ def complaints(timeout_s: float = 30.0) -> list[Exception]:
     return found
 
 
-BOTH = ["CONNECT bigquery.googleapis.com:443", "CONNECT bigquerystorage.googleapis.com:443"]
+BOTH = [f"{BIGQUERY}:443", f"{STORAGE}:443"]
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
