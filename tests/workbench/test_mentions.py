@@ -14,8 +14,8 @@ from support.workbench_cases import opened, plain, rows, run
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sql import views as views_module
 from agnes_mcp.sql.views import View, make_view
-from agnes_mcp.workbench import Workbench
 from agnes_mcp.workbench.mentions import names_in
+from agnes_mcp.workbench.workbench import Workbench
 
 #: What is wide, and a column of its own for each way in which a name can be meant.
 _WIDE = views_module._MANY_COLUMNS + 100
