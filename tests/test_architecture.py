@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import statistics
 import subprocess
@@ -363,6 +364,45 @@ def test_one_module_quotes() -> None:
     assert quoting(module for module in modules() if room_of(module.name) != "stand_in") == {"agnes_mcp/sql/names.py"}
     code = """sql = "'" + text.replace("'", "''") + "'\""""
     assert quoting([made_up("agnes_mcp.extracts.writing", code)]) == {"agnes_mcp/extracts/writing.py"}
+
+
+def unbounded(found: Iterable[Module]) -> list[str]:
+    """Functions that remember what they answered to any argument, and do not say to how many."""
+    return [
+        f"{module.path}:{node.name}"
+        for module in found
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef)
+        for decorator in map(ast.unparse, node.decorator_list)
+        if re.fullmatch(r"(functools\.)?(cache|lru_cache(\((maxsize=)?None\))?)", decorator)
+        and (node.args.posonlyargs or node.args.args or node.args.kwonlyargs)
+    ]
+
+
+def unexplained(place: str, text: str) -> list[str]:
+    """What an object keeps by key from one call to the next, without a word on how much of it and until when."""
+    lines = ["", *text.splitlines()]
+    kept = re.compile(r" +self\.(_\w+): (?:dict\[.+ = \{\}|OrderedDict\[.+ = OrderedDict\(\))( +# .*)?")
+    matches = ((before, kept.fullmatch(line)) for before, line in itertools.pairwise(lines))
+    return [
+        f"{place}:{match[1]}" for before, match in matches
+        if match and not match[2] and not before.lstrip().startswith("#") and not kept_together(before)
+    ]  # fmt: skip
+
+
+def kept_together(line: str) -> bool:
+    """The line before keeps something too: one comment is for both."""
+    return bool(re.match(r" +self\._\w+: (dict|OrderedDict)\[", line))
+
+
+def test_what_is_kept_says_how_much_and_until_when() -> None:
+    product = [module for module in modules() if room_of(module.name) != "stand_in"]
+    assert unbounded(modules()) == []
+    assert unbounded([made_up("agnes_mcp.models", "@cache\ndef read(name: str) -> str: ...")]) != []
+    assert unbounded([made_up("agnes_mcp.models", "@lru_cache\ndef read(name: str) -> str: ...")]) != []
+    texts = {module.path: (ROOT / module.path).read_text(encoding="utf-8") for module in product}
+    assert [kept for path, text in texts.items() for kept in unexplained(path, text)] == []
+    assert unexplained("x", "class X:\n    def __init__(self):\n        self._seen: dict[str, int] = {}") == ["x:_seen"]
 
 
 HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas")

@@ -72,9 +72,9 @@ class Access:
     def __init__(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = (), project: str = "") -> None:
         """`project` is where the datasets are that a grant names without one."""
         self._project = project
-        self._grants: dict[str, Grants] = {}
-        self._by_token: dict[str, str] = {}
-        self._last_days: dict[str, date] = {}
+        self._grants: dict[str, Grants] = {}  # all three: of configured users, replaced whole
+        self._by_token: dict[str, str] = {}  # by SHA-256
+        self._last_days: dict[str, date] = {}  # of those whose access ends
         self.replace(users, groups)
 
     def replace(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:

@@ -60,7 +60,7 @@ class Calls:
         self._restoring = anyio.Lock()
         self._restored = False
         self._noted: dict[Call, int] = {}  # calls whose line was written before their end, and what it said of the bill
-        self._running: dict[Call, anyio.Event] = {}
+        self._running: dict[Call, anyio.Event] = {}  # calls that have not ended; each leaves by itself
         self._of_nobody: WeakSet[Call] = WeakSet()
 
     @asynccontextmanager

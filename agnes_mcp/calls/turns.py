@@ -42,7 +42,7 @@ class Turns:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _Line] = {}  # of owners who hold or wait
         self._moment = 0
         self.held = 0
 

@@ -23,8 +23,9 @@ class TtlCache(Generic[V]):
         self._max_entries = max_entries
         self._ttl_s = ttl_s
         self._clock = clock
+        # See `put`: the least recently used goes beyond `max_entries`, `invalidate` before its time.
         self._entries: OrderedDict[str, tuple[float, V]] = OrderedDict()
-        self._making: dict[str, anyio.Lock] = {}
+        self._making: dict[str, anyio.Lock] = {}  # keys that are being made now
         self.hits = self.misses = 0
         self.forgotten = 0  # how often something was: what began before it may be of before
 

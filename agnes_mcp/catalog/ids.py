@@ -50,8 +50,8 @@ class Ids:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._places: dict[str, str] = {}
-        self._moved: dict[str, list[str]] = {}
+        self._places: dict[str, str] = {}  # what the register of ids holds
+        self._moved: dict[str, list[str]] = {}  # with them
         self._read = False
 
     @property

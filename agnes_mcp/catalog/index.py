@@ -88,7 +88,7 @@ class Index:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, Known] = {}  # one a table; every answer out of it says as of when
         self._signature: tuple[int, ...] = ()
         self._saved = 0
         self.listed: frozenset[str] = frozenset()

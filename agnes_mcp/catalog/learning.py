@@ -76,6 +76,7 @@ class Learning:
         self._listing: float | None = None  # when it was last asked for
         self._list_now = False
         self.problem: AgnesError | None = None
+        # By place, so one a table; gone with the next that succeeds, tried again when it is old.
         self.failed: dict[str, tuple[str, float]] = {}
 
     def look_at(self, page: Iterable[Table], ttl_s: float, *, again: bool) -> None:

@@ -24,7 +24,7 @@ class Registry:
         self._ids = ids
         self._project = project
         self._datasets = frozenset(datasets)
-        self._offered: dict[str, Table] = {}
+        self._offered: dict[str, Table] = {}  # replaced whole, by what an Agnes directory holds now
         self._listed: list[Table] = []
         self._replacing = threading.Lock()
         self.by_id: Mapping[str, Table] = self._placed(self._configured)

@@ -49,6 +49,7 @@ class Finder:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        # `_KEPT_LISTS`, oldest out; true of the very same list at the same count of changes alone.
         self._kept: OrderedDict[int, tuple[list[Table], int, list[_Block]]] = OrderedDict()
 
     def find(self, tables: list[Table], wanted: str) -> list[tuple[Rank, Table]]:

@@ -65,6 +65,7 @@ class Tables:
         self._directory = directory
         self.index = index or Index(None)
         self.recalled = False
+        # Of `MAX_CALLERS`; true while grants and tables are the very same objects.
         self._visible: dict[str, tuple[object, object, list[Table]]] = {}
         self.listed = False  # whether the datasets have been listed
         calls.failure_observers.append(self._note)

@@ -53,6 +53,7 @@ class AgnesDirectory:
         self._root = root
         self._project = project
         self._lock = threading.Lock()
+        # One an extract that is there now; true of the file with that signature alone.
         self._known: dict[str, _Known] = {}
         self._problems: tuple[Problem, ...] = ()
 

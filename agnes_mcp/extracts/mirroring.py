@@ -212,7 +212,7 @@ class _State:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._notes: dict[str, list[object]] = {}
+        self._notes: dict[str, list[object]] = {}  # one a file; another size or time, and it is hashed again
         try:
             notes = json.loads((folder / _STATE).read_bytes())
         except (OSError, ValueError):

@@ -90,6 +90,7 @@ class Publisher:
         self._folder = folder
         self._source_of = source_of
         self._lock = threading.Lock()
+        # One a table; true while its files, and the one written of them, are what they were.
         self._known: dict[str, PublishedFile] = {}
 
     def publish(self, table: Table, call: Call) -> PublishedFile:

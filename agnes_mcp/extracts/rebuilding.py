@@ -75,8 +75,8 @@ class Rebuilder:
 
     def __post_init__(self) -> None:
         self._answer = RebuildAnswer()
-        self._attached: dict[str, RemoteAttach] = {}
-        self._owners: dict[str, str] = {}
+        self._attached: dict[str, RemoteAttach] = {}  # of this one run
+        self._owners: dict[str, str] = {}  # of this one run
         self._token: str | AgnesError | None = None
         self._loaded = False
 

@@ -54,6 +54,7 @@ class Catalog:
         self._finder = Finder(tables.index)
         self._split: tuple[object, list[Table], list[Table]] | None = None
         self._counted: tuple[object, int, int] | None = None
+        # `_MOST_DESCRIBED`; true of the very same table and schema alone.
         self._described: dict[str, tuple[Table, TableSchema, int, SchemaAnswer]] = {}
 
     async def browse(

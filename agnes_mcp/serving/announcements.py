@@ -20,6 +20,7 @@ class AnnouncementBus:
 
     def __init__(self, identify: Callable[[], Principal]) -> None:
         self._identify = identify
+        # One a caller who has proved who it is; nobody else can make one.
         self._buses: dict[str, InMemorySubscriptionBus] = {}
 
     async def publish(self, event: ServerEvent) -> None:

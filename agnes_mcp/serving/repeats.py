@@ -28,7 +28,7 @@ class Repeats(logging.Filter):
         super().__init__()
         self._written, self._period_s, self._clock = written, period_s, clock
         self._lock = threading.Lock()
-        self._places: OrderedDict[tuple[str, int, str, int], _Period] = OrderedDict()
+        self._places: OrderedDict[tuple[str, int, str, int], _Period] = OrderedDict()  # `_MAX_PLACES`, least used out
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:

@@ -62,9 +62,11 @@ class Index:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # `_MOST_KNOWN`, least used out; true of a sidecar with that signature alone.
         self._known: OrderedDict[Path, _Entry] = OrderedDict()
         self._read: set[Path] = set()
-        self._turns: dict[Path, threading.Lock] = {}
+        self._turns: dict[Path, threading.Lock] = {}  # one a folder, so one a caller who has snapshots
+        # `_MOST_COLUMN_SETS`; by what the sidecar's file is, so never of another.
         self._columns: OrderedDict[_Signature, Columns] = OrderedDict()
 
     def outlines(self, folder: Folder) -> list[Stored]:

@@ -82,6 +82,7 @@ class Verifier:
     """Compares data files with their SHA-256, once per version of a file: (device, inode, size, mtime in ns)."""
 
     def __init__(self) -> None:
+        # At most as `_remember` says; a file that is written to has another key.
         self._known: dict[tuple[object, ...], bool] = {}
         self._lock = threading.Lock()
 

@@ -28,7 +28,7 @@ class Sources:
     def __init__(self, makers: Makers) -> None:
         self._makers = makers
         self.kinds = frozenset(makers)  # of which tables can be served
-        self._made: dict[SourceType, Source] = {}
+        self._made: dict[SourceType, Source] = {}  # one a kind, for as long as the instance lives
         self._making = threading.Lock()
 
     def of(self, table: Table) -> Source:

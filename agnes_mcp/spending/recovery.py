@@ -38,7 +38,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._asking: Future[None] | None = None
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, float] = {}  # by lease, until its bill is known
 
     def begin(self) -> None:
         """Ask about every bill that is not known, unless that is under way. Blocking for as long as the books are."""

@@ -30,7 +30,7 @@ class Pool:
         self._start = start
         self._changed = threading.Condition()
         self._idle: deque[Worker] = deque()
-        self._busy: dict[Worker, Ticket] = {}
+        self._busy: dict[Worker, Ticket] = {}  # at most as many as there are turns
         self._turns = Turns(size)
         self._starting = 0
         self._start_error: OSError | None = None

@@ -68,7 +68,7 @@ class Processes:
     ) -> None:
         self.size, self.memory_bytes, self.threads = size, memory_bytes, threads
         self.pool = Pool(size, partial(Worker, memory_bytes, threads, jobs, command, kept))
-        self._confined: dict[str, bool] = {}
+        self._confined: dict[str, bool] = {}  # as the process that was asked last said of itself
 
     def warm(self) -> None:
         """Start the processes and return at once."""

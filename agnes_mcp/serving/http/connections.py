@@ -34,6 +34,7 @@ class Connections:
         self.head_within_s = head_within_s
         self.open = 0
         self.refused = 0
+        # Open ones without a whole request, so at most half of `most`.
         self._awaited: OrderedDict[BoundedHttp, tuple[str, asyncio.TimerHandle]] = OrderedDict()
 
     @property

@@ -38,7 +38,7 @@ class KeySet:
 
     def __init__(self, jwks_uri: str) -> None:
         self._client = jwt.PyJWKClient(jwks_uri, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys: dict[str, jwt.PyJWK] = {}  # replaced whole; good for `KEYS_KEPT_FOR_S` where the provider is silent
         self._asked_at = float("-inf")
         self._fetched_at = float("-inf")
         self._fetching = anyio.Lock()

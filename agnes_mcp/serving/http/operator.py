@@ -55,6 +55,7 @@ class OperatorPage:
         self._callers = callers
         self._parts = parts
         self._secure = secure
+        # `MAX_SIGNED_IN`, oldest out; whether the token still is one is asked every time.
         self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
         self._local = SignedIn("", "", float("inf"))  # of the OS user, where nobody signs in
 

@@ -83,7 +83,7 @@ class SharedSessions:
     def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
         self._app = app
         self._sessions = sessions
-        self._by_id: dict[str, OpenSession] = {}
+        self._by_id: dict[str, OpenSession] = {}  # open ones, and for a while those that ended by themselves
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

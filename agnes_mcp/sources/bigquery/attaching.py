@@ -46,6 +46,7 @@ class Attaching:
         if clients.settings.attach == "off":  # nobody will ask for it, and so hear it
             self._ruled_out = OFF
         self._closed = False
+        # One a dataset. May be of before: it decides by which way rows come, never which.
         self._tables: dict[tuple[str, str], int] = {}
         self._trying = Backoff()
 

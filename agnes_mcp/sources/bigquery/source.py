@@ -47,11 +47,12 @@ class BigQuerySource(Source):
         self._lock = threading.Lock()
         self._parts: Parts | None = None
         self._last_error = ""
-        self._dataset_problems: dict[str, AgnesError] = {}
+        self._dataset_problems: dict[str, AgnesError] = {}  # of the last listing, replaced whole
+        # One a family; read anew with its schema, which has its time.
         self._newest_shards: dict[TablePath, TablePath] = {}
-        self._newest: dict[str, tuple[float, str]] = {}
+        self._newest: dict[str, tuple[float, str]] = {}  # one a table that needs a filter, for `_NEWEST_KEPT_S`
         self._policied: set[TablePath] = set()  # tables that turned out to have row access policies
-        self._listed: dict[str, list[Table]] = {}
+        self._listed: dict[str, list[Table]] = {}  # one a configured dataset, as last listed
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         """One free `tables.get`, and of a view free dry runs, which tell whether it has to be filtered, and by what.

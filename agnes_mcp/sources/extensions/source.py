@@ -63,7 +63,7 @@ class ExtensionSource(Source):
         )
         self._statements = statements or AttachStatements()
         self._lock = threading.Lock()
-        self._aliases: dict[Attach, _Alias] = {}
+        self._aliases: dict[Attach, _Alias] = {}  # one for each `_remote_attach` that a table has named
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         """Its columns, as the extension names and types them; how many rows there are is not asked."""

@@ -34,6 +34,7 @@ class Conversions:
         self._processes = Processes(JOB, size=1, memory_bytes=memory_bytes, threads=1)
         self._changed = threading.Condition()
         self._busy: set[str] = set()
+        # Both one a table at most; true of the files of that signature, and of that sheet, alone.
         self._made: dict[str, tuple[Signature, str, list[str]]] = {}
         self._refused: dict[str, tuple[Signature, str, AgnesError]] = {}
 

@@ -56,7 +56,7 @@ class Databases:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, _Database] = {}
+        self._known: dict[str, _Database] = {}  # one a file; another signature, and it is attached under another name
         self._made = 0
 
     @contextmanager

@@ -47,6 +47,7 @@ class LocalSource(Source):
     def __init__(self, warehouse: Warehouse, processes: Processes) -> None:
         self._warehouse, self._processes = warehouse, processes
         self._lock = threading.Lock()
+        # One a table; made anew where its files, its reading or the connection are others.
         self._views: dict[str, tuple[object, ...]] = {}
         self._databases = Databases()
         self._stored_views: set[str] = set()
