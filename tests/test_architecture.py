@@ -14,6 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pydantic import BaseModel
+
+from agnes_mcp.config.sections import CsvSettings
+from agnes_mcp.config.settings import Settings
+from agnes_mcp.config.types import Section
+from agnes_mcp.errors import KINDS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"agnes_mcp": "agnes_mcp", "tools": "agnes_mcp.tools", "resources": "agnes_mcp.resources"}
@@ -79,6 +85,13 @@ MAX_NAMED = 8
 BUILDER = "agnes_mcp/gateway.py:Gateway"
 #: Extend a class of a library, and hand its arguments on to it.
 HANDING_ON = {"agnes_mcp/serving/http/connections.py:BoundedHttp", "agnes_mcp/serving/server.py:AgnesServer"}
+#: Used by a library that looks for it under this name; and what is promised in words, of which a test holds each.
+CALLED_BY_LIBRARIES = {
+    "ARRAY_CONSTRUCTORS", "NO_PAREN_FUNCTIONS", "SUPPORTS_IMPLICIT_UNNEST",  # sqlglot
+    "HTTP", "SSE", "authenticate", "before_request", "collect", "eof_received", "makefile", "readinto",
+    "_ACCEPTED",  # only has to be held
+}  # fmt: skip
+PROMISED = {"EXIT_OK", "LEAST_CUT_CHARS", "LINES"}
 #: Catches everything and does not raise it again, each for the reason that stands on its line.
 BROAD = {"agnes_mcp/calls/workers.py": 1, "agnes_mcp/sql/predicate/second_reading.py": 1}
 BANNED = {"manager", "helper", "helpers", "util", "utils", "handler", "processor", "data", "info"}
@@ -403,6 +416,54 @@ def test_what_is_kept_says_how_much_and_until_when() -> None:
     texts = {module.path: (ROOT / module.path).read_text(encoding="utf-8") for module in product}
     assert [kept for path, text in texts.items() for kept in unexplained(path, text)] == []
     assert unexplained("x", "class X:\n    def __init__(self):\n        self._seen: dict[str, int] = {}") == ["x:_seen"]
+
+
+def named_in(module: Module) -> Iterator[tuple[str, bool]]:
+    """Names that a module gives (True: functions, classes, methods, constants; a decorator may use it) or uses."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name, not node.decorator_list or ast.unparse(node.decorator_list[0]) in ("property", "cache")
+        elif isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            yield name, isinstance(node.ctx, ast.Store) and name.isupper()
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            yield from ((alias.name.rpartition(".")[2], False) for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 100:
+            yield from ((word, False) for word in node.value.replace(":", ".").split(".") if word.isidentifier())
+
+
+def unused(found: Iterable[Module]) -> set[str]:
+    names = [named for module in found for named in named_in(module)]
+    given = {name for name, gives in names if gives and not name.startswith("__")}
+    return given - {name for name, gives in names if not gives}
+
+
+def test_nothing_is_there_that_nobody_uses() -> None:
+    assert (
+        unused(module for module in modules() if room_of(module.name) != "stand_in") == CALLED_BY_LIBRARIES | PROMISED
+    )
+    code = "class Rows:\n    def first(self): ...\n    def last(self): ...\nRows().first()\n_MOST = 3"
+    assert unused([made_up("agnes_mcp.models", code)]) == {"last", "_MOST"}
+
+
+def words_of_code(found: Iterable[Module]) -> set[str]:
+    return {name for module in found for name, gives in named_in(module) if not gives}
+
+
+def test_every_kind_of_error_and_every_setting_is_used() -> None:
+    outside = [module for module in modules() if room_of(module.name) not in ("errors", "stand_in")]
+    assert set(KINDS) - words_of_code(outside) == set()
+    readers = [module for module in outside if room_of(module.name) != "config"]
+    sections: list[type[BaseModel]] = [
+        Settings,
+        *(section for section in Section.__subclasses__() if section is not CsvSettings),
+    ]
+    keys = {name for section in sections for name in section.model_fields}
+    assert len(keys) > 50
+    assert keys - words_of_code(readers) == set()
+    assert set(CsvSettings.model_fields) & words_of_code(readers)  # handed to DuckDB's reader as they are, by name
+    alone = made_up("agnes_mcp.calls.frame", 'raise AgnesError("timeout", "Too long.", "Ask for less.")')
+    assert set(KINDS) - words_of_code([alone]) == set(KINDS) - {"timeout"}
 
 
 HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas")

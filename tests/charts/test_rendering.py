@@ -28,8 +28,6 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
 
 SVG = "{http://www.w3.org/2000/svg}"
-#: What Vega calls one mark in the picture's roles.
-ROLES = {"bar": "bar", "rect": "rect", "circle": "circle", "point": "point"}
 
 
 def call() -> Call:

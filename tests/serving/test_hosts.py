@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "claude_desktop_config.example.json"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPTS = "/absolute/path/to/agnes-mcp/.venv/bin"
-INSTANCE = "/absolute/path/to/instance.yaml"
 
 
 def servers_shown() -> list[tuple[str, dict[str, Any]]]:

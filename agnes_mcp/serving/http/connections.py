@@ -37,11 +37,6 @@ class Connections:
         # Open ones without a whole request, so at most half of `most`.
         self._awaited: OrderedDict[BoundedHttp, tuple[str, asyncio.TimerHandle]] = OrderedDict()
 
-    @property
-    def awaiting(self) -> int:
-        """Connections whose client has something to send before anything can be answered."""
-        return len(self._awaited)
-
     def admit(self, connection: BoundedHttp) -> None:
         """Count a new connection; where there is no room, the oldest that waits is closed for it, else itself."""
         self.open += 1

@@ -28,7 +28,6 @@ class Aggregate:
     having: tuple[bool, Value] | None = None
     star: bool = False
     over: str = ""
-    framed: bool = False
 
     def call(self, function: str, *arguments: str, where: str = "") -> str:
         """The DuckDB call, with DISTINCT, the order, a filter and the window where they belong."""

@@ -21,7 +21,6 @@ class Place:
 
     table: Table
     conditions: list[exp.Expr] = field(default_factory=list)
-    sampled: bool = False
 
 
 @dataclass(frozen=True)
