@@ -276,7 +276,7 @@ def test_a_shell_completes_what_was_mirrored(home: Path) -> None:
 
 def test_a_server_that_a_person_starts_says_what_it_serves(shop: Path, home: Path) -> None:
     terminal = Terminal(home, "serve", "--transport", "http", "--port", "0", "--log-level", "info")
-    terminal.wait_for("serving http://")
+    terminal.wait_for("(SSE)")  # which ends the line with the address
     assert "Tables: orders, people, sessions" in terminal.seen
     assert "claude mcp add" in terminal.seen
     url = terminal.seen.split("serving ", 1)[1].split("/mcp", 1)[0]

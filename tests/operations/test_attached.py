@@ -186,6 +186,7 @@ async def test_what_hangs_ends_with_its_call_and_holds_nothing(
         await nothing_is_held(gateway, billed)
         assert (await gateway.snapshots.entries(os_user())).snapshots == []
         made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), tmp_path / "bigquery.duckdb")
+        gateway.settings.api.scan.request_timeout_seconds = 300
         answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
         assert answer.snapshot is not None
         assert answer.snapshot.rows == ROWS

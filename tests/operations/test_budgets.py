@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from support.instances import ME
+from support.waiting import until
 
 from agnes_mcp.calls.audit import Audit, AuditLine
 from agnes_mcp.errors import AgnesError, QuotaError
@@ -108,16 +110,15 @@ async def test_a_bill_that_is_not_known_is_the_reservation_until_it_is(
 
 
 async def test_a_bill_that_bigquery_withholds_is_the_reservation_and_said_so(
-    open_gateway: OpenGateway, bq: StandIn, tmp_path: Path
+    open_gateway: OpenGateway, bq: StandIn, tmp_path: Path, released: threading.Event
 ) -> None:
     """It was priced; by the time it had run, a policy hid what it read."""
     table = bq.create_table("my_dataset", "hidden", schema="id INT64", rows=[{"id": 1}])
-    bq.faults.add(Fault("job", stall_s=0.5, times=2))
 
     async def hide(jobs: int) -> None:
-        while len(bq.query_jobs()) < jobs:
-            await anyio.sleep(0.01)
+        await until(lambda: len(bq.query_jobs()) == jobs)
         table.statistics = "absent"
+        released.set()
 
     hidden = ScanRequest(table_id="hidden", where="id > 0")
     async with open_gateway(tables=("hidden",)) as gateway:
@@ -125,6 +126,7 @@ async def test_a_bill_that_bigquery_withholds_is_the_reservation_and_said_so(
             group.start_soon(hide, 1)
             scanned = await gateway.scans.scan(ME, hidden)
         table.statistics = "shown"
+        released.clear()
         async with anyio.create_task_group() as group:
             group.start_soon(hide, 2)
             fetched = await gateway.fetches.fetch(ME, hidden, name="kept")
@@ -152,15 +154,14 @@ async def test_books_that_cannot_be_asked_allow_nothing_that_bills(
 
 
 async def test_what_is_paid_for_is_answered_though_the_books_are_gone(
-    open_gateway: OpenGateway, bq: StandIn, tmp_path: Path
+    open_gateway: OpenGateway, bq: StandIn, tmp_path: Path, released: threading.Event
 ) -> None:
-    bq.faults.add(Fault("job", stall_s=1.0))
     async with open_gateway() as gateway, anyio.create_task_group() as group:
 
         async def remove() -> None:
-            while not bq.query_jobs():
-                await anyio.sleep(0.01)
+            await until(bq.query_jobs)
             (tmp_path / "data" / "books" / FILE).unlink()
+            released.set()
 
         group.start_soon(remove)
         answer = await gateway.scans.scan(ME, request(1))

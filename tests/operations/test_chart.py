@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from support.instances import ME
+from support.waiting import until
 
 from agnes_mcp.charts.encodings import ChartRequest
 from agnes_mcp.config.settings import Settings
@@ -238,8 +239,11 @@ async def test_more_rows_than_a_chart_reads_are_never_drawn_in_part(
 
 async def test_a_cancelled_chart_leaves_nothing_behind(settings: Settings) -> None:
     async with Gateway(settings) as gateway:
-        with anyio.move_on_after(0.05):
-            await gateway.charts.draw(ME, ChartSource(sql="SELECT country, amount FROM orders"), BY_COUNTRY)
+        async with anyio.create_task_group() as group:
+            source = ChartSource(sql="SELECT country, amount FROM orders")
+            group.start_soon(gateway.charts.draw, ME, source, BY_COUNTRY)
+            await until(gateway.calls.running)
+            group.cancel_scope.cancel()
         drawn = await gateway.charts.draw(ME, ChartSource(sql="SELECT 'a' AS g, 1 AS n"), ChartRequest("bar", "g", "n"))
         assert drawn.answer.marks == 1
     lines = (Path(settings.data_dir) / "audit" / "audit.jsonl").read_text().splitlines()

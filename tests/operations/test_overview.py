@@ -9,6 +9,7 @@ import pytest
 from anyio import from_thread
 from anyio.abc import TaskStatus
 from support.instances import ME
+from support.waiting import PATIENCE_S
 
 from agnes_mcp.calls.audit import Audit
 from agnes_mcp.config.settings import Settings
@@ -29,7 +30,7 @@ async def test_a_running_call_is_cancelled_by_its_owner_alone(settings: Settings
 
     async with Gateway(settings) as gateway, anyio.create_task_group() as group:
         group.start_soon(run, gateway)
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE_S):
             while not (running := (await gateway.overviews.seen_by(ME)).running):
                 await anyio.sleep(0.01)
         (call,) = running

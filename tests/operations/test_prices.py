@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 from support.instances import ME
+from support.waiting import until
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
@@ -98,16 +100,18 @@ async def test_a_cap_that_was_reached_has_a_true_next_step(bq: StandIn, open_gat
 
 
 @pytest.mark.parametrize("grows", [True, False])
-async def test_a_cap_that_was_reached_at_a_known_price(bq: StandIn, open_gateway: OpenGateway, grows: bool) -> None:
+async def test_a_cap_that_was_reached_at_a_known_price(
+    bq: StandIn, open_gateway: OpenGateway, released: threading.Event, grows: bool
+) -> None:
     """Sent back to `estimate` is only who will hear something else there."""
-    bq.faults.add(Fault("job", reason="bytesBilledLimitExceeded", stall_s=0.2))
+    bq.faults.add(Fault("job", reason="bytesBilledLimitExceeded"))
     async with open_gateway() as gateway:
         running = asyncio.ensure_future(refusal(gateway.scans.scan(ME, ROWS)))
-        while not bq.query_jobs():
-            await asyncio.sleep(0.01)
+        await until(bq.query_jobs)
         if grows:
             rows = [{"id": n, "day": "2026-01-01"} for n in range(99)]
             bq.create_table("my_dataset", "orders", schema="id INT64, day DATE", rows=rows)
+        released.set()
         error = await running
         used = (await gateway.usage.today(ME)).quota.daily_bytes_used
     assert (error.kind, error.details["bytes_billed"], used) == ("bytes_billed_cap_reached", 0, 0)

@@ -6,6 +6,7 @@ BigQuery is the project's stand-in, reached by Google's own clients over the wir
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import anyio
 import pytest
 from support.instances import ME
+from support.waiting import PATIENCE_S
 
+from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Aggregate, ScanRequest
+from agnes_mcp.models import Aggregate, ScanRequest, Table, TableSchema
+from agnes_mcp.sources.bigquery.source import BigQuerySource
 from agnes_mcp.stand_in import Fault, StandIn
 
 MIB = 2**20
@@ -136,7 +140,7 @@ async def test_racing_scans_never_pass_the_cap(bq: StandIn, open_gateway: OpenGa
 
 async def test_a_cancelled_scan_cancels_its_job_and_frees_its_slot(bq: StandIn, open_gateway: OpenGateway) -> None:
     """Cancellation reaches BigQuery, and what was held is released."""
-    bq.job_latency_s = 30
+    bq.job_latency_s = 3_600
     async with open_gateway() as gateway:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
@@ -153,13 +157,14 @@ async def test_a_cancelled_scan_cancels_its_job_and_frees_its_slot(bq: StandIn, 
 
 async def test_a_scan_past_its_time_is_stopped_and_told_so(bq: StandIn, open_gateway: OpenGateway) -> None:
     """The error names the real limit; the job does not go on billing."""
-    bq.job_latency_s = 30
-    async with open_gateway(scan={"request_timeout_seconds": 1}) as gateway:
+    bq.job_latency_s = 3_600
+    async with open_gateway(scan={"request_timeout_seconds": 3}) as gateway:
+        await gateway.scans.estimate(ME, APRIL)  # what is loaded once takes none of the scan's time
         with anyio.fail_after(60), pytest.raises(AgnesError) as stopped:
             await gateway.scans.scan(ME, APRIL)
         usage = await gateway.usage.today(ME)
     assert stopped.value.kind == "timeout"
-    assert stopped.value.details["timeout_seconds"] == 1
+    assert stopped.value.details["timeout_seconds"] == 3
     assert bq.requests.named("jobs.cancel")
     assert usage.quota.running_scans == usage.quota.daily_bytes_reserved == 0
 
@@ -224,13 +229,20 @@ async def test_a_call_of_two_statements_is_audited_with_both_bills(bq: StandIn, 
         assert (await gateway.usage.today(ME)).quota.daily_bytes_used == used
 
 
-async def test_the_catalog_never_waits_for_bigquery(bq: StandIn, open_gateway: OpenGateway) -> None:
+async def test_the_catalog_never_waits_for_bigquery(open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow BigQuery does not delay it; what was learned behind it shows later; a view has no rows."""
-    bq.faults.add(Fault("tables.get", delay_s=1.0, times=3))
+    schema, answers = BigQuerySource.schema, threading.Event()
+
+    def slow(source: BigQuerySource, table: Table, call: Call) -> TableSchema:
+        answers.wait(PATIENCE_S)
+        return schema(source, table, call)
+
+    monkeypatch.setattr(BigQuerySource, "schema", slow)
     async with open_gateway() as gateway:
         first = await gateway.catalog.browse(ME)
         assert [entry.rows for entry in first.tables if entry.source_type == "bigquery"] == [None] * 3
         assert next(entry.rows for entry in first.tables if entry.id == "local") == 10
+        answers.set()
         with anyio.fail_after(60):
             while (later := {e.id: e for e in (await gateway.catalog.browse(ME)).tables})["sessions"].rows is None:
                 await anyio.sleep(0.05)

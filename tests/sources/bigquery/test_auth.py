@@ -107,7 +107,7 @@ def test_a_hundred_cold_callers_make_one_token_request(metadata: MetadataServer)
 
 
 def test_a_hundred_callers_share_one_failure(metadata: MetadataServer) -> None:
-    metadata.reply = Reply(status=404, body=b"", delay_s=0.3)
+    metadata.reply = Reply(status=404, body=b"", delay_s=1.0)
     source, barrier, errors = TokenSource("metadata"), threading.Barrier(100), []
 
     def ask() -> None:
