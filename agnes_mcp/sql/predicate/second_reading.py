@@ -65,7 +65,9 @@ class _PlainDuckDB(DuckDB):
     Parser = _PlainDuckDBParser
 
 
-_PLAIN: dict[Dialect, type[sqlglot.Dialect]] = {"bigquery": _PlainBigQuery, "duckdb": _PlainDuckDB}
+# Made once: sqlglot would make one for each text. They hold settings alone, whatever thread asks.
+_PLAIN: dict[Dialect, sqlglot.Dialect] = {"bigquery": _PlainBigQuery(), "duckdb": _PlainDuckDB()}
+_RENDERED: dict[Dialect, sqlglot.Dialect] = {"bigquery": BigQuery(), "duckdb": DuckDB()}
 
 _PAIR = frozenset({"this", "expression"})
 #: Every class of node that a predicate may hold, with the arguments it may have.
@@ -116,7 +118,7 @@ _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
 
 def render(tree: exp.Expr, dialect: Dialect) -> str:
     """The text of a tree, without comments."""
-    return tree.sql(dialect=dialect, comments=False)
+    return tree.sql(dialect=_RENDERED[dialect], comments=False)
 
 
 def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
