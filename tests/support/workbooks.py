@@ -123,7 +123,7 @@ def workbooks(folder: Path) -> dict[str, Awkward]:
         "sheet_old": Awkward(old, says="damaged", **refused),
         "sheet_archive": Awkward(plain, says="damaged", **refused),
         "sheet_torn": Awkward(torn, says="damaged", **refused),
-        **_hostile(folder),
+        **hostile(folder),
     }
 
 
@@ -208,7 +208,7 @@ def _letters(column: int) -> str:
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def _hostile(folder: Path) -> dict[str, Awkward]:
+def hostile(folder: Path) -> dict[str, Awkward]:
     """Few bytes that stand for many, and names of files elsewhere."""
     refused: dict[str, Any] = {"kind": "table_unavailable"}
     tenfold = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
