@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.held import hold_jobs
 from support.instances import ONE_PROCESS, table, write
-from support.waiting import PATIENCE_S
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.stand_in import Partition, StandIn
-from agnes_mcp.stand_in.jobs.job import Job
 
 MIB = 2**20
 SESSIONS = """
@@ -79,12 +78,5 @@ def open_gateway(bq: StandIn, tmp_path: Path) -> Callable[..., Gateway]:
 
 @pytest.fixture
 def released(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Jobs of the stand-in are RUNNING until this is set, however long it takes the test to see one."""
-    run, release = Job.run, threading.Event()
-
-    def run_later(job: Job, *given: Any) -> None:
-        release.wait(PATIENCE_S)
-        run(job, *given)
-
-    monkeypatch.setattr(Job, "run", run_later)
-    return release
+    """Jobs of the stand-in are RUNNING until this is set."""
+    return hold_jobs(monkeypatch)

@@ -30,6 +30,7 @@ from serving.served import (
     user,
     write_instance,
 )
+from support.waiting import PATIENCE_S
 
 from agnes_mcp.access.grants import digest_token
 from agnes_mcp.serving.http.metrics import watch_loop
@@ -194,7 +195,7 @@ def _sessions_are_limited(served: Served) -> None:
         assert refused.status_code == 503
         assert refused.json()["hint"]
         streams[0].__exit__(None, None, None)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             with client.stream("GET", f"{served.url}/sse") as again:
                 if again.status_code == 200:
@@ -280,12 +281,12 @@ main()
 
 
 @contextmanager
-def serve_what_blocks(folder: Path, tables: list[dict[str, Any]]) -> Iterator[Served]:
+def serve_what_blocks(folder: Path, tables: list[dict[str, Any]], timeout_s: float) -> Iterator[Served]:
     """An instance with a table `blocking`. A pipe's open stands in for that of a lost disk, which cannot be had here;
     of a table it would be refused."""
     os.mkfifo(folder / "pipe")
     blocking = {**tables[0], "id": "blocking"}
-    scan = {"request_timeout_seconds": 1}
+    scan = {"request_timeout_seconds": timeout_s}
     config = write_instance(folder / "instance.yaml", tables=[*tables, blocking], api={"scan": scan})
     with serve(config, program=(sys.executable, "-c", BLOCKING), PIPE_WITHOUT_WRITER=str(folder / "pipe")) as served:
         yield served
@@ -295,7 +296,7 @@ def serve_what_blocks(folder: Path, tables: list[dict[str, Any]]) -> Iterator[Se
 async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(
     tmp_path: Path, tables: list[dict[str, Any]]
 ) -> None:
-    with serve_what_blocks(tmp_path, tables) as served:
+    with serve_what_blocks(tmp_path, tables, timeout_s=5) as served:
         async with connect(served, "http", "auto") as client:
             answer = await client.call_tool("scan", {"table_id": "blocking"})
             assert body_of(answer)["error"] == "timeout"
@@ -309,7 +310,7 @@ async def test_a_thread_that_never_comes_back_is_told_and_harms_nobody(
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
 async def test_it_leaves_in_time_while_a_thread_is_blocked(tmp_path: Path, tables: list[dict[str, Any]]) -> None:
     """SIGTERM while the call still waits: it is audited, and the process goes."""
-    with serve_what_blocks(tmp_path, tables) as served:
+    with serve_what_blocks(tmp_path, tables, timeout_s=600) as served:
         with anyio.fail_after(60):
             async with connect(served, "http", "auto") as client, anyio.create_task_group() as group:
                 group.start_soon(_sample_what_blocks, client)
