@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: A conversion for a call without a deadline ends after an hour.
 _LONGEST_S = 3600.0
+#: A larger Arrow file is mapped, as all of it may be one batch.
+_IN_MEMORY_BYTES = 2**30
 #: How a process ends that could not have the memory it asked for: the library that reads workbooks aborts.
 _ABORTED = -6
 
@@ -90,6 +93,9 @@ class Conversions:
                 for batch in batches:
                     call.check()
                     writer.write_batch(batch)
+            found = os.stat(path)
+            if (path, found.st_mtime_ns, found.st_size, found.st_ino) not in files.signature:
+                raise OSError  # written anew meanwhile: a stream that is cut short ends like a whole one
         except AgnesError:
             target.unlink(missing_ok=True)
             raise
@@ -138,7 +144,9 @@ def _arrow(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
         rows = feather.read_table(path)
         yield rows.schema, iter(rows.to_batches())
         return
-    with pa.memory_map(path) as source:
+    # What is mapped and cut short meanwhile, as by a writer that begins anew in place, ends the process.
+    small = os.path.getsize(path) <= _IN_MEMORY_BYTES
+    with pa.OSFile(path) if small else pa.memory_map(path) as source:
         reader = pa.ipc.open_file(source) if head == b"ARROW1" else pa.ipc.open_stream(source)
         count = getattr(reader, "num_record_batches", None)
         found: Iterable[pa.RecordBatch] = reader if count is None else map(reader.get_batch, range(count))
