@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 PROCESSES = "$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')"
 SPREAD = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-extension test-duckdb2 test-conformance test-live clean
+.PHONY: demo check quick test soak services docs lint types format bench bench-small test-emulator test-extension test-extension-sqlite test-duckdb2 test-conformance test-live clean
 
 demo: $(VENV)/.installed
 	$(BIN)/agnes-mcp demo

@@ -146,6 +146,19 @@ def test_every_target_that_ci_calls_is_there() -> None:
     assert {"lint", "types", "test", "demo"} <= set(steps) <= targets
 
 
+def test_no_target_is_mistaken_for_a_file() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    [phony] = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+
+
+def test_every_target_that_contributing_names_is_there() -> None:
+    blocks = re.findall(r"```sh\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    named = {name for block in blocks for name in re.findall(r"^make ([a-z0-9-]+)", block, re.MULTILINE)}
+    assert len(named) >= 7
+    assert named <= set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+
+
 def test_ci_runs_in_a_bare_environment(tmp_path: Path) -> None:
     """With a make that only says what it was called with: nothing of a developer's shell reaches it."""
     says = tmp_path / "make"

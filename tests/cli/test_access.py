@@ -39,10 +39,6 @@ def instance(home: Path) -> Path:
     return file
 
 
-def without_lines(text: str, *parts: str) -> str:
-    return "".join(line for line in text.splitlines(keepends=True) if not any(part in line for part in parts))
-
-
 def test_a_token_that_is_added_is_known_and_nothing_else_changes(run: Run, instance: Path) -> None:
     ran = run("token", "add", "jan@example.com", "--tables", "orders, people", "--expires", "2999-01-31")
     token = ran.out.strip()
