@@ -12,6 +12,7 @@ import mcp.types as t
 import pytest
 from mcp import Client
 from serving.served import MATRIX, Era, Served, Transport, body_of, connect, serve, token_of, user, write_instance
+from support.waiting import until
 
 from agnes_mcp.stand_in import StandIn
 
@@ -124,7 +125,7 @@ async def test_a_long_call_reports_progress_and_can_be_cancelled(
         bq.job_latency_s = 3600
         cancelled = len(bq.requests.named("jobs.cancel"))
         try:
-            await _cancel_a_scan(client)
+            await _cancel_a_scan(client, bq)
         finally:
             bq.job_latency_s = 0
         assert len(bq.requests.named("jobs.cancel")) == cancelled + 1
@@ -133,13 +134,15 @@ async def test_a_long_call_reports_progress_and_can_be_cancelled(
         assert after["daily_bytes_reserved"] == 0
 
 
-async def _cancel_a_scan(client: Client) -> None:
-    """Start a scan that takes an hour, wait until it holds its slot, cancel it, and see the slot free again."""
+async def _cancel_a_scan(client: Client, bq: StandIn) -> None:
+    """Start a scan that takes an hour, wait until its job runs, cancel it, and see the slot free again."""
     small = {"table_id": "remote", "select": ["id"], "aggregates": None, "limit": 10}
+    sent = len(bq.query_jobs())
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(client.call_tool, "scan", small)
             await _await_running(client, 1)
+            await until(lambda: len(bq.query_jobs()) > sent)  # it holds its slot before it sends one
             group.cancel_scope.cancel()
     with anyio.fail_after(60):
         await _await_running(client, 0)
