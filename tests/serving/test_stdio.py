@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from mcp import Client, StdioServerParameters
-from support.instances import ERAS, body_of, table
+from support.instances import ERAS, ONE_PROCESS, body_of, table
 from support.waiting import until_a_child_works
 
 COMMAND = str(Path(sys.executable).with_name("agnes-mcp"))
@@ -26,6 +26,8 @@ INITIALIZE = {
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }  # fmt: skip
 CANARY = "canary-cell-value"
+#: What burns a processor until it is ended burns one.
+ENGINE = {**ONE_PROCESS, "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         connection.execute(f"CREATE TABLE people AS SELECT i AS id, '{CANARY} ' || i AS name FROM range(20) AS r(i)")
         connection.execute("CREATE VIEW endless AS SELECT hash(i) AS h FROM range(1000000000000) AS r(i)")
     tables = [table("people", "shop.duckdb"), table("endless", "shop.duckdb")]
-    (folder / "instance.yaml").write_text(yaml.safe_dump({"data_dir": "state", "tables": tables}))
+    (folder / "instance.yaml").write_text(yaml.safe_dump({"data_dir": "state", "tables": tables, "engine": ENGINE}))
     return folder / "instance.yaml"
 
 
