@@ -46,7 +46,7 @@ def roles_of(svg: ElementTree.Element) -> Counter[str]:
     return Counter(part.get("aria-roledescription", "") for part in svg.iter())
 
 
-def pixels_of(picture: Picture) -> set[bytes]:
+def pixels_of(picture: Picture) -> set[int]:
     """The different bytes of the picture's rows as they are stored: a blank one has hardly any."""
     content, position, packed = picture.content, 8, b""
     while position < len(content):
@@ -54,7 +54,7 @@ def pixels_of(picture: Picture) -> set[bytes]:
         if content[position + 4 : position + 8] == b"IDAT":
             packed += content[position + 8 : position + 8 + length]
         position += 12 + length
-    return {bytes([byte]) for byte in zlib.decompress(packed)}
+    return set(zlib.decompress(packed))
 
 
 AWKWARD = {

@@ -12,7 +12,7 @@ import anyio
 import duckdb
 import pytest
 from support.attached_double import COMMAND, FileStatements
-from support.instances import ONE_PROCESS
+from support.instances import ONE_PROCESS, bigquery_at, remote_table
 from support.metadata_server import MetadataServer
 from support.waiting import PATIENCE_S, until
 
@@ -74,13 +74,7 @@ def gateway_over(
         assert bigquery is not None
         return {"bigquery": lambda: BigQuerySource(bigquery, warehouse, double)}
 
-    place: Mapping[str, Any] = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-        "direct_reads": reads,
-        "attach": attach,
-    }
+    place: Mapping[str, Any] = bigquery_at(bq, direct_reads=reads, attach=attach)
     settings = Settings.model_validate(
         {
             "data_dir": str(folder / reads),
@@ -88,7 +82,7 @@ def gateway_over(
             "snapshots": {"min_free_gb": 0},
             "engine": ONE_PROCESS,
             "api": {"scan": {"max_concurrent_per_user": 1, "queue_seconds": 0, "request_timeout_seconds": within_s}},
-            "tables": [{"id": "big", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "big"}],
+            "tables": [remote_table("big")],
         }
     )
     return Gateway(settings, makers)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from support.instances import ONE_PROCESS, body_of, connected, table, write
+from support.instances import ONE_PROCESS, bigquery_at, body_of, connected, table, write
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
@@ -127,9 +127,7 @@ def gateway(bq: StandIn, folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST", "GCE_METADATA_IP", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "no-gcloud"))
-    bigquery = {
-        "project": "my-project", "api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}"
-    }  # fmt: skip
+    bigquery = bigquery_at(bq)
     remote = [
         {"id": name, "source_type": "bigquery", "bucket": "my_dataset", "source_table": name}
         for name in ("flights", "customers")

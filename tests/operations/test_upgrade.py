@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.instances import ME, ONE_PROCESS, write
+from support.instances import ME, ONE_PROCESS, bigquery_at, remote_table, write
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
@@ -63,18 +63,13 @@ def settings(bq: StandIn, tmp_path: Path) -> Settings:
         re.sub(r'"time":"[\d-]+T[\d:]+', f'"time":"{datetime.now(UTC):%Y-%m-%d}T00:00:00', audit.read_text())
     )
     local = "SELECT i AS id, CASE i % 3 WHEN 0 THEN 'CZ' WHEN 1 THEN 'DE' ELSE 'SK' END AS country FROM range(60) r(i)"
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-        "datasets": ["my_dataset"],
-    }
+    bigquery = bigquery_at(bq, datasets=["my_dataset"])
     described: dict[str, Any] = {
         "data_dir": str(folder),
         "engine": ONE_PROCESS,
         "data_source": {"bigquery": bigquery},
         "tables": [
-            {"id": "sessions", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "sessions"},
+            remote_table("sessions"),
             {"id": "local", "path": str(write(tmp_path, "local.parquet", local))},
         ],
         "access": {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from support.instances import body_of, connected
+from support.instances import bigquery_at, body_of, connected, remote_table
 from support.metadata_server import MetadataServer
 
 from agnes_mcp.config.settings import Settings
@@ -42,8 +42,8 @@ def key_of(token_server: MetadataServer, path: Path) -> Path:
 
 async def token_of(bq: StandIn, folder: Path) -> dict[str, Any]:
     """What `usage` says of the token, before and after BigQuery was asked for a table."""
-    place = {"project": "my-project", "api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}"}
-    entry = {"id": "t", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "t"}
+    place = bigquery_at(bq)
+    entry = remote_table("t")
     given = {"data_dir": str(folder / "data"), "data_source": {"bigquery": place}, "tables": [entry]}
     async with Gateway(Settings.model_validate(given)) as gateway, connected(gateway, "auto") as client:
         assert "token" not in body_of(await client.call_tool("usage", {}))["bigquery"]

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from serving.served import bearer, environment, serve, token_of, user
 from support.counts import count, tell
+from support.instances import ONE_PROCESS, bigquery_at, remote_table
 from support.waiting import wait_until
 
 from agnes_mcp.stand_in import Fault, StandIn
@@ -54,14 +55,8 @@ def config(bq: StandIn, tmp_path: Path) -> Path:
 
 def write_config(bq: StandIn, folder: Path, **more: Any) -> Path:
     path = folder / "instance.yaml"
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-    }
-    orders = {"id": "orders", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}
-    described = {"data_dir": "state", "data_source": {"bigquery": bigquery}, "tables": [orders], **more}
-    path.write_text(yaml.safe_dump(described))
+    described = {"data_dir": "state", "data_source": {"bigquery": bigquery_at(bq)}, "tables": [remote_table("orders")]}
+    path.write_text(yaml.safe_dump({**described, "engine": ONE_PROCESS, **more}))
     return path
 
 

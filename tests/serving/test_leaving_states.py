@@ -35,7 +35,7 @@ from serving.served import (
     write_instance,
 )
 from support.counts import soaking, tell
-from support.instances import table, write
+from support.instances import bigquery_at, remote_table, table, write
 from support.metadata_server import MetadataServer
 from support.mirrored import TOKEN, Fault, mirrored
 from support.waiting import until_a_child_works, wait_until
@@ -180,12 +180,8 @@ def bq() -> Iterator[StandIn]:
 
 @pytest.fixture
 def remote(bq: StandIn, tmp_path: Path) -> Path:
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-    }
-    entry = {"id": "remote", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "remote"}
+    bigquery = bigquery_at(bq)
+    entry = remote_table("remote")
     return write_instance(
         tmp_path / "instance.yaml",
         data_source={"bigquery": bigquery},

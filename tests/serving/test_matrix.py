@@ -12,6 +12,7 @@ import mcp.types as t
 import pytest
 from mcp import Client
 from serving.served import MATRIX, Era, Served, Transport, body_of, connect, serve, token_of, user, write_instance
+from support.instances import bigquery_at, remote_table
 from support.waiting import until
 
 from agnes_mcp.stand_in import StandIn
@@ -31,12 +32,8 @@ def bq() -> Iterator[StandIn]:
 
 @pytest.fixture(scope="module")
 def config(bq: StandIn, tmp_path_factory: pytest.TempPathFactory, tables: list[dict[str, Any]]) -> Path:
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-    }
-    remote = {"id": "remote", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "remote"}
+    bigquery = bigquery_at(bq)
+    remote = remote_table("remote")
     return write_instance(
         tmp_path_factory.mktemp("matrix") / "instance.yaml",
         tables=[*tables, remote],

@@ -21,7 +21,7 @@ from mcp import Client, StdioServerParameters
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from serving.served import AGNES_MCP, ERAS, Era, environment, write_instance
-from support.instances import ME, settings_of, table, write
+from support.instances import ME, bigquery_at, settings_of, table, write
 
 from agnes_mcp.calls.call import UNTRACED, Call
 from agnes_mcp.config.settings import Settings
@@ -105,11 +105,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "no-gcloud"))
     with StandIn(project="my-project") as bq:
         bq.create_table("my_dataset", "notes", "id INT64, canary STRING", rows=[{"id": 1, "canary": SECRET}])
-        bigquery = {
-            "project": "my-project",
-            "api_endpoint": bq.api_endpoint,
-            "storage_endpoint": f"grpc://{bq.grpc_target}",
-        }
+        bigquery = bigquery_at(bq)
         notes = {"id": "canary_notes", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "notes"}
         local = table("local", write(tmp_path, "local.parquet", f"SELECT 1 AS id, '{SECRET}' AS canary"))
         yield settings_of(tmp_path / "state", [notes, local], data_source={"bigquery": bigquery})

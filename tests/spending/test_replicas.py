@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from support.instances import ME, ONE_PROCESS
+from support.instances import ME, ONE_PROCESS, bigquery_at, remote_table
 from support.postgres import Postgres
 
 from agnes_mcp.calls.audit import Audit, AuditLine
@@ -39,15 +39,13 @@ def replica(bq: StandIn, postgres: Postgres, schema: str, tmp_path: Path) -> Cal
     """Makes one with a data directory of its own, on whatever machine it may be."""
 
     def make(name: str, **quota: Any) -> Gateway:
-        bigquery = {
-            "project": "my-project", "api_endpoint": bq.api_endpoint, "storage_endpoint": f"grpc://{bq.grpc_target}",
-        }  # fmt: skip
+        bigquery = bigquery_at(bq)
         described = {
             "data_dir": str(tmp_path / name),
             "data_source": {"bigquery": bigquery},
             "quota": {"store": postgres.url(schema), **quota},
             "engine": ONE_PROCESS,
-            "tables": [{"id": "orders", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}],
+            "tables": [remote_table("orders")],
         }
         return Gateway(Settings.model_validate(described))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.to_thread
 import duckdb
@@ -15,6 +15,9 @@ from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
 from agnes_mcp.serving.server import build_server
+
+if TYPE_CHECKING:
+    from agnes_mcp.stand_in import StandIn
 
 ME = Principal("me", local=True)
 ERAS: tuple[Literal["auto", "legacy"], ...] = ("auto", "legacy")
@@ -66,6 +69,17 @@ def tables_of(files: dict[str, Path]) -> list[dict[str, Any]]:
         "cities": {"source_table": "Cities"},
     }
     return [table(name, path, **more.get(name, {})) for name, path in files.items()]
+
+
+def remote_table(table_id: str, **more: Any) -> dict[str, Any]:
+    """The table of `my_dataset` that is called as its id."""
+    return {"id": table_id, "source_type": "bigquery", "bucket": "my_dataset", "source_table": table_id, **more}
+
+
+def bigquery_at(bq: StandIn, **more: Any) -> dict[str, Any]:
+    """The settings of BigQuery that lead to a stand-in."""
+    storage = f"grpc://{bq.grpc_target}"
+    return {"project": "my-project", "api_endpoint": bq.api_endpoint, "storage_endpoint": storage, **more}
 
 
 #: One process for queries, where a test is not about them: each costs a third of a second of a processor.

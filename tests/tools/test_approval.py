@@ -11,7 +11,7 @@ import mcp.types as t
 import pytest
 from mcp import Client
 from serving.served import ERAS, Era, body_of
-from support.instances import ONE_PROCESS
+from support.instances import ONE_PROCESS, bigquery_at
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.config.settings import Settings
@@ -37,11 +37,7 @@ def bq() -> Iterator[StandIn]:
 
 @pytest.fixture
 async def gateway(bq: StandIn, tmp_path: Path) -> AsyncIterator[Gateway]:
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-    }
+    bigquery = bigquery_at(bq)
     settings = Settings.model_validate(
         {
             "data_dir": str(tmp_path / "data"),

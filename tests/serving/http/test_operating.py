@@ -30,6 +30,7 @@ from serving.served import (
     user,
     write_instance,
 )
+from support.instances import bigquery_at, remote_table
 from support.waiting import PATIENCE_S
 
 from agnes_mcp.access.grants import digest_token
@@ -51,12 +52,8 @@ def bq() -> Iterator[StandIn]:
 
 @pytest.fixture
 def config(bq: StandIn, tmp_path: Path, tables: list[dict[str, Any]]) -> Path:
-    bigquery = {
-        "project": "my-project",
-        "api_endpoint": bq.api_endpoint,
-        "storage_endpoint": f"grpc://{bq.grpc_target}",
-    }
-    remote = {"id": "remote", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "remote"}
+    bigquery = bigquery_at(bq)
+    remote = remote_table("remote")
     return write_instance(
         tmp_path / "instance.yaml",
         tables=[*tables, remote],
@@ -332,7 +329,7 @@ async def _sample_what_blocks(client: Any) -> None:
 def test_readiness_says_what_is_degraded(tmp_path: Path, tables: list[dict[str, Any]]) -> None:
     """BigQuery cannot be reached: local tables still are, and the server says so without naming a cause."""
     bigquery = {"project": "my-project", "api_endpoint": "http://127.0.0.1:1", "storage_endpoint": "grpc://127.0.0.1:1"}
-    remote = {"id": "remote", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "remote"}
+    remote = remote_table("remote")
     path = write_instance(
         tmp_path / "instance.yaml", tables=[*tables, remote], data_source={"bigquery": bigquery},
         api={"scan": {"request_timeout_seconds": 5}},

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from serving.served import INITIALIZE, Served, serve, token_of, user, write_instance
 from support.browser import chromium
-from support.instances import write
+from support.instances import bigquery_at, remote_table, write
 
 from agnes_mcp.serving.http.operator import COOKIE
 from agnes_mcp.stand_in import StandIn
@@ -96,14 +96,10 @@ def test_what_groups_and_the_project_have_left_is_shown_once(tmp_path: Path) -> 
     """Beside what each user has; and a warning where most of it is gone."""
     with StandIn(project="my-project") as bq:
         bq.create_table("my_dataset", "orders", "id INT64", rows=[{"id": 1}])
-        bigquery = {
-            "project": "my-project",
-            "api_endpoint": bq.api_endpoint,
-            "storage_endpoint": f"grpc://{bq.grpc_target}",
-        }
+        bigquery = bigquery_at(bq)
         instance = write_instance(
             tmp_path / "instance.yaml",
-            tables=[{"id": "orders", "source_type": "bigquery", "bucket": "my_dataset", "source_table": "orders"}],
+            tables=[remote_table("orders")],
             data_source={"bigquery": bigquery},
             quota={"max_daily_bytes_per_project": 100 * 2**20},
             access={
