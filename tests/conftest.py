@@ -91,6 +91,41 @@ LONGEST = (
     "tools/",
     "workbench/",
 )
+#: Marked `race` as a whole: what these look at is done by threads, processes and deadlines that the system schedules,
+#: so that a machine which stands still for seconds may make one lose. A defect all the same: the end tells of each.
+RACES = (
+    "calls/",
+    "cli/test_beside.py",
+    "cli/test_exits.py",
+    "cli/test_terminal.py",
+    "demo/",
+    "operations/test_apart.py",
+    "operations/test_attached.py",
+    "operations/test_budgets.py",
+    "operations/test_chart.py",
+    "operations/test_concurrency.py",
+    "operations/test_discovery.py",
+    "operations/test_fetch.py",
+    "operations/test_overview.py",
+    "operations/test_prices.py",
+    "operations/test_retention.py",
+    "operations/test_scan.py",
+    "operations/test_turns.py",
+    "security/test_deadlines.py",
+    "security/test_neighbours.py",
+    "serving/",
+    "snapshots/test_kill.py",
+    "sources/bigquery/test_attached.py",
+    "sources/bigquery/test_auth.py",
+    "sources/bigquery/test_chaos.py",
+    "sources/bigquery/test_faults.py",
+    "sources/bigquery/test_jobs.py",
+    "sources/bigquery/test_proxies.py",
+    "spending/",
+    "workbench/test_bombs.py",
+    "workbench/test_confinement.py",
+    "workbench/test_pool.py",
+)
 #: The time limit of one test in `make soak`, whatever its own in the suite.
 SOAK_TIMEOUT_S = 1800
 
@@ -115,6 +150,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         outside = item.get_closest_marker("needs") or "googlesql" in getattr(item, "fixturenames", ())
         if outside or place.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if place.startswith(RACES):
+            item.add_marker(pytest.mark.race)
         if soaking():
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT_S), append=False)
         if os.environ.get(SECOND_TRY) and item.get_closest_marker("race"):
