@@ -30,6 +30,7 @@ from agnes_mcp.config.storage import AuditSettings, SnapshotSettings
 from agnes_mcp.config.types import (
     GIB,
     Bytes,
+    CallerName,
     Count,
     DatasetGrant,
     DatasetId,
@@ -142,7 +143,7 @@ class TableSettings(Section):
 class UserSettings(Section):
     """Who may call over HTTP, and what they may read and spend."""
 
-    name: ShortText = Field(description="The caller: as the audit, quotas and the JWT's claim name it.")
+    name: CallerName = Field(description="The caller: as the audit, quotas and the JWT's claim name it.")
     token_sha256: Sha256 | None = Field(
         default=None,
         description="SHA-256 of the bearer token (`agnes-mcp token new`); not given: only a JWT identifies it.",
@@ -174,7 +175,7 @@ class UserSettings(Section):
 class GroupSettings(Section):
     """Callers who are granted tables together, and who may share a budget beside their own."""
 
-    name: ShortText = Field(description="The group, as users name it.")
+    name: CallerName = Field(description="The group, as users name it.")
     tables: list[TableId | DatasetGrant] | Literal["*"] = Field(
         default_factory=list,
         description='Tables that its members may read beside their own: ids, datasets as `my_dataset.*`, or "*".',

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from agnes_mcp.models import TABLE_ID_PATTERN
+from agnes_mcp.untrusted import find_hidden
 
 GIB = 2**30
 
@@ -72,6 +73,14 @@ def _secure_url(value: str) -> str:
     return value
 
 
+def _seen_whole(name: str) -> str:
+    """Two callers whose names differ in what nobody sees would look like one to whoever grants."""
+    place = find_hidden(name)
+    if place >= 0:
+        raise ValueError(f"should hold no hidden character; U+{ord(name[place]):04X} is at place {place + 1}")
+    return name
+
+
 def expanded(path: str | os.PathLike[str]) -> str:
     """A path with `~` and `$VARIABLES` as the shell would have them."""
     return os.path.expanduser(os.path.expandvars(path))
@@ -105,6 +114,7 @@ QuotaStoreName = Annotated[str, AfterValidator(_store_of_quota)]
 Percent = Annotated[
     float, BeforeValidator(_reject_bool), Field(ge=0, le=100, allow_inf_nan=False, json_schema_extra={"minimum": 0})
 ]
+CallerName = Annotated[ShortText, AfterValidator(_seen_whole)]
 HttpUrl = Annotated[str, AfterValidator(_plain_url)]
 HttpsUrl = Annotated[str, AfterValidator(_secure_url)]
 _BIGQUERY_TABLE_ID = TypeAdapter[str](

@@ -164,6 +164,8 @@ def test_a_file_without_users_gets_them(run: Run, home: Path) -> None:
         (("add", "x", "--datasets", "a b"), "my_dataset.*"),
         (("add", "x", "--tables", "*", "--datasets", "sales"), "every table"),
         (("add", ""), "name"),
+        (("add", "an\u200ba@example.com"), "U+200B"),
+        (("add", "\u202eana"), "U+202E"),
         (("revoke", "nobody"), "There is no user"),
     ],
 )

@@ -77,6 +77,8 @@ REFUSED = {
     "tables: [{id: a, path: orders.csv}, {id: a, path: orders.csv}]": ("tables", "'a' is used twice"),
     "access: {groups: [{name: all}, {name: all}]}": ("access.groups", "'all' is listed twice"),
     "access: {users: [{name: ana, groups: [gone]}]}": ("access", "'ana' is in the group 'gone'"),
+    'access: {users: [{name: ana}, {name: "an\\u200Ba"}]}': ("access.users[1].name", "U+200B is at place 3"),
+    'access: {groups: [{name: "\\u202Eana"}]}': ("access.groups[0].name", "no hidden character"),
     "access: {users: [{name: ana}, {name: ana}]}": ("access.users", "'ana' is listed twice"),
     "api: {}\napi: {}": ("instance.yaml", "'api' is written twice"),
     "tables: [{id: a, id: b, path: orders.csv}]": ("instance.yaml", "'id' is written twice"),
