@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -123,15 +124,26 @@ def state_after_restart(root: Path, same_rows: bool) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.parametrize("leftover_at", [15, 26, 33, 40], ids=["rows", "trace", "renamed rows", "old rows"])
+@pytest.mark.parametrize(
+    ("leftover_at", "left"),
+    [
+        (11, {".staging/s.parquet"}),
+        (17, {".staging/s.parquet", ".staging/s.meta.json"}),
+        (22, {"s.parquet", ".staging/s.meta.json"}),
+        (27, {"s.parquet"}),
+    ],
+    ids=["rows", "trace", "renamed rows", "old rows"],
+)
 def test_a_sweep_killed_at_each_call_finishes_next_time(
-    tmp_path: Path, children: ForkServerContext, leftover_at: int
+    tmp_path: Path, children: ForkServerContext, leftover_at: int, left: set[str]
 ) -> None:
     """What a writer left behind when it died in each of the four states that a sweep meets."""
     littered = tmp_path / "littered"
     put_version(new_store(littered), "s", 1)
+    before = files_below(littered)
     assert finished(children, act_and_die, littered, "write", leftover_at, False) == -signal.SIGKILL
-    assert len(files_below(littered)) > 2
+    leftovers = [name.partition("/")[2] for name in files_below(littered) if name not in before]
+    assert {re.sub(r"\.[0-9a-f]{16}\.", ".", name) for name in leftovers} == left
     for dies_at in range(1, 200, count(2, 1)):
         root = tmp_path / str(dies_at)
         shutil.copytree(littered, root)
