@@ -12,6 +12,7 @@ import base64
 import math
 import re
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_SAFE_INTEGER = 2**53
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _DAYS_TO_EPOCH = 719_468  # from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar
+_ORDINAL_OF_EPOCH = date(1970, 1, 1).toordinal()
 # How DuckDB stores the infinite dates and timestamps.
 _INFINITE_DAYS = {2**31 - 1: "infinity", -(2**31 - 1): "-infinity"}
 _INFINITE_TICKS = {2**63 - 1: "infinity", -(2**63 - 1): "-infinity"}
@@ -132,10 +134,15 @@ def _scalars(array: pa.Array) -> list[Any]:
     values: list[Any] = array.to_pylist()
     if types.is_string(array.type) or types.is_boolean(array.type) or types.is_large_string(array.type):
         return values
+    given = [value for value in values if value is not None] if array.null_count else values
     if types.is_integer(array.type):
+        if not given or (min(given) >= -MAX_SAFE_INTEGER and max(given) <= MAX_SAFE_INTEGER):
+            return values
         return [value if value is None or -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
                 for value in values]  # fmt: skip
     if types.is_floating(array.type):
+        if math.isfinite(sum(given)):  # with one that is not in it no sum is
+            return values
         return [value if value is None or math.isfinite(value) else _spell_float(value) for value in values]
     return [to_json(value) for value in values]
 
@@ -236,14 +243,19 @@ def _clock(second: int, fraction: int, per_second: int) -> str:
 
 def _dates(array: pa.Array) -> list[str | None]:
     per_day, infinite = (1, _INFINITE_DAYS) if array.type.bit_width == 32 else (86_400_000, _INFINITE_TICKS)
-    return [None if v is None else infinite.get(v) or _date(v // per_day) for v in _integers(array)]
+    numbers = _integers(array)
+    days = {v: None if v is None else infinite.get(v) or _date(v // per_day) for v in set(numbers)}  # they repeat
+    return [days[v] for v in numbers]
 
 
 def _date(days: int) -> str:
     """A day number as year-month-day, for every year that BIGINT can hold; Python's own dates end at 9999.
 
-    The civil-from-days construction: shift the year to begin in March, so that the leap day is its last.
+    For those before and after, the civil-from-days construction: shift the year to begin in March, so that the leap
+    day is its last.
     """
+    if 0 < days + _ORDINAL_OF_EPOCH <= date.max.toordinal():
+        return date.fromordinal(days + _ORDINAL_OF_EPOCH).isoformat()
     days += _DAYS_TO_EPOCH
     era, day_of_era = divmod(days, 146_097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
