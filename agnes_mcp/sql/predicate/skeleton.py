@@ -37,15 +37,8 @@ def confirm_skeleton(sql: str, *, dialect: Dialect, prefix_sql: str, predicate_s
 
 
 def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
-    predicate = _tokens(predicate_sql, dialect)
-    expected = [
-        *_tokens(prefix_sql, dialect),
-        ("WHERE", "WHERE"),
-        ("L_PAREN", "("),
-        *predicate,
-        ("R_PAREN", ")"),
-        *_tokens(suffix_sql, dialect),
-    ]
+    predicate, prefix, suffix = (_tokens(text, dialect) for text in (predicate_sql, prefix_sql, suffix_sql))
+    expected = [*prefix, ("WHERE", "WHERE"), ("L_PAREN", "("), *predicate, ("R_PAREN", ")"), *suffix]
     if _tokens(sql, dialect) != expected:
         raise _broken("its tokens are not those that were put together")
     bare = _without_exists(predicate, dialect)
@@ -59,7 +52,7 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
     words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
     if not words <= RULES[dialect].words:
         raise _broken("the predicate holds a word that no predicate has")
-    around = [*_tokens(prefix_sql, dialect), ("WHERE", "WHERE"), *_tokens(suffix_sql, dialect)]
+    around = [*prefix, ("WHERE", "WHERE"), *suffix]
     if [kind for kind, _ in around if kind in _ONCE] != ["SELECT", "WHERE"]:
         raise _broken("it is not one SELECT with one WHERE")
 
