@@ -85,6 +85,8 @@ LONGEST = (
     "sources/bigquery/test_attached.py",
     "sources/local/test_awkward.py",
     "stand_in/test_statements.py",
+    "stand_in/test_switches.py",
+    "test_architecture.py",
     "test_touched.py",
     "test_wheel.py",
     "test_workshop.py",
