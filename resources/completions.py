@@ -47,7 +47,8 @@ async def _candidates(server: AgnesServer, name: str, typed: str, known: dict[st
 
 
 def _beginning(names: list[str], typed: str) -> list[str]:
-    return [name for name in names if name.casefold().startswith(typed.casefold())]
+    begun = typed.casefold()
+    return [name for name in names if name.casefold().startswith(begun)]
 
 
 def _completion(found: list[str]) -> Completion:

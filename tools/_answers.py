@@ -24,6 +24,8 @@ from agnes_mcp.untrusted import tidy
 
 T = TypeVar("T")
 REPORT_EVERY_S = 0.1
+#: The longest list that an argument takes: columns of a wide table.
+MOST_LISTED = 2_000
 
 #: Reads what it is allowed to see and changes nothing.
 FREE = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -41,7 +43,10 @@ def empty_for_null(value: object) -> object:
 
 
 def listed(value: object) -> object:
-    """One thing is a list of one."""
+    """One thing is a list of one. A list that is too long for any argument is refused before its elements are looked
+    at: each that is wrong would become an error of its own, and all of them a text."""
+    if isinstance(value, list) and len(value) > MOST_LISTED:
+        raise ValueError(f"a list has at most {MOST_LISTED:,} elements")
     return [value] if isinstance(value, str | dict) else value
 
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from agnes_mcp.models import Aggregate
 
-from ._answers import empty_for_null, listed
+from ._answers import MOST_LISTED, empty_for_null, listed
 
 EMPTY_FOR_NULL = BeforeValidator(empty_for_null)
 LISTED = BeforeValidator(listed)
@@ -37,7 +37,7 @@ ColumnName = Annotated[str, Field(max_length=300)]
 Select = Annotated[
     list[ColumnName] | None,
     LISTED,
-    Field(description="Columns; name only those you need. Dotted paths reach STRUCT fields", max_length=2_000),
+    Field(description="Columns; name only those you need. Dotted paths reach STRUCT fields", max_length=MOST_LISTED),
 ]
 Where = Annotated[
     str,

@@ -60,6 +60,7 @@ RESOURCE_MODULES = (
     "guide", "catalog", "tables", "snapshots", "charts", "view", "usage", "listing", "prompts", "completions", "skills",
 )  # fmt: skip
 
+_MAX_URI_CHARS = 4_096  # the longest names a table, by at most 256 characters that may be escaped
 #: A listing differs by version of the protocol; of so many forms one copy is kept.
 _MOST_FORMS = 8
 #: What a host tells its model of this server, in every conversation: at most 2,000 characters.
@@ -222,11 +223,14 @@ class AgnesServer(MCPServer[Serving]):
         """A resource's content, or a JSON-RPC error that says what to do."""
         try:
             self._count()
+            if len(str(uri)) > _MAX_URI_CHARS:  # each template is a pattern that is tried
+                raise ResourceNotFoundError
             return await super().read_resource(uri, context)
         except AgnesError as error:
             raise protocol_error(error, uri=str(uri)) from None
         except ResourceError as error:
-            raise protocol_error(await self._resource_failure(str(uri), error), uri=str(uri)) from None
+            failure = await self._resource_failure(str(uri), error)
+            raise protocol_error(failure, uri=str(uri)[:_MAX_URI_CHARS]) from None
 
     async def _resource_failure(self, uri: str, error: ResourceError) -> AgnesError:
         if isinstance(error.__cause__, AgnesError):

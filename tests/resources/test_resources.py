@@ -106,6 +106,7 @@ async def test_each_user_lists_and_reads_its_own(client: Any, instance: Instance
         ("skill://agnes-data-querying/../../pyproject.toml", "resource_not_found"),
         ("http://169.254.169.254/", "resource_not_found"),
         ("", "resource_not_found"),
+        ("agnes://tables/" + "x" * 500_000, "resource_not_found"),
     ],
 )
 async def test_what_is_not_there_says_what_to_do(client: Any, era: Era, uri: str, kind: str) -> None:
@@ -117,6 +118,7 @@ async def test_what_is_not_there_says_what_to_do(client: Any, era: Era, uri: str
     assert error.data["error"] == kind
     assert error.data["hint"] in error.message
     assert "/root" not in str(error.data)
+    assert len(str(error.data)) < 5_000
 
 
 async def test_a_long_list_comes_in_pages(tmp_path: Path, tables: list[dict[str, Any]], era: Era) -> None:

@@ -21,6 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agnes_mcp.config.settings import ServerSettings, is_loopback
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+#: What one message may hold: as many names as a call may select, and all else that a client sends with it. Reading a
+#: message takes time for each of its values, several times over, on the event loop.
+MAX_VALUES = 5_000
 PROBES = frozenset({"/healthz", "/readyz"})
 #: Endpoints by the path that a client may spell with a trailing slash, or, for the mount of SSE's messages, without.
 _SPELLINGS = {
@@ -105,7 +108,8 @@ def browser_access(security: TransportSecuritySettings) -> dict[str, Any]:
 
 
 class BoundedBody:
-    """Reads a request's body whole, up to a size (413) and within a time (408), before the app sees the request."""
+    """Reads a request's body whole, up to a size (413) and within a time (408), before the app sees the request; one
+    that holds more than `MAX_VALUES` values is refused unread (413)."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, timeout_s: float) -> None:
         self._app = app
@@ -128,6 +132,10 @@ class BoundedBody:
             )
         elif body is None:
             await self._too_large()(scope, receive, send)
+        elif holds_more_values(body, MAX_VALUES):
+            await refusal_response(413, f"The body holds more than {MAX_VALUES:,} values.", "Name fewer columns.")(
+                scope, receive, send
+            )
         else:
             whole: Message = {"type": "http.request", "body": body, "more_body": False}
             await self._app(scope, replaying(whole, receive), send)
@@ -148,6 +156,20 @@ class BoundedBody:
     def _too_large(self) -> JSONResponse:
         hint = "Send less: server.max_body_bytes is the limit."
         return _closing(refusal_response(413, f"The body is larger than {self._max_bytes:,} bytes.", hint))
+
+
+def holds_more_values(body: bytes, most: int) -> bool:
+    """Whether JSON has more lists, objects and elements in it than that, without reading it."""
+    if _separators(body) <= most:
+        return False
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if unescaped.count(b'"') > 4 * most:  # a key and a text for each
+        return True
+    return _separators(b"".join(unescaped.split(b'"')[::2])) > most
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def refusal_response(status: int, message: str, hint: str) -> JSONResponse:

@@ -5,8 +5,7 @@ A second request with an id whose first request is still being answered is refus
 
 from __future__ import annotations
 
-import json
-
+import pydantic_core
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -49,8 +48,8 @@ class DistinctIds:
 def _id_of(body: bytes) -> str | int | float | None:
     """The id of a request; None: a notification, a response, or nothing that can be read, which others refuse."""
     try:
-        message = json.loads(body)
-    except (ValueError, RecursionError):
+        message = pydantic_core.from_json(body)  # as the transport does
+    except ValueError:
         return None
     if not isinstance(message, dict) or "method" not in message:
         return None

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 from serving.served import ACCEPT, INITIALIZE, Served, bearer, rpc, token_of
 
-from agnes_mcp.serving.http.guards import is_allowed
+from agnes_mcp.serving.http.guards import holds_more_values, is_allowed
 
 ANA, BOB = token_of("ana"), token_of("bob")
 JSON = {"Content-Type": "application/json", **ACCEPT}
@@ -95,6 +97,44 @@ def test_a_body_that_only_turns_out_too_large_is_refused(served: Served, endpoin
             yield b" " * 1_000
 
     assert served.request("POST", endpoint, ANA, headers=JSON, content=pieces()).status_code == 413
+
+
+def test_a_body_of_very_many_values_is_refused(served: Served, endpoint: str) -> None:
+    """However they are arranged: whoever reads a message makes something of each of them, on the event loop."""
+    bodies: list[Any] = [[1] * 6_000, [[]] * 6_000, {str(n): 1 for n in range(5_100)}]
+    for many in bodies:
+        message = json.dumps(rpc("ping", {"_meta": {"many": many}}), separators=(",", ":"))
+        answer = served.request("POST", endpoint, ANA, headers=JSON, content=message)
+        assert (answer.status_code, "values" in answer.json()["error"]) == (413, True)
+    assert served.request("POST", endpoint, ANA, headers=JSON, content="[" + "1," * 6_000).status_code == 413
+
+
+VALUES: dict[str, tuple[Any, bool]] = {
+    "elements": ([0] * 101, True),
+    "as many as may be": ([0] * 100, False),
+    "objects": ([{"a": 1}] * 60, True),
+    "lists in lists": ([[[]]] * 50, True),
+    "keys": ({str(n): n for n in range(120)}, True),
+    "texts": (["a", "b"] * 60, True),
+    "text with commas": ({"a": "," * 1_000, "b": "[{" * 500}, False),
+    "quotes in text": ({"a": '",' * 1_000, '",[': "\\"}, False),
+    "backslashes in text": ({"a": "\\," * 1_000, "b": '\\",' * 1_000}, False),
+    "after quotes in text": ({"a": '"\\"', "b": [0] * 200}, True),
+    "many short texts": ({"a": [["x" + str(n)] for n in range(300)]}, True),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_counted_and_what_is_written_in_texts_is_not(name: str) -> None:
+    given, more = VALUES[name]
+    for ascii_only in (True, False):
+        assert holds_more_values(json.dumps(given, ensure_ascii=ascii_only).encode(), 100) is more
+
+
+@pytest.mark.parametrize("body", [b'"', b"\\", b'"' * 1_001, b'"\\', b'\\"' * 1_000 + b'","', b""])
+def test_what_is_no_json_is_looked_through_as_well(body: bytes) -> None:
+    assert holds_more_values(body + b"," * 101, 100) in (True, False)
+    assert holds_more_values(b"," * 101 + body, 100)
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(served: Served, endpoint: str) -> None:
