@@ -24,10 +24,11 @@ TOUCHED: dict[str, dict[str, Any]] = {
 #: Over a local table, without a predicate. Of a fetch, thirteen are the rooms of a snapshot.
 MOST = {"scan": 35, "fetch": 45, "usage": 10}
 WHERE = "order_id > 1 AND country IN ('CZ', 'DE') AND day >= DATE '2026-01-02'"
-#: With one, and the store of the books counted. Eighteen files more: two of the store, three of what the predicate may
-#: cost, one of the form of DuckDB's trees, and twelve of its gates. They are not fewer, because each gate is read, and
-#: tested, alone; who follows the call itself passes them as `validate_predicate` and `confirm_skeleton`.
-MOST_IN_ALL = {"scan": 49, "fetch": 63, "usage": 12}
+#: With one, and the store of the books counted. Nineteen files more: two of the store, three of what the predicate may
+#: cost, one of the form of DuckDB's trees, one that quotes what DuckDB parses, and twelve of its gates. They are not
+#: fewer, because each gate is read, and tested, alone; who follows the call itself passes them as `validate_predicate`
+#: and `confirm_skeleton`.
+MOST_IN_ALL = {"scan": 50, "fetch": 64, "usage": 12}
 
 
 class Entered:

@@ -129,10 +129,10 @@ class Reader:
         return None
 
     def _tree(self, sql: str) -> dict[str, Any]:
-        parsed = duckdb_trees.parsed(self._connection, sql)
+        parsed = duckdb_trees.parsed(self._connection, sql, positions=False)
         if parsed["error"] or len(parsed["statements"]) != 1:
             return {}
-        tree: dict[str, Any] = duckdb_trees.without_positions(parsed["statements"][0]["node"])
+        tree: dict[str, Any] = parsed["statements"][0]["node"]
         return tree
 
 

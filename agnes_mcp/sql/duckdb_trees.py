@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.sql.duckdb_lines import writes_new_trees
+from agnes_mcp.sql.names import literal
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -40,28 +41,32 @@ _NAMED: dict[str, tuple[str, str, str]] = {
 }
 
 
-def parsed(connection: DuckDBPyConnection, sql: str) -> Node:
+def parsed(connection: DuckDBPyConnection, sql: str, *, positions: bool = True) -> Node:
     """What DuckDB's parser makes of a text; it binds nothing and runs nothing.
 
     `error` says whether it failed, with `error_type`, `error_message` and mostly `position`; else `statements` holds
-    each statement's tree under `node`. Raises RecursionError for a text that is nested too deeply.
+    each statement's tree under `node`. Without `positions` no part says where in the text it stood. Raises
+    RecursionError for a text that is nested too deeply.
     """
-    return all_parsed(connection, sql)[0]
+    return all_parsed(connection, sql, positions=positions)[0]
 
 
-def all_parsed(connection: DuckDBPyConnection, *texts: str) -> list[Node]:
-    """The same of several texts, each on its own, in one statement."""
-    more = ", json_serialize_sql(?::VARCHAR)" * (len(texts) - 1)
-    row = connection.execute(f"SELECT json_serialize_sql(?::VARCHAR){more}", texts).fetchone()
-    documents: list[Node] = [json.loads(tree) for tree in row or ()]
+def all_parsed(connection: DuckDBPyConnection, *texts: str, positions: bool = True) -> list[Node]:
+    """The same of several texts, each on its own, in one statement.
+
+    As literals: for each text handed over as a parameter, DuckDB looks for pandas twice, and where there is none that
+    takes longer than to parse it. Its parser reads a text up to the first NUL, which no literal holds.
+    """
+    quoted = [literal(text.partition("\0")[0]) for text in texts]
+    more = "".join(f", json_serialize_sql({text})" for text in quoted[1:])
+    row = connection.execute(f"SELECT json_serialize_sql({quoted[0]}){more}").fetchone()
+    documents: list[Node] = [json.loads(tree, object_hook=None if positions else _unplaced) for tree in row or ()]
     return [one_form(document) for document in documents] if writes_new_trees() else documents
 
 
-def without_positions(tree: Any) -> Any:
-    """The tree without where in the text each part stood."""
-    if isinstance(tree, dict):
-        return {key: without_positions(value) for key, value in tree.items() if key != "query_location"}
-    return [without_positions(value) for value in tree] if isinstance(tree, list) else tree
+def _unplaced(node: Node) -> Node:
+    node.pop("query_location", None)
+    return node
 
 
 def one_form(tree: Any) -> Any:
@@ -196,14 +201,18 @@ def _kind(tree: Any) -> Node | None:
         inner = _kind(child)
         if inner is not None:
             details["child_types"].append({"first": child["alias"], "second": inner})
-        elif child.get("class") == "CONSTANT" and child.keys() == _CONSTANT_FIELDS and not child["alias"]:
+        elif (
+            child.get("class") == "CONSTANT"
+            and child.keys() - {"query_location"} == _CONSTANT_FIELDS
+            and not child["alias"]
+        ):
             details["user_type_modifiers"].append(child["value"])
         else:
             return None
     return {"id": "UNBOUND", "type_info": details}
 
 
-_CONSTANT_FIELDS = {"class", "type", "alias", "query_location", "value"}
+_CONSTANT_FIELDS = {"class", "type", "alias", "value"}
 _TYPE_FIELDS = {"class", "type", "alias", "query_location", "catalog", "schema", "type_name", "children"}
 
 

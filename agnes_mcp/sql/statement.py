@@ -1,13 +1,15 @@
 """A `ScanRequest` and a `TableSchema` made into one SELECT in the table's dialect.
 
-Every name is looked up in the schema and quoted by sqlglot's generator; the predicate comes from `predicate` as an AST.
-No text of the caller is ever spliced into the SQL, and the finished statement is compared with what was meant before it
-is handed out.
+Every name is looked up in the schema and quoted by sqlglot's generator; the predicate comes from `predicate`, which has
+read what it wrote. No text of the caller is ever spliced into the SQL, and the finished statement is compared with what
+was meant before it is handed out.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
 from sqlglot import exp
@@ -30,13 +32,24 @@ _DIRECTED = re.compile(
     r"(?P<name>.+?)(?:\s(?P<direction>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?\s*", re.IGNORECASE | re.DOTALL
 )
 _STAR = "*"
+_KEPT_COLUMNS = 100  # of a wider selection the text is not kept
 _NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
 
 
 class _Output(NamedTuple):
+    """A column by its path, or what `function` makes of it: of no path, of whole rows."""
+
     name: str
-    expression: exp.Expression
-    source: str | None
+    path: tuple[str, ...]
+    function: str = ""
+
+    @property
+    def source(self) -> str | None:
+        return self.path[0] if self.path else None
+
+    def expression(self) -> exp.Expression:
+        value = identifier_path(self.path) if self.path else exp.Star()
+        return _aggregate(self.function, value) if self.function else value
 
 
 def build_statement(
@@ -59,14 +72,13 @@ def build_statement(
     condition = f"({predicate_sql})\nAND {schema.always}" if predicate_sql and schema.always else ""
     condition = condition or predicate_sql or schema.always
     sql = _render(outputs, relation.apart_from(schema), condition, len(request.group_by or []), orders, limit, dialect)
-    sources = [output.source for output in outputs if output.source]
     return Statement(
         sql=sql,
         dialect=dialect,
         columns=[output.name for output in outputs],
-        source_columns=list(dict.fromkeys(sources)),
+        source_columns=list(dict.fromkeys(output.source for output in outputs if output.source)),
         predicate_sql=predicate_sql,
-        plain=not grouped and not predicate_sql and not orders and request.limit is None and not _nested(outputs),
+        plain=not (grouped or predicate_sql or orders) and limit is None and all(o.name == o.source for o in outputs),
         limit=limit,
         bounded=bounded,
     )
@@ -75,10 +87,10 @@ def build_statement(
 def _predicate(where: str, schema: TableSchema, dialect: Dialect) -> tuple[str, bool]:
     """The text for the engine, and whether its cost per row is bounded: BigQuery's is not ours to bound."""
     from agnes_mcp.sql.cost import is_bounded
-    from agnes_mcp.sql.predicate import render_predicate, validate_predicate
+    from agnes_mcp.sql.predicate import validated
 
-    tree = validate_predicate(where, schema, dialect)
-    return render_predicate(tree, dialect), dialect != "duckdb" or is_bounded(tree, schema)
+    tree, text = validated(where, schema, dialect)
+    return text, dialect != "duckdb" or is_bounded(tree, schema)
 
 
 def check_limit(limit: int | None, max_limit: int) -> None:
@@ -99,7 +111,7 @@ def check_limit(limit: int | None, max_limit: int) -> None:
 def _projection(request: ScanRequest, schema: TableSchema) -> list[_Output]:
     if request.select is None:
         names = [column.name for column in schema.columns]
-        return [_Output(name, identifier_path([name]), name) for name in names]
+        return [_Output(name, (name,)) for name in names]
     if not request.select:
         raise AgnesError("invalid_argument", "select is empty.", "Name columns, or leave select out for all of them.")
     if _STAR not in request.select or schema.column(_STAR) is not None:
@@ -129,7 +141,7 @@ def _column_output(name: str, schema: TableSchema) -> _Output:
     path, column = resolve(name, schema)
     if len(path) > 1 and column.mode == "REPEATED" and column.fields:
         raise AgnesError("invalid_argument", f"{name} is a list of records.", "Fetch it whole: name its column.")
-    return _Output("_".join(path), identifier_path(path), path[0])
+    return _Output("_".join(path), tuple(path))
 
 
 def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
@@ -143,7 +155,7 @@ def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
     if entry.column is None:
         if entry.function != "count":
             raise AgnesError("invalid_argument", f"{entry.function} needs a column.", "Add `column` to that aggregate.")
-        return _Output(_alias(entry.alias or "count"), exp.Count(this=exp.Star()), None)
+        return _Output(_alias(entry.alias or "count"), (), "count")
     path, column = resolve(entry.column, schema)
     if entry.function in ("sum", "avg") and not _is_numeric(column):
         raise AgnesError(
@@ -158,7 +170,7 @@ def _aggregate_output(entry: Aggregate, schema: TableSchema) -> _Output:
             "Give the condition as where, with count; or count several conditions at once with COUNTIF in sql.",
         )
     alias = _alias(entry.alias or f"{entry.function}_{re.sub(r'[^A-Za-z0-9_]', '_', '_'.join(path))}"[:128])
-    return _Output(alias, _aggregate(entry.function, identifier_path(path)), path[0])
+    return _Output(alias, tuple(path), entry.function)
 
 
 def _is_numeric(column: Column) -> bool:
@@ -232,11 +244,7 @@ def _refuse_repeated(names: list[str]) -> None:
         seen.add(name.casefold())
 
 
-def _nested(outputs: list[_Output]) -> bool:
-    return any(output.name != output.source for output in outputs)
-
-
-def identifier_path(path: list[str]) -> exp.Expression:
+def identifier_path(path: Sequence[str]) -> exp.Expression:
     """A column, or a field inside one, quoted whatever its name is."""
     first = exp.column(exp.to_identifier(path[0], quoted=True), copy=False)
     return exp.Dot.build([first, *(exp.to_identifier(p, quoted=True) for p in path[1:])]) if path[1:] else first
@@ -254,6 +262,15 @@ def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
     return exp.select(*outputs, copy=False).from_(table, copy=False)
 
 
+def _select(outputs: Sequence[_Output], relation: Relation, dialect: Dialect) -> str:
+    # Each copy would be a walk over every column in Python, and a table may have 20,000 of them.
+    projections: list[Any] = [exp.alias_(o.expression(), o.name, quoted=True, copy=False) for o in outputs]
+    return select_from(projections, relation).sql(dialect=dialect, comments=False, copy=False)
+
+
+_kept_select = lru_cache(maxsize=64)(_select)  # the same columns are selected under many a condition
+
+
 def _render(
     outputs: list[_Output],
     relation: Relation,
@@ -263,12 +280,11 @@ def _render(
     limit: int | None,
     dialect: Dialect,
 ) -> str:
-    keys = [o.expression.copy() for o in outputs[:group_keys]]
-    # Each copy would be a walk over every column in Python, and a table may have 20,000 of them.
-    projections: list[Any] = [exp.alias_(o.expression, o.name, quoted=True, copy=False) for o in outputs]
-    prefix = select_from(projections, relation).sql(dialect=dialect, comments=False, copy=False)
+    written = _kept_select if len(outputs) <= _KEPT_COLUMNS else _select
+    prefix = written(tuple(outputs), relation, dialect)
     clauses: list[str] = []
     if group_keys:
+        keys = [output.expression() for output in outputs[:group_keys]]
         clauses.append(exp.Group(expressions=keys).sql(dialect=dialect).strip())
     if orders:
         clauses.append(exp.Order(expressions=orders).sql(dialect=dialect).strip())

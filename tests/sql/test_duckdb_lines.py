@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 import tomllib
 from pathlib import Path
@@ -162,3 +164,16 @@ def test_a_tree_of_any_depth_is_turned_without_recursion() -> None:
     while "children" in form:
         form = form["children"][0]
     assert form["value"]["value"] == 1
+
+
+def test_a_text_is_parsed_as_it_is() -> None:
+    """Handed over as a literal it means what it means as a parameter, whatever is in it."""
+    made = random.Random(1)
+    texts = ["".join(made.choices("ab1'\"; -$/*\n\t\\\0\u00a0é😀", k=made.randint(0, 12))) for _ in range(300)]
+    with duckdb.connect() as connection:
+        for text in ["SELECT 'it''s'", *(f"SELECT {text}" for text in texts)]:
+            as_parameter = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone() or ()
+            expected = [json.loads(tree) for tree in as_parameter]
+            if duckdb_lines.writes_new_trees():
+                expected = [duckdb_trees.one_form(tree) for tree in expected]
+            assert duckdb_trees.all_parsed(connection, text) == expected, text

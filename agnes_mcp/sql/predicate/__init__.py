@@ -33,7 +33,7 @@ from agnes_mcp.sql.predicate.rules import Rules
 from agnes_mcp.sql.predicate.second_reading import confirm_reading, render
 from agnes_mcp.sql.predicate.skeleton import confirm_skeleton
 
-__all__ = ["RULES", "confirm_skeleton", "render_predicate", "validate_predicate"]
+__all__ = ["RULES", "confirm_skeleton", "render_predicate", "validate_predicate", "validated"]
 
 
 def validate_predicate(text: Any, schema: TableSchema, dialect: Dialect) -> exp.Expression:
@@ -42,13 +42,18 @@ def validate_predicate(text: Any, schema: TableSchema, dialect: Dialect) -> exp.
     Raises `PredicateError` and nothing else, whatever `text` is; its `details` hold `fragment` (≤ 80 characters),
     `position` (0-based, in characters) and, where they help, `column` or `function` with the `nearest` names.
     """
+    return validated(text, schema, dialect)[0]
+
+
+def validated(text: Any, schema: TableSchema, dialect: Dialect) -> tuple[exp.Expression, str]:
+    """The same, and its text as `render_predicate` gives it, which has to be written to be read again."""
     try:
         return _validated(text, schema, RULES[dialect])
     except RecursionError as error:  # the caller's own stack was nearly used up
         raise refuse("too_complex", "The predicate nests too deep.", "Flatten the condition.", str(text)) from error
 
 
-def _validated(text: Any, schema: TableSchema, rules: Rules) -> exp.Expression:
+def _validated(text: Any, schema: TableSchema, rules: Rules) -> tuple[exp.Expression, str]:
     checked = check_characters(text)
     lexemes = cut(checked, rules.dialect)
     check_shape(lexemes, checked, rules)
@@ -56,8 +61,7 @@ def _validated(text: Any, schema: TableSchema, rules: Rules) -> exp.Expression:
     tree = reader.whole()
     if reader.faults:
         raise first_of(reader.faults)
-    confirm_reading(tree, rules, checked)
-    return cast("exp.Expression", tree)
+    return cast("exp.Expression", tree), confirm_reading(tree, rules, checked)
 
 
 def render_predicate(expression: exp.Expression, dialect: Dialect) -> str:

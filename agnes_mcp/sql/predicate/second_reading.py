@@ -67,7 +67,8 @@ class _PlainDuckDB(DuckDB):
 
 # Made once: sqlglot would make one for each text. They hold settings alone, whatever thread asks.
 _PLAIN: dict[Dialect, sqlglot.Dialect] = {"bigquery": _PlainBigQuery(), "duckdb": _PlainDuckDB()}
-_RENDERED: dict[Dialect, sqlglot.Dialect] = {"bigquery": BigQuery(), "duckdb": DuckDB()}
+#: Its generators write the predicates, its tokenizers cut the finished statements.
+RENDERED: dict[Dialect, sqlglot.Dialect] = {"bigquery": BigQuery(), "duckdb": DuckDB()}
 
 _PAIR = frozenset({"this", "expression"})
 #: Every class of node that a predicate may hold, with the arguments it may have.
@@ -118,12 +119,12 @@ _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
 
 def render(tree: exp.Expr, dialect: Dialect) -> str:
     """The text of a tree, without comments."""
-    return tree.sql(dialect=_RENDERED[dialect], comments=False)
+    return tree.sql(dialect=RENDERED[dialect], comments=False)
 
 
-def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
-    """Raise `disallowed_node` unless sqlglot reads the rendered `tree` as the same tree, of listed nodes only; and
-    `too_complex` where the rendered text, which is longer, passes a limit."""
+def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
+    """The `tree` rendered. Raises `disallowed_node` unless sqlglot reads that as the same tree, of listed nodes only,
+    and `too_complex` where it, which is longer than what was given, passes a limit."""
     try:
         rendered = render(tree, rules.dialect)
         check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
@@ -137,6 +138,7 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> None:
     if not confirmed:
         raise _unconfirmed(text)
     walk(tree, rules, text)
+    return rendered
 
 
 def parse(text: str, dialect: Dialect) -> exp.Expr:

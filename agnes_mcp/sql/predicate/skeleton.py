@@ -6,7 +6,6 @@ import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import Dialect as SqlglotDialect
 from sqlglot.errors import SqlglotError
 
 from agnes_mcp.errors import PredicateError
@@ -15,6 +14,7 @@ from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.predicate.dialects import RULES
 from agnes_mcp.sql.predicate.lexemes import cut
 from agnes_mcp.sql.predicate.refusals import refuse
+from agnes_mcp.sql.predicate.second_reading import RENDERED
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What DuckDB must find in the statement beside its FROM, its columns and its condition.
 _NODE_PARTS: dict[str, Any] = {"cte_map": {"map": []}, "having": None, "sample": None, "qualify": None}
 _ONCE = ("SEMICOLON", "SELECT", "WHERE")
+_Tokens = list[tuple[str, str]]  # of each its type and its text
 _parsing = threading.Lock()
 #: A tree takes some forty times the room of its text, and is kept where that is little.
 _KEPT_CHARS = 4_000
@@ -29,18 +30,29 @@ _KEPT_CHARS = 4_000
 
 def confirm_skeleton(sql: str, *, dialect: Dialect, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
     """Raise `disallowed_node` unless `sql` is `prefix_sql` (SELECT … FROM one table), WHERE, the predicate in
-    brackets, and `suffix_sql` (the server's own clauses), and nothing else, in the tokens of the dialect; for DuckDB
-    in its own grammar too."""
-    _confirm_tokens(sql, dialect, prefix_sql, predicate_sql, suffix_sql)
+    brackets, and `suffix_sql` (the server's own clauses), and nothing else, as DuckDB's own parser reads it or, for
+    BigQuery, in its tokens."""
+    if sql.rstrip() != f"{prefix_sql}\nWHERE (\n{predicate_sql}\n)\n{suffix_sql}".rstrip():
+        raise _broken("it is not what was put together")
+    around = f"{prefix_sql}\n{suffix_sql}"  # the same for many a predicate
+    keeps = len(around) <= _KEPT_CHARS
+    before, after = (_kept_around if keeps else _around)(prefix_sql, suffix_sql, dialect)
+    predicate = _tokens(predicate_sql, dialect)
+    _confirm_condition(predicate, predicate_sql, dialect)
     if dialect == "duckdb":
-        _confirm_duckdb(sql, prefix_sql, predicate_sql, suffix_sql)
-
-
-def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
-    predicate, prefix, suffix = (_tokens(text, dialect) for text in (predicate_sql, prefix_sql, suffix_sql))
-    expected = [*prefix, ("WHERE", "WHERE"), ("L_PAREN", "("), *predicate, ("R_PAREN", ")"), *suffix]
-    if _tokens(sql, dialect) != expected:
+        _confirm_duckdb(sql, predicate_sql, (_kept_select if keeps else _select)(around))
+    elif _tokens(sql, dialect) != [*before, ("WHERE", "WHERE"), ("L_PAREN", "("), *predicate, ("R_PAREN", ")"), *after]:
         raise _broken("its tokens are not those that were put together")
+
+
+def _around(prefix_sql: str, suffix_sql: str, dialect: Dialect) -> tuple[_Tokens, _Tokens]:
+    before, after = _tokens(prefix_sql, dialect), _tokens(suffix_sql, dialect)
+    if [kind for kind, _ in [*before, *after] if kind in _ONCE] != ["SELECT"]:
+        raise _broken("it is not one SELECT with one WHERE")
+    return before, after
+
+
+def _confirm_condition(predicate: _Tokens, predicate_sql: str, dialect: Dialect) -> None:
     bare = _without_exists(predicate, dialect)
     depth = 0
     for kind, _ in bare:
@@ -52,18 +64,15 @@ def _confirm_tokens(sql: str, dialect: Dialect, prefix_sql: str, predicate_sql: 
     words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
     if not words <= RULES[dialect].words:
         raise _broken("the predicate holds a word that no predicate has")
-    around = [*prefix, ("WHERE", "WHERE"), *suffix]
-    if [kind for kind, _ in around if kind in _ONCE] != ["SELECT", "WHERE"]:
-        raise _broken("it is not one SELECT with one WHERE")
 
 
 _OPENS = ["EXISTS", "L_PAREN", "SELECT", "NUMBER", "FROM", "UNNEST", "L_PAREN"]
 
 
-def _without_exists(tokens: list[tuple[str, str]], dialect: Dialect) -> list[tuple[str, str]]:
+def _without_exists(tokens: _Tokens, dialect: Dialect) -> _Tokens:
     """The predicate's tokens, with `EXISTS(` for each `EXISTS(SELECT 1 FROM UNNEST(path) AS name WHERE`; the bracket
     closes where its condition ends. Raises where EXISTS begins anything else."""
-    left: list[tuple[str, str]] = []
+    left: _Tokens = []
     at = 0
     while at < len(tokens):
         if tokens[at][0] != "EXISTS":
@@ -78,7 +87,7 @@ def _without_exists(tokens: list[tuple[str, str]], dialect: Dialect) -> list[tup
     return left
 
 
-def _past_unnest(tokens: list[tuple[str, str]], at: int, dialect: Dialect) -> int:
+def _past_unnest(tokens: _Tokens, at: int, dialect: Dialect) -> int:
     def take(*kinds: str) -> None:
         nonlocal at
         found = [kind for kind, _ in tokens[at : at + len(kinds)]]
@@ -96,9 +105,9 @@ def _past_unnest(tokens: list[tuple[str, str]], at: int, dialect: Dialect) -> in
     return at
 
 
-def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
+def _tokens(sql: str, dialect: Dialect) -> _Tokens:
     try:
-        tokens = SqlglotDialect.get_or_raise(dialect).tokenize(sql)
+        tokens = RENDERED[dialect].tokenize(sql)
     except SqlglotError as error:
         raise _broken("it cannot be cut into tokens") from error
     if any(token.comments for token in tokens):
@@ -106,16 +115,14 @@ def _tokens(sql: str, dialect: Dialect) -> list[tuple[str, str]]:
     return [(token.token_type.name, token.text) for token in tokens]
 
 
-def _confirm_duckdb(sql: str, prefix_sql: str, predicate_sql: str, suffix_sql: str) -> None:
+def _confirm_duckdb(sql: str, predicate_sql: str, around: dict[str, Any]) -> None:
     whole, alone = _selects(sql, f"SELECT 1 FROM t WHERE (\n{predicate_sql}\n)")  # noqa: S608 - parsed, never run
-    around = f"{prefix_sql}\n{suffix_sql}"  # the same for many a predicate
-    bare = _kept_select(around) if len(around) <= _KEPT_CHARS else _selects(around)[0]
     if whole["from_table"]["type"] != "BASE_TABLE" or any(whole[key] != value for key, value in _NODE_PARTS.items()):
         raise _broken("it reads more than one table")
     _confirm_queries(whole["where_clause"])
     if whole["where_clause"] is None or whole["where_clause"] != alone["where_clause"]:
         raise _broken("its condition is not the predicate")
-    if {**whole, "where_clause": None} != bare:
+    if {**whole, "where_clause": None} != around:
         raise _broken("the predicate changed a clause beside it")
 
 
@@ -146,22 +153,25 @@ def _confirm_queries(tree: Any) -> None:
 def _selects(*texts: str) -> list[dict[str, Any]]:
     """The one SELECT in each text as DuckDB's parser sees it, without positions. Binds nothing, runs nothing."""
     with _parsing:
-        trees = duckdb_trees.all_parsed(_parser(), *texts)
+        trees = duckdb_trees.all_parsed(_parser(), *texts, positions=False)
     return [_the_select(tree) for tree in trees]
 
 
 def _the_select(parsed: dict[str, Any]) -> dict[str, Any]:
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise _broken("DuckDB does not read it as one SELECT")
-    node: dict[str, Any] = duckdb_trees.without_positions(parsed["statements"][0]["node"])
+    node: dict[str, Any] = parsed["statements"][0]["node"]
     if node["type"] != "SELECT_NODE":
         raise _broken("it is not a plain SELECT")
     return node
 
 
-@lru_cache(maxsize=64)
-def _kept_select(text: str) -> dict[str, Any]:
+def _select(text: str) -> dict[str, Any]:
     return _selects(text)[0]
+
+
+_kept_select = lru_cache(maxsize=64)(_select)
+_kept_around = lru_cache(maxsize=64)(_around)
 
 
 @lru_cache(maxsize=1)
@@ -171,6 +181,7 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
     connection = duckdb.connect(":memory:", config={"threads": 1, "memory_limit": "256MB", "temp_directory": ""})
     connection.execute("LOAD json")
+    connection.execute("PRAGMA disable_optimizer")  # which takes longer over a statement of one literal than the parser
     connection.execute("SET enable_external_access=false")
     connection.execute("SET lock_configuration=true")
     return connection
