@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.arrow_bombs import bombs
 from support.awkward import Awkward, databases, links
 from support.counts import tell
 from support.instances import connected, settings_of, table, write
@@ -21,7 +22,7 @@ SECRETS = ("root:", "/etc/", "Linux version", "99")
 async def test_hostile_files(tmp_path: Path) -> None:
     """Each is refused in words without what it is after; the table beside them is served after every one."""
     attacks: dict[str, Awkward] = {}
-    for make in (databases, links, hostile):
+    for make in (databases, links, hostile, bombs):
         folder = tmp_path / make.__name__
         folder.mkdir()
         attacks |= {name: each for name, each in make(folder).items() if each.kind}

@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
+from agnes_mcp.sources.local import arrow_files, workbooks
+from agnes_mcp.sources.local.arrow_files import ARROW, too_much
+from agnes_mcp.sources.local.as_parquet import OVERWORKED, damaged
 from agnes_mcp.sources.local.files import Files, Signature
-from agnes_mcp.sources.local.workbooks import JOB, SHEET, too_large
+from agnes_mcp.sources.local.workbooks import SHEET
 from agnes_mcp.sql.duckdb_errors import unavailable
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+#: What a process has to be handed to read them.
+JOBS = {
+    SHEET: "agnes_mcp.sources.local.workbooks:Sheets",
+    ARROW: "agnes_mcp.sources.local.arrow_files:ArrowFiles",
+}
 #: A conversion for a call without a deadline ends after an hour.
 _LONGEST_S = 3600.0
-#: A larger Arrow file is mapped, as all of it may be one batch.
-_IN_MEMORY_BYTES = 2**30
 #: How a process ends that could not have the memory it asked for: the library that reads workbooks aborts.
 _ABORTED = -6
+#: Kinds that are true of a state of a file, whoever asks.
+_OF_THE_FILE = ("table_unavailable", "unsupported_format")
+#: An Arrow file that takes more than this part of a process' memory is mapped.
+_PART_IN_MEMORY = 8
+#: The Parquet of a file may take so many times its size, or this; and half of what is free on the disk.
+_MOST_TIMES, _LEAST_BYTES = 16, 2**30
+#: Processor time that an Arrow file may take, and a second more for each megabyte: to read, check and encode one of an
+#: honest file takes some 0.03 s, and of one that is compressed fiftyfold a second.
+_LEAST_WORK_S = 20
+_PIECE_BYTES = 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_WORKBOOK = "its workbook is damaged, or not one"
 
 
 class Conversions:
-    """Thread-safe. Workbooks are read in one process that may use `memory_bytes`, one at a time."""
+    """Thread-safe. Files are read in a process that may use `memory_bytes`, one at a time; one more reads those that
+    are large beside that."""
 
     def __init__(self, memory_bytes: int) -> None:
-        self._processes = Processes(JOB, size=1, memory_bytes=memory_bytes, threads=1)
+        self._processes = Processes(JOBS, size=1, memory_bytes=memory_bytes, threads=1)
         self._changed = threading.Condition()
         self._busy: set[str] = set()
         # Both one a table at most; true of the files of that signature, and of that sheet, alone.
@@ -80,51 +98,70 @@ class Conversions:
             self._changed.notify_all()
 
     def _convert(self, table: Table, files: Files, path: str, folder: Path, call: Call) -> str:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         state = repr((path, files.signature, table.source_table)).encode("utf-8", "surrogateescape")
         target = folder / f"{table.id}-{hashlib.sha256(state).hexdigest()[:16]}.parquet"
         try:
-            with ExitStack() as held:
-                source = self._sheet(table, files, path, call) if files.kind == "xlsx" else _arrow(path)
-                schema, batches = held.enter_context(source)
-                writer = held.enter_context(pq.ParquetWriter(target, schema))
-                for batch in batches:
-                    call.check()
-                    writer.write_batch(batch)
+            self._write(table, files, path, target, call)
             found = os.stat(path)
             if (path, found.st_mtime_ns, found.st_size, found.st_ino) not in files.signature:
-                raise OSError  # written anew meanwhile: a stream that is cut short ends like a whole one
-        except AgnesError:
-            target.unlink(missing_ok=True)
-            raise
-        except (pa.ArrowException, OSError, ValueError):
-            target.unlink(missing_ok=True)
-            reason = "its file could not be converted to Parquet: it is damaged or not what it was"
-            raise unavailable(reason, table.id) from None
-        return str(target)
-
-    @contextmanager
-    def _sheet(
-        self, table: Table, files: Files, path: str, call: Call
-    ) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-        content = {"path": path, "sheet": table.source_table, "table": table.id}
-        question = Question(SHEET, content, partial(too_large, table.id), partial(_died, table.id))
-        limit_s = _LONGEST_S if call.remaining_s is None else call.remaining_s
-        try:
-            with self._processes.ask(question, _grant_nothing, call, limit_s) as answer:
-                yield answer.schema_and_batches()
+                raise damaged(table.id)  # written anew meanwhile: a stream that is cut short ends like a whole one
         except AgnesError as error:
-            if error.kind == "table_unavailable":  # of this state of the file, and next time again
+            target.unlink(missing_ok=True)
+            if error.kind in _OF_THE_FILE:  # of this state of the file, and next time again
                 self._refused[table.id] = (files.signature, table.source_table, error)
             raise
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise _no_room(table.id) if error.errno in _FULL else damaged(table.id) from None
+        return str(target)
+
+    def _write(self, table: Table, files: Files, path: str, target: Path, call: Call) -> None:
+        """The file as Parquet. Raises AgnesError; OSError, of the target."""
+        size = os.path.getsize(path)
+        limit_s = _LONGEST_S if call.remaining_s is None else call.remaining_s
+        with self._process(files, size, call) as (processes, mapped):
+            question = _question(table, files, path, mapped, _LEAST_WORK_S + size // 2**20)
+            with processes.ask(question, _grant_nothing, call, limit_s) as answer, open(target, "wb") as file:
+                most, room = max(_LEAST_BYTES, _MOST_TIMES * size), shutil.disk_usage(target.parent).free // 2
+                written = 0
+                while piece := answer.read(_PIECE_BYTES):
+                    call.check()
+                    written = file.write(piece) + written
+                    if written > most:
+                        raise too_much(table.id)
+                    if written > room:
+                        raise _no_room(table.id)
+
+    @contextmanager
+    def _process(self, files: Files, size: int, call: Call) -> Iterator[tuple[Processes, bool]]:
+        """Where to read a file of that size, and whether it is mapped there: a large one may be a single batch."""
+        memory_bytes = self._processes.memory_bytes
+        if files.kind == "xlsx" or size <= memory_bytes // _PART_IN_MEMORY:
+            yield self._processes, False
+            return
+        with self._alone("", call):  # an id is never empty
+            processes = Processes(JOBS, size=1, memory_bytes=memory_bytes + size, threads=1)
+            try:
+                yield processes, True
+            finally:
+                processes.close()
 
 
-def _died(table_id: str, code: int) -> AgnesError:
-    if code == _ABORTED:
-        return too_large(table_id)
-    return unavailable("its workbook is damaged, or not one", table_id)
+def _question(table: Table, files: Files, path: str, mapped: bool, work_s: int) -> Question:
+    told: dict[str, Any] = {"path": path, "table": table.id}
+    if files.kind == "xlsx":
+        large, other = partial(workbooks.too_large, table.id), unavailable(_NO_WORKBOOK, table.id)
+        return Question(SHEET, {**told, "sheet": table.source_table}, large, partial(_died, large, other, table.id))
+    large = partial(arrow_files.too_large, table.id)
+    return Question(
+        ARROW, {**told, "mapped": mapped, "work_s": work_s}, large, partial(_died, large, damaged(table.id), table.id)
+    )
+
+
+def _died(large: Callable[[], AgnesError], other: AgnesError, table_id: str, code: int) -> AgnesError:
+    if code == OVERWORKED:
+        return too_much(table_id)
+    return large() if code == _ABORTED else other
 
 
 def _grant_nothing(needed: dict[str, Any]) -> dict[str, Any]:
@@ -132,29 +169,9 @@ def _grant_nothing(needed: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-@contextmanager
-def _arrow(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:
-    """Arrow's file format, its stream format, or Feather of version 1."""
-    import pyarrow as pa
-    from pyarrow import feather
-
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if head[:4] == b"FEA1":
-        rows = feather.read_table(path)
-        yield rows.schema, iter(rows.to_batches())
-        return
-    # What is mapped and cut short meanwhile, as by a writer that begins anew in place, ends the process.
-    small = os.path.getsize(path) <= _IN_MEMORY_BYTES
-    with pa.OSFile(path) if small else pa.memory_map(path) as source:
-        reader = pa.ipc.open_file(source) if head == b"ARROW1" else pa.ipc.open_stream(source)
-        count = getattr(reader, "num_record_batches", None)
-        found: Iterable[pa.RecordBatch] = reader if count is None else map(reader.get_batch, range(count))
-        yield reader.schema, _sound(found)
-
-
-def _sound(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a damaged file says of the lengths of its text is not followed out of its memory."""
-    for batch in batches:
-        batch.validate(full=True)
-        yield batch
+def _no_room(table_id: str) -> AgnesError:
+    return AgnesError(
+        "disk_full",
+        f"The disk is full: the table {table_id!r} is read from a copy as Parquet, for which there is no room.",
+        "Whoever keeps this instance can free space where temporary files are. Other tables are not affected.",
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.calls.processes import frames
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.local import as_parquet
 from agnes_mcp.sql.duckdb_errors import unavailable
 from agnes_mcp.untrusted import tidy
 
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from agnes_mcp.calls.processes.child import Channel
 
-#: The job's name, and what a process is handed to do it.
+#: The job's name.
 SHEET = "sheet"
-JOB = {SHEET: "agnes_mcp.sources.local.workbooks:Sheets"}
 
 _BATCH_ROWS = 8192
 #: Whole numbers that a cell, which is a binary double, tells apart.
@@ -30,26 +30,15 @@ _MAX_NAMES_CHARS = 300
 
 
 class Sheets:
-    """The job: each sheet as one Arrow stream. The process ends with its question, and with it all memory."""
+    """The job: one sheet as Parquet. The process ends with its question, and with it all memory."""
 
     def __init__(self, memory_bytes: int, threads: int) -> None:
         pass
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
         """`path` and `sheet` (empty: the first that is shown) of the table `table`."""
-        from agnes_mcp.calls.processes.arrow import Stream
-
-        try:
-            schema, batches = read_sheet(question["path"], question["sheet"], question["table"])
-            stream = Stream(channel, schema)
-            for batch in batches:
-                stream.send(batch)
-            stream.close()
-            channel.end({"rows": stream.rows})
-        except MemoryError:
-            channel.fail(frames.as_message(too_large(question["table"])))
-        except AgnesError as error:
-            channel.fail(frames.as_message(error))
+        path, wanted, table_id = question["path"], question["sheet"], question["table"]
+        as_parquet.answer(channel, table_id, partial(read_sheet, path, wanted, table_id), too_large(table_id))
         return False
 
     def renew(self) -> bool:
