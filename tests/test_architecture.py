@@ -57,7 +57,6 @@ FOREIGN: dict[str, set[str]] = {
     "agnes_mcp/sources/bigquery/tokens.py": {"token"},
     # types and readers of Arrow, errors of SQLite, comments of ruamel.yaml, nodes of sqlglot
     "agnes_mcp/snapshots/storable.py": {"value_field"},
-    "agnes_mcp/sources/local/conversion.py": {"num_record_batches"},
     "agnes_mcp/spending/stores/sqlite.py": {"sqlite_errorcode"},
     "agnes_mcp/config/editing.py": {"end"},
     "agnes_mcp/sql/warehouse/binding.py": {"meta_get"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ _GROUP_ROWS = 122_880
 _GROUP_BYTES = 64 * 2**20
 _PIECE_BYTES = 2**20
 #: How a process ends that has used up its processor's time, where the system counts that.
-OVERWORKED = -int(getattr(signal, "SIGPROF", 0)) or None
+OVERWORKED = -signal.SIGPROF if sys.platform != "win32" else None
 
 #: What is told as a failure of writing where the writer found no memory.
 _OUT_OF_MEMORY = ("bad_alloc", "alloc of size")
@@ -59,7 +60,7 @@ def limit_work(seconds: int) -> None:
 
     A call's deadline ends only this one call's reading, and the next call would begin it again.
     """
-    if hasattr(signal, "setitimer"):
+    if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
