@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import hashlib
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -24,10 +24,18 @@ class Grants:
     max_concurrent: int | None = None
     groups: tuple[tuple[str, int | None], ...] = ()  # names, with the bytes a day that their members share
     admin: bool = False
+    withheld: frozenset[str] = frozenset()  # ids of `tables` that were not granted before, and mean another table yet
 
     def covers(self, table_id: str, place: str = "") -> bool:
         """Whether the table is granted, by its id or by where it is (`project.dataset.table`; empty: a file)."""
-        return self.tables == "*" or table_id in self.tables or place.startswith(self.datasets or ("\0",))
+        named = (self.tables == "*" or table_id in self.tables) and table_id not in self.withheld
+        return named or place.startswith(self.datasets or ("\0",))
+
+    def withholding(self, unsettled: Collection[str], before: Grants) -> Grants:
+        """The same without those of these ids that `before` did not name."""
+        named = unsettled if self.tables == "*" else self.tables.intersection(unsettled)
+        withheld = frozenset(name for name in named if not before.covers(name))
+        return replace(self, withheld=withheld) if withheld else self
 
 
 NOTHING = Grants()
@@ -77,9 +85,19 @@ class Access:
         self._last_days: dict[str, date] = {}  # of those whose access ends
         self.replace(users, groups)
 
-    def replace(self, users: Iterable[UserSettings], groups: Iterable[GroupSettings] = ()) -> None:
+    def replace(
+        self,
+        users: Iterable[UserSettings],
+        groups: Iterable[GroupSettings] = (),
+        unsettled: Collection[str] = (),
+    ) -> None:
+        """`unsettled`: ids that mean another table to whoever granted them now than is served yet. Until it is, only
+        those may read it who might before, and may now."""
         users, by_name = list(users), {group.name: group for group in groups}
         grants = {user.name: _grants_of(user, [by_name[name] for name in user.groups], self._project) for user in users}
+        if unsettled:
+            kept = self._grants
+            grants = {name: new.withholding(unsettled, kept.get(name, NOTHING)) for name, new in grants.items()}
         self._last_days = {user.name: user.expires for user in users if user.expires}
         self._grants, self._by_token = grants, {u.token_sha256: u.name for u in users if u.token_sha256}
 

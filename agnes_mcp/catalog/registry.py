@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from agnes_mcp.catalog.ids import Ids, Moved
 from agnes_mcp.config.settings import Settings, TableSettings
@@ -51,6 +52,15 @@ class Registry:
         Blocking. Raises `storage_failed`.
         """
         return self._ids.configure(self._remote({**self._offered, **self._configured}.values()))
+
+    def unsettled(self, entries: Iterable[TableSettings] | None) -> set[str]:
+        """The ids that will mean another table, or none, once these entries are taken over; of None, which nobody can
+        tell, all."""
+        if entries is None:
+            return {*self._configured, *self.by_id}
+        before = {key: _meaning(table) for key, table in self._configured.items()}
+        after = {entry.id: _meaning(_configured(entry)) for entry in entries}
+        return {key for key in {*before, *after} if before.get(key) != after.get(key)}
 
     def replace_configured(self, settings: Settings) -> set[str]:
         """The tables that the instance's file names now; the ids that mean something else than before. Blocking."""
@@ -140,6 +150,11 @@ def _at(table: Table, table_id: str, place: str) -> Table:
     if (table.id, table.place) == (table_id, place):
         return table
     return table.model_copy(update={"id": table_id, "place": place})
+
+
+def _meaning(table: Table) -> dict[str, Any]:
+    """Which table it is, and how its rows are read; without what is only said of it."""
+    return table.model_dump(exclude={"name", "description", "primary_key"})
 
 
 def _configured(entry: TableSettings) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from agnes_mcp.access.grants import Access
+from agnes_mcp.access.grants import Access, Grants
 from agnes_mcp.answers.models import SampleAnswer
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.calls.call import Call
@@ -86,11 +86,19 @@ class Tables:
             await self.look(call)
             if table_id not in self._registry.by_id and self.lists_datasets and not self.listed:
                 await self._calls.run(call, lambda: self.list_datasets(call))
-        table = self._registry.by_id.get(table_id)
+        grants, registered = self._of_one_moment(call.principal)
+        table = registered.get(table_id)
         if table is None or not grants.covers(table_id, table.place):
             raise self._not_found(call.principal, table_id)
         call.line.place = table.place or None
         return table
+
+    def _of_one_moment(self, principal: Principal) -> tuple[Grants, Mapping[str, Table]]:
+        """Grants and tables that are served together: a reload replaces the grants before the tables, and after."""
+        while True:
+            grants, registered = self._access.grants(principal), self._registry.by_id
+            if self._access.grants(principal) is grants:
+                return grants, registered
 
     async def look(self, call: Call) -> None:
         """Take note of what has changed in the Agnes directory, where one is served."""
@@ -111,11 +119,11 @@ class Tables:
     def visible(self, principal: Principal) -> list[Table]:
         """The tables that the principal may read, by id; the same list until grants or tables change."""
         # Both are replaced whole when they change, so that being the same object is being unchanged.
-        grants, registered = self._access.grants(principal), self._registry.by_id
+        grants, registered = self._of_one_moment(principal)
         kept = self._visible.get(principal.name)
         if kept is not None and kept[0] is grants and kept[1] is registered:
             return kept[2]
-        found = self._access.readable(principal, registered.values())
+        found = [table for table in registered.values() if grants.covers(table.id, table.place)]
         if len(self._visible) >= MAX_CALLERS:
             self._visible.clear()
         self._visible[principal.name] = (grants, registered, found)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from agnes_mcp.config.complaints import complaint_of
-from agnes_mcp.config.settings import AccessSettings, Settings
+from agnes_mcp.config.settings import AccessSettings, Settings, TableSettings
 from agnes_mcp.config.types import expanded
 from agnes_mcp.errors import ConfigError
 
@@ -61,13 +61,23 @@ def load_settings(path: Path | None) -> Settings:
     return settings
 
 
-def load_access(path: Path) -> AccessSettings:
-    """The `access` section of that file alone, with the environment on top: nothing else in it needs to be servable.
+def load_grants(path: Path) -> tuple[AccessSettings, list[TableSettings] | None]:
+    """The `access` section of that file, with the environment on top, and the tables that it has at the same moment;
+    None where those cannot be served, as nothing else in the file needs to be.
 
-    Raises `ConfigError`.
+    Raises `ConfigError` where the section cannot be read.
     """
+    content = _anchor_paths(read_mapping(path), path.parent)
+    access = _section_of(content, "access").access
     try:
-        return Settings(**{key: value for key, value in read_mapping(path).items() if key == "access"}).access
+        return access, _section_of(content, "tables", "data_source").tables
+    except ConfigError:
+        return access, None
+
+
+def _section_of(content: Mapping[str, Any], *keys: str) -> Settings:
+    try:
+        return Settings(**{key: value for key, value in content.items() if key in keys})
     except ValidationError as error:
         raise _as_error(error) from None
     except SettingsError as error:

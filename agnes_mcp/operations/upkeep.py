@@ -144,11 +144,14 @@ class Upkeep:
     async def reload(self, settings: Settings) -> None:
         """Take over the tables, users, grants and limits of these settings; everything else needs a new start. What
         could not be had so far is tried again."""
-        call = self._calls.background("reload")
+        call, access = self._calls.background("reload"), settings.access
+        # While tables are exchanged, an id that changes is read by those alone who may read both of what it means.
+        unsettled = await self._calls.run(call, lambda: self._registry.unsettled(settings.tables))
+        self._access.replace(access.users, access.groups, unsettled)
         changed = await self._calls.run(call, lambda: self._registry.replace_configured(settings))
         for table_id in changed:
             self._tables.forget(table_id)
-        self._access.replace(settings.access.users, settings.access.groups)
+        self._access.replace(access.users, access.groups)
         for name in type(self._scan).model_fields:
             setattr(self._scan, name, getattr(settings.api.scan, name))
         self._sources.try_again()

@@ -11,7 +11,7 @@ from cli.conftest import Run
 from support.agnes import extract, parquet
 
 from agnes_mcp.access.grants import Access
-from agnes_mcp.config.loading import load_access
+from agnes_mcp.config.loading import load_grants
 
 FILE = """\
 # the shop's instance
@@ -43,7 +43,7 @@ def test_a_token_that_is_added_is_known_and_nothing_else_changes(run: Run, insta
     ran = run("token", "add", "jan@example.com", "--tables", "orders, people", "--expires", "2999-01-31")
     token = ran.out.strip()
     assert (ran.code, token.startswith("agnes_"), token in ran.err) == (0, True, False)
-    access = Access(load_access(instance).users)
+    access = Access(load_grants(instance)[0].users)
     assert access.by_token(token) is not None
     written = instance.read_text()
     assert token not in written
@@ -89,7 +89,7 @@ def test_what_was_added_is_listed_and_revoked(run: Run, instance: Path) -> None:
 
 def test_a_dataset_is_granted_with_the_tables_to_come(run: Run, instance: Path) -> None:
     token = run("token", "add", "jan", "--tables", "orders", "--datasets", "sales, my-project.web.*").out.strip()
-    access = Access(load_access(instance).users, project="other-project")
+    access = Access(load_grants(instance)[0].users, project="other-project")
     jan = access.by_token(token)
     assert jan is not None
     granted = ("other-project.sales.new", "my-project.web.sessions")
@@ -120,7 +120,7 @@ def test_what_is_granted_and_not_there_is_said_loudly(run: Run, instance: Path) 
 @pytest.mark.parametrize("name", ["no", "1e5", "2024-01-31", "yes: no", "# x"])
 def test_a_name_that_yaml_takes_for_something_else_stays_one(run: Run, instance: Path, name: str) -> None:
     token = run("token", "add", name, "--tables", "orders").out.strip()
-    found = Access(load_access(instance).users).by_token(token)
+    found = Access(load_grants(instance)[0].users).by_token(token)
     assert found is not None
     assert found.name == name
     assert run("token", "revoke", name).code == 0
@@ -129,7 +129,7 @@ def test_a_name_that_yaml_takes_for_something_else_stays_one(run: Run, instance:
 
 def test_the_last_user_leaves_no_open_door(run: Run, instance: Path) -> None:
     assert run("token", "revoke", "ana@example.com").code == 0
-    access = Access(load_access(instance).users)
+    access = Access(load_grants(instance)[0].users)
     assert (access.has_users, access.by_token("anything")) == (True, None)
     assert run("token", "add", "ana@example.com", "--tables", "*").code == 0
     assert "# what follows the users\n" in instance.read_text()
@@ -141,7 +141,7 @@ def test_a_token_ends_with_its_last_day(run: Run, instance: Path) -> None:
     for days in (-1, 0, 1):
         day = today + timedelta(days=days)
         tokens[days] = run("token", "add", f"user{days}", "--tables", "orders", "--expires", str(day)).out.strip()
-    access = Access(load_access(instance).users)
+    access = Access(load_grants(instance)[0].users)
     assert {days: access.by_token(token) is not None for days, token in tokens.items()} == {-1: False, 0: True, 1: True}
     assert [access.knows(f"user{days}") for days in (-1, 0, 1)] == [False, True, True]
     states = {user["name"]: user["state"] for user in json.loads(run("token", "list", "--json").out)}
@@ -152,7 +152,7 @@ def test_a_file_without_users_gets_them(run: Run, home: Path) -> None:
     for text in ("", "# nothing yet\n", "access:\n", "access: {users: []}\n", "data_dir: x\n"):
         (home / "instance.yaml").write_text(text)
         token = run("token", "add", "ana", "--tables", "*").out.strip()
-        assert Access(load_access(home / "instance.yaml").users).by_token(token) is not None
+        assert Access(load_grants(home / "instance.yaml")[0].users).by_token(token) is not None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from typing import Any
 
 import duckdb
 import pytest
+from anyio import from_thread
 
 from agnes_mcp.config.settings import Settings
+from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal, ScanRequest
 
@@ -81,3 +83,46 @@ async def test_a_table_that_is_read_otherwise_now(
         schema = await gateway.catalog.columns(ME, "numbers")
         assert [(column.name, column.type) for column in schema.columns] == columns
         assert (await gateway.scans.scan(ME, ScanRequest(table_id="numbers", limit=5))).rows == [row]
+
+
+GRANTED = {"to her": ["numbers"], "to all tables": "*", "not to her": []}
+
+
+@pytest.mark.parametrize("before", GRANTED)
+@pytest.mark.parametrize("after", GRANTED)
+async def test_no_call_reads_one_table_under_the_grant_of_another(
+    files: Path, before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id changes table and grant at once: calls that come exactly before and after the tables are exchanged."""
+
+    def at(path: str, tables: Any) -> Settings:
+        described = instance(
+            files, {"path": str(files / path), "source_table": "first" if path.endswith(".duckdb") else ""}
+        ).model_dump(include={"data_dir", "tables"})
+        return Settings.model_validate({**described, "access": {"users": [{"name": "ana", "tables": tables}]}})
+
+    async def reads() -> list[Any] | str:
+        try:
+            scanned = await gateway.scans.scan(Principal("ana"), ScanRequest(table_id="numbers", limit=5))
+        except AgnesError as error:
+            return error.kind
+        assert [table.id for table in gateway.tables.visible(Principal("ana"))] == ["numbers"]
+        return scanned.rows
+
+    old, new, none = [["007", 1]], [[1]], "table_not_found"
+    async with Gateway(at("some.csv", GRANTED[before])) as gateway:
+        exchange = gateway.registry.replace_configured
+
+        def gate(settings: Settings) -> set[str]:
+            seen.append(from_thread.run(reads))
+            changed = exchange(settings)
+            seen.append(from_thread.run(reads))
+            return changed
+
+        monkeypatch.setattr(gateway.registry, "replace_configured", gate)
+        seen = [await reads()]
+        await gateway.upkeep.reload(at("some.duckdb", GRANTED[after]))
+        seen.append(await reads())
+    had, has = before != "not to her", after != "not to her"
+    both = had and has
+    assert seen == [old if had else none, old if both else none, new if both else none, new if has else none]

@@ -93,7 +93,7 @@ def build_app(
     settings, access = gateway.settings, gateway.access
     check_exposure(settings, binding.host)
     server = server or build_server(gateway, request_principal)
-    file = AccessFile(config_path, access)
+    file = AccessFile(config_path, access, gateway.registry.unsettled)
     verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
     callers = Callers(access, file, verifier, anonymous=is_loopback(binding.host))
     security = transport_security(settings.server, binding.host)

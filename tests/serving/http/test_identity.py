@@ -320,9 +320,9 @@ async def test_who_calls_while_the_users_are_read_again_waits_for_them(
     def reading(read: Path) -> Any:
         monkeypatch.undo()
         from_thread.run(call_meanwhile)
-        return loading.load_access(read)
+        return loading.load_grants(read)
 
-    monkeypatch.setattr(loading, "load_access", reading)
+    monkeypatch.setattr(loading, "load_grants", reading)
     await file.refresh()
     assert not any(let_in)
     assert access.by_token(ANA) is None

@@ -65,6 +65,34 @@ async def test_a_new_table_and_a_new_limit_are_there_in_the_same_session(config:
             assert body_of(await client.call_tool("usage", {}))["principal"] == "ben"
 
 
+async def test_users_of_the_file_are_not_granted_what_its_ids_meant_before(config: Path, tmp_path: Path) -> None:
+    """Who may call is read at every request, the tables at SIGHUP: in between no new grant reaches an old table."""
+    with serve(config) as served:
+        async with connect(served, "http", "legacy", token_of("ana")) as client:
+            assert body_of(await client.call_tool("scan", {"table_id": "first"}))["rows"] == [[1]]
+            second = [{"id": "first", "path": str(tmp_path / "second.parquet"), "description": "another one"}]
+            users = [user("ana", ["first"]), user("ben", ["first"]), user("eve", "*")]
+            rewrite(config, tables=second, access={"users": users})
+            assert body_of(await client.call_tool("scan", {"table_id": "first"}))["rows"] == [[1]]
+            for name in ("ben", "eve"):
+                async with connect(served, "http", "legacy", token_of(name)) as newcomer:
+                    assert (
+                        body_of(await newcomer.call_tool("scan", {"table_id": "first"}))["error"] == "table_not_found"
+                    )
+                    assert body_of(await newcomer.call_tool("catalog", {}))["tables"] == []
+            hang_up(served, "reloaded")
+            for name in ("ana", "ben", "eve"):
+                async with connect(served, "http", "legacy", token_of(name)) as caller:
+                    assert body_of(await caller.call_tool("scan", {"table_id": "first"}))["rows"] == [[2]]
+            described = [{**second[0], "description": "in other words"}]
+            rewrite(config, tables=described, access={"users": [*users, user("kim", ["first"])]})
+            async with connect(served, "http", "legacy", token_of("kim")) as newcomer:
+                assert body_of(await newcomer.call_tool("scan", {"table_id": "first"}))["rows"] == [[2]]
+            rewrite(config, tables="none", access={"users": [*users, user("lea", ["first"])]})
+            async with connect(served, "http", "legacy", token_of("lea")) as newcomer:
+                assert body_of(await newcomer.call_tool("scan", {"table_id": "first"}))["error"] == "table_not_found"
+
+
 async def test_a_mistake_in_the_file_changes_nothing(config: Path) -> None:
     with serve(config) as served:
         rewrite(config, tabels=[])
