@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact, shown
 from agnes_mcp.untrusted import tidy
 
 JSON = "application/json"
@@ -12,4 +11,6 @@ MARKDOWN = "text/markdown"
 
 
 def content(model: BaseModel) -> str:
+    from agnes_mcp.answers.fitting import compact, shown
+
     return compact(tidy(shown(model)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agnes_mcp.operations.chart import CHART_URI
+from agnes_mcp.charts import CHART_URI
 from agnes_mcp.serving.server import AgnesServer
 
 SPEC = "application/vnd.vegalite.v6+json"

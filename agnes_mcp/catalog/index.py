@@ -21,7 +21,6 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from agnes_mcp.models import Model, Table, TableSchema
-from agnes_mcp.sql.dialects import where_examples
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +57,8 @@ class Known(Model):
 
 def known_of(table: Table, schema: TableSchema) -> Known:
     """What of a schema that was just read is kept; thousands of tables are kept at once."""
+    from agnes_mcp.sql.dialects import where_examples
+
     partition = schema.partition
     return Known(
         as_of=datetime.now(UTC),

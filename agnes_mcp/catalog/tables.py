@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.access.grants import Access, Grants
-from agnes_mcp.answers.models import SampleAnswer
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls
@@ -17,9 +16,12 @@ from agnes_mcp.catalog.index import Index
 from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError, nearest
-from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.models import Principal, Table, TableSchema
 from agnes_mcp.sources.kinds import Sources
+
+if TYPE_CHECKING:
+    from agnes_mcp.answers.models import SampleAnswer
+    from agnes_mcp.extracts.directory import AgnesDirectory
 
 #: An ordinary schema takes some tens of KB: all together some tens of MB, and no listing of a warehouse more.
 MAX_SCHEMAS = 512

@@ -70,7 +70,8 @@ def find_tables(folder: Path) -> tuple[list[Found], list[Left]]:
 @contextmanager
 def _reader() -> Iterator[LocalSource]:
     from agnes_mcp.calls.processes.processes import Processes
-    from agnes_mcp.sources.local.source import JOB, LocalSource
+    from agnes_mcp.sources.local import JOB
+    from agnes_mcp.sources.local.source import LocalSource
     from agnes_mcp.sources.warehouse import Warehouse
 
     warehouse, processes = Warehouse(memory_limit_bytes=2**30, threads=2), Processes(JOB, size=1)

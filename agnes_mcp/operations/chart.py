@@ -13,6 +13,7 @@ from agnes_mcp.answers.models import ChartAnswer
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
 from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.charts import CHART_URI
 from agnes_mcp.charts.encodings import ChartRequest, columns_read
 from agnes_mcp.config.settings import ScanSettings
 from agnes_mcp.errors import AgnesError
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHART_URI = "agnes://charts/{id}"
 #: Rows that a chart reads; beyond them SQL folds first.
 MAX_ROWS = 1_000_000
 

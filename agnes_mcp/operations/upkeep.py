@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
@@ -17,12 +18,13 @@ from agnes_mcp.catalog.registry import Registry
 from agnes_mcp.catalog.tables import Tables
 from agnes_mcp.config.settings import ScanSettings, Settings
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.operations.retention import Retention
-from agnes_mcp.snapshots import SnapshotStore
 from agnes_mcp.sources.kinds import Sources
-from agnes_mcp.spending.accounts import Accounts
-from agnes_mcp.spending.books import utc_now
-from agnes_mcp.spending.recovery import Recovery
+
+if TYPE_CHECKING:
+    from agnes_mcp.operations.retention import Retention
+    from agnes_mcp.snapshots import SnapshotStore
+    from agnes_mcp.spending.accounts import Accounts
+    from agnes_mcp.spending.recovery import Recovery
 
 #: A host waits for the first answers; Google's libraries take a second to load.
 _ATTACH_AFTER_S = 2.0
@@ -54,6 +56,8 @@ class Restoring:
         """What fails is logged, and told by the calls that it then fails. Blocking."""
         # The folder is made private before anything is written in it; ids are bound before a grant is looked at; and
         # the books know of the day before anything can be bought, or a restart would give it back.
+        from agnes_mcp.spending.books import utc_now
+
         make_private(self._data_dir)
         self._retention.start()
         try:

@@ -9,7 +9,6 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
 from pydantic import ValidationError
 
-from agnes_mcp.answers.fitting import compact
 from agnes_mcp.calls.call import new_request_id
 from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.untrusted import tidy
@@ -58,6 +57,8 @@ def internal_error() -> AgnesError:
 
 def error_result(error: AgnesError) -> CallToolResult:
     """The error as a client sees it: the same facts as text and as structured content."""
+    from agnes_mcp.answers.fitting import compact
+
     details = dict(error.details)
     request_id = details.pop("request_id", None) or new_request_id()
     said = {"error": error.kind, "message": error.message, "hint": error.hint}

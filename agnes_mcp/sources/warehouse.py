@@ -19,9 +19,6 @@ from typing import TYPE_CHECKING
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Receipt
-from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of, of_our_statement
-from agnes_mcp.sql.duckdb_lines import settings
-from agnes_mcp.sql.instance import interrupt
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,6 +53,8 @@ class Warehouse:
         """
         import duckdb
 
+        from agnes_mcp.sql.instance import interrupt
+
         cursor = self._open().cursor()
         try:
             if call is None:
@@ -74,6 +73,8 @@ class Warehouse:
         `own` is the statement, where an agent's predicate is part of it. An instance that an internal error has made
         unusable is discarded.
         """
+        from agnes_mcp.sql.duckdb_errors import INVALIDATED, of_our_statement
+
         if INVALIDATED in str(error):
             self.reopen()
         if call is not None:
@@ -82,6 +83,9 @@ class Warehouse:
 
     def cause_of(self, error: Exception, call: Call, sql: str) -> BaseException:
         """What failed in `sql`; see `sql.duckdb_errors.cause_of`."""
+        from agnes_mcp.sql.duckdb_errors import INVALIDATED, cause_of
+        from agnes_mcp.sql.instance import interrupt
+
         if call.stopped or INVALIDATED in str(error):
             return error
         with closing(self._open().cursor()) as cursor, call.interruptible(partial(interrupt, cursor)):
@@ -117,6 +121,8 @@ class Warehouse:
 
     def _connect(self, spill: Path) -> duckdb.DuckDBPyConnection:
         import duckdb
+
+        from agnes_mcp.sql.duckdb_lines import settings
 
         connection = duckdb.connect(
             ":memory:",

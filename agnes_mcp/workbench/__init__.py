@@ -7,3 +7,6 @@ Workbench.run        the server's side: what a query may read
 
 Nothing is imported here: what a process starts with is `serving`, and nothing of the server's side.
 """
+
+#: What a process has to be handed to answer queries.
+JOB = {"query": "agnes_mcp.workbench.serving:Queries"}

@@ -17,9 +17,6 @@ from agnes_mcp.workbench.admission import check_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What a process has to be handed to answer queries.
-JOB = {"query": "agnes_mcp.workbench.serving:Queries"}
-
 
 @dataclass(frozen=True)
 class Result:

@@ -18,7 +18,8 @@ from agnes_mcp.config.settings import BigQuerySettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.directory import AgnesDirectory
 from agnes_mcp.models import Principal, Table
-from agnes_mcp.sources.local.source import JOB, LocalSource
+from agnes_mcp.sources.local import JOB
+from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
 BQ = ("bq", "bigquery", "project=my-project", "")

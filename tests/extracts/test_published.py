@@ -17,7 +17,8 @@ from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.extracts.published import PublishedFile, Publisher
 from agnes_mcp.models import Principal, Table
-from agnes_mcp.sources.local.source import JOB, LocalSource
+from agnes_mcp.sources.local import JOB
+from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 
 

@@ -18,7 +18,8 @@ from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.models import Principal
 from agnes_mcp.sql import names
 from agnes_mcp.sql.views import View
-from agnes_mcp.workbench.workbench import JOB, Result, Workbench
+from agnes_mcp.workbench import JOB
+from agnes_mcp.workbench.workbench import Result, Workbench
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "query"
 

@@ -31,7 +31,8 @@ import sys, threading
 from agnes_mcp.models import Principal
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.processes.processes import Processes
-from agnes_mcp.workbench.workbench import JOB, Workbench
+from agnes_mcp.workbench import JOB
+from agnes_mcp.workbench.workbench import Workbench
 bench = Workbench(Processes(JOB, size=2), timeout_s=60)
 run = lambda sql: bench.run(sql, [], limit_rows=1, max_bytes=1000, call=Call("query", Principal("ana")))
 run("SELECT 1")

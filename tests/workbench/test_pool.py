@@ -25,7 +25,8 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
 from agnes_mcp.sql.duckdb_errors import query_out_of_memory
 from agnes_mcp.sql.views import View
-from agnes_mcp.workbench.workbench import JOB, Workbench, died
+from agnes_mcp.workbench import JOB
+from agnes_mcp.workbench.workbench import Workbench, died
 
 ENDLESS = "SELECT max(n) FROM range(1000000000000) t(n)"
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from agnes_mcp.calls.processes.worker import Answer
 
 
-#: What a process has to be handed to read local tables.
-JOB = {"read": "agnes_mcp.sources.local.job:Reads"}
 #: A read of a call without a deadline ends after a day.
 LONGEST_READ_S = 86_400.0
 

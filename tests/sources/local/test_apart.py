@@ -17,7 +17,8 @@ from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Aggregate, Price, Principal, Relation, ScanRequest, Statement, Table, TableSchema
-from agnes_mcp.sources.local.source import JOB, LocalSource
+from agnes_mcp.sources.local import JOB
+from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.sql import duckdb_lines
 from agnes_mcp.sql.statement import build_statement

@@ -24,7 +24,7 @@ from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, Price, ScanRequest, Statement, Table
 from agnes_mcp.sources.local.source import LocalSource
 from agnes_mcp.sources.warehouse import Warehouse
-from agnes_mcp.workbench.workbench import JOB
+from agnes_mcp.workbench import JOB
 
 FACTS = {
     "orders": (["order_id", "country", "amount", "day", "visit"], 1000),
