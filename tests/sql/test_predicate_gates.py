@@ -113,6 +113,12 @@ def test_without_a_gate_some_predicate_is_answered_differently(
     assert after != before
 
 
+def test_what_the_generator_would_drop_is_refused_and_not_run_without_it() -> None:
+    """It takes the numbers of a type out of a cast of BigQuery, out of the tree too where that is no copy."""
+    assert verdict("CAST(amount AS NUMERIC(13)) = 1") == "disallowed_node"
+    assert verdict("CAST(amount AS NUMERIC) = 1") == "accepted"
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_entry_of_a_list_is_needed_by_an_accepted_predicate(dialect: Dialect) -> None:
     rules, corpus = RULES[dialect], " ".join(accepted(dialect)).upper()

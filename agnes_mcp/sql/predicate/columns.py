@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlglot import exp
 
@@ -28,8 +28,7 @@ class UnresolvedError(Exception):
         return f"It has {listed}." if len(listed) <= 200 else "Call `schema` for the table's columns."
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """The start of a path: the column's own spelling, its kind, and how many segments that took: 2 after the table.
     `within` is what the name stands in: the element of a list whose field it is."""
 
@@ -47,10 +46,14 @@ class Columns:
     def __init__(self, schema: TableSchema) -> None:
         self.table_id = schema.table_id
         self._schema = schema
-        self._columns = {c.name.casefold(): c for c in [*schema.pseudo_columns, *schema.columns]}
+        self._pseudo = {c.name.casefold(): c for c in schema.pseudo_columns}
+        self._places: dict[str, Place] = {}  # of one predicate, which may name one column a thousand times
 
     def __contains__(self, name: str) -> bool:
-        return name.casefold() in self._columns
+        return self._column(name) is not None
+
+    def _column(self, name: str) -> Column | None:
+        return self._schema.column(name) or self._pseudo.get(name.casefold())
 
     def taken(self) -> set[str]:
         """Every name that there is, folded: of the table, its columns, their fields."""
@@ -61,15 +64,20 @@ class Columns:
 
     def find(self, path: list[str]) -> Place:
         """Where the path `a.b.c` starts. A column wins over the table's own name where both could be meant."""
-        column = self._columns.get(path[0].casefold())
+        known = self._places.get(path[0]) if len(path) == 1 else None
+        return known or self._find(path)
+
+    def _find(self, path: list[str]) -> Place:
+        column = self._column(path[0])
         own = len(path) > 1 and path[0].casefold() == self.table_id.casefold()
         if own and (column is None or not _leads(column, path[1])):
-            inner = self._columns.get(path[1].casefold())
+            inner = self._column(path[1])
             if inner is None:
                 raise self._unknown(path[1], 1)
             return Place(inner.name, kind_of(inner), 2)
         if column is not None:
-            return Place(column.name, kind_of(column), 1)
+            place = self._places[path[0]] = Place(column.name, kind_of(column), 1)
+            return place
         if len(path) == 1:
             raise self._unknown(path[0], 0)
         message = f"{path[0][:80]!r} is neither a column of {self.table_id} nor {self.table_id} itself."
@@ -84,7 +92,7 @@ class Columns:
         return unknown(name, f"The table {self.table_id!r}", self._names(), segment)
 
     def _names(self) -> list[str]:
-        return [column.name for column in self._columns.values()]
+        return [column.name for column in [*self._schema.pseudo_columns, *self._schema.columns]]
 
 
 class ElementColumns(Columns):
@@ -111,6 +119,9 @@ class ElementColumns(Columns):
             or (name in self._outer)
         )
 
+    def _column(self, name: str) -> Column | None:
+        return self._columns.get(name.casefold())
+
     def find(self, path: list[str]) -> Place:
         folded = [part.casefold() for part in path]
         for spelling in sorted(self._spellings, key=len, reverse=True):
@@ -133,7 +144,8 @@ class ElementColumns(Columns):
         return isinstance(column, exp.Column) and column.parts[0].name == self.element_name
 
     def _names(self) -> list[str]:
-        return [*(".".join(name) for name in self._spellings), *super()._names(), *self._outer._names()]
+        fields = [field.name for field in self._columns.values()]
+        return [*(".".join(name) for name in self._spellings), *fields, *self._outer._names()]
 
 
 def _free(name: str, taken: set[str]) -> str:

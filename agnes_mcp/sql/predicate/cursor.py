@@ -26,6 +26,7 @@ _CLAUSES = """
     COLLATE AT ANY ALL SOME ESCAPE SIMILAR GLOB OVERLAPS
 """
 STATEMENT_WORDS = frozenset(_STATEMENTS.split())
+BEGINNINGS = STATEMENT_WORDS | QUERY_WORDS
 OPERATOR_WORDS = frozenset({"AND", "OR", "NOT", "IS", "IN", "BETWEEN", "LIKE", "ILIKE", "=", "!=", "<>", "<", ">"})
 _CLAUSE_WORDS = frozenset(_CLAUSES.split())
 
@@ -47,11 +48,11 @@ class Cursor:
         self.faults: list[Fault] = []
         self.growing: set[int] = set()  # by id: what a longer text is put in place of
         self.subqueries = 0  # EXISTS read so far
-        self._lexemes, self.position = lexemes, 0
+        self._lexemes = lexemes
+        self.go_to(0)
 
-    @property
-    def next(self) -> Lexeme:
-        return self._lexemes[self.position]
+    def go_to(self, position: int) -> None:
+        self.position, self.next = position, self._lexemes[position]
 
     @property
     def after_next(self) -> Lexeme:
@@ -59,28 +60,21 @@ class Cursor:
 
     def advance(self) -> Lexeme:
         lexeme = self.next
-        self.position = min(self.position + 1, len(self._lexemes) - 1)
+        if lexeme.kind != "end":
+            self.position += 1
+            self.next = self._lexemes[self.position]
         return lexeme
 
-    def at_word(self, *words: str) -> bool:
-        return self.next.kind == "word" and self.next.value in words
+    def at(self, *signs: str) -> bool:
+        """Whether one of these words or symbols comes next."""
+        return self.next.sign in signs
 
-    def at_symbol(self, *symbols: str) -> bool:
-        return self.next.kind == "symbol" and self.next.value in symbols
+    def take(self, *signs: str) -> Lexeme | None:
+        return self.advance() if self.next.sign in signs else None
 
-    def take_word(self, *words: str) -> Lexeme | None:
-        return self.advance() if self.at_word(*words) else None
-
-    def take_symbol(self, *symbols: str) -> Lexeme | None:
-        return self.advance() if self.at_symbol(*symbols) else None
-
-    def expect_word(self, word: str, purpose: str) -> None:
-        if not self.take_word(word):
-            raise self.unexpected(f"{word} {purpose}")
-
-    def expect_symbol(self, symbol: str, purpose: str) -> None:
-        if not self.take_symbol(symbol):
-            raise self.unexpected(f"{symbol} {purpose}")
+    def expect(self, sign: str, purpose: str) -> None:
+        if not self.take(sign):
+            raise self.unexpected(f"{sign} {purpose}")
 
     def source(self, lexeme: Lexeme) -> str:
         return self.text[lexeme.start : lexeme.end]

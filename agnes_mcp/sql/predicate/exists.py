@@ -25,7 +25,7 @@ def exists(reader: Expressions) -> Read:
     start = reader.advance()
     opening = reader.advance()
     _check_limits(reader, start)
-    if not reader.take_word("SELECT"):
+    if not reader.take("SELECT"):
         raise reader.unexpected("SELECT")
     selected = reader.position
     _skip_selected(reader)
@@ -33,10 +33,10 @@ def exists(reader: Expressions) -> Read:
     outer, reader.columns = reader.columns, scope
     try:
         _check_selected(reader, selected)
-        where = reader.condition("WHERE") if reader.take_word("WHERE") else None
+        where = reader.condition("WHERE") if reader.take("WHERE") else None
     finally:
         reader.columns = outer
-    if not reader.at_symbol(")"):
+    if not reader.at(")"):
         raise reader.unexpected(") to close EXISTS")
     reader.advance()
     node = nodes.exists(listed.node, scope.list_name, scope.element_name, where and where.node, reader.rules.dialect)
@@ -55,8 +55,8 @@ def _check_limits(reader: Expressions, start: Lexeme) -> None:
 
 def _skip_selected(reader: Expressions) -> None:
     """To FROM: what is selected is read once it is known what its names mean."""
-    while not reader.at_word("FROM"):
-        if reader.next.kind == "end" or reader.at_word(*QUERY_WORDS) or reader.at_symbol("(", ")"):
+    while not reader.at("FROM"):
+        if reader.next.kind == "end" or reader.at(*QUERY_WORDS) or reader.at("(", ")"):
             raise _refused(reader, reader.next)
         reader.advance()
 
@@ -71,14 +71,14 @@ def _from(reader: Expressions, opening: Lexeme) -> tuple[ElementColumns, Read]:
     """The list that stands behind FROM, and what its element is called."""
     reader.advance()
     duckdb = reader.rules.dialect == "duckdb"
-    if duckdb and reader.at_symbol("("):
+    if duckdb and reader.at("("):
         return _from_select(reader)
     listed = _unnest(reader)
     alias = _alias(reader)
     element = ""
-    if duckdb and alias and reader.take_symbol("("):
+    if duckdb and alias and reader.take("("):
         element = _name(reader)
-        reader.expect_symbol(")", "after the name of the element")
+        reader.expect(")", "after the name of the element")
     if element:
         names = [[element], [alias, element]]
     elif duckdb:
@@ -91,18 +91,18 @@ def _from(reader: Expressions, opening: Lexeme) -> tuple[ElementColumns, Read]:
 def _from_select(reader: Expressions) -> tuple[ElementColumns, Read]:
     """DuckDB's `(SELECT UNNEST(list) AS element) AS t`."""
     reader.advance()
-    if not reader.take_word("SELECT"):
+    if not reader.take("SELECT"):
         raise _refused(reader, reader.next)
     listed = _unnest(reader)
     element = _alias(reader) or "unnest"
-    reader.expect_symbol(")", "to close the inner SELECT")
+    reader.expect(")", "to close the inner SELECT")
     alias = _alias(reader)
     return _scope(reader, listed, [[element], [alias, element]] if alias else [[element]]), listed
 
 
 def _unnest(reader: Expressions) -> Read:
     lexeme = reader.next
-    if not reader.at_word("UNNEST") or reader.after_next.value != "(":
+    if not reader.at("UNNEST") or reader.after_next.value != "(":
         raise _refused(reader, lexeme)
     reader.advance()
     reader.advance()
@@ -111,7 +111,7 @@ def _unnest(reader: Expressions) -> Read:
         hint = "Name a list column of this table."
         raise reader.refuse("disallowed_node", "UNNEST takes a list of this row there.", hint, named)
     listed = plain_path(reader)
-    if not reader.at_symbol(")"):
+    if not reader.at(")"):
         hint = "Name the list column alone."
         raise reader.refuse("disallowed_node", "UNNEST takes one list of this row.", hint, reader.next)
     reader.advance()
@@ -125,7 +125,7 @@ def _unnest(reader: Expressions) -> Read:
 
 
 def _alias(reader: Expressions) -> str:
-    if reader.take_word("AS"):
+    if reader.take("AS"):
         return _name(reader)
     free = reader.next.kind == "word" and reader.next.value not in reader.rules.reserved | {"WHERE", "WITH"}
     return _name(reader) if free or reader.next.kind == "name" else ""
@@ -153,12 +153,12 @@ def _scope(reader: Expressions, listed: Read, names: list[list[str]]) -> Element
 def _check_selected(reader: Expressions, position: int) -> None:
     """`1`, another literal, `*`, or one path: none of it is of any consequence, but a name must mean something."""
     after = reader.position
-    reader.position = position
+    reader.go_to(position)
     lexeme = reader.next
-    if lexeme.kind in ("number", "string") or reader.at_word(*_LITERALS) or reader.at_symbol("*"):
+    if lexeme.kind in ("number", "string") or reader.at(*_LITERALS) or reader.at("*"):
         reader.advance()
     elif lexeme.kind in ("word", "name"):
         plain_path(reader)
-    if not reader.at_word("FROM"):
+    if not reader.at("FROM"):
         raise reader.refuse("disallowed_node", "EXISTS selects one thing.", _SHAPE, reader.next)
-    reader.position = after
+    reader.go_to(after)

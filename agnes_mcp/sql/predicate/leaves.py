@@ -21,10 +21,10 @@ _SUBSCRIPTS = {"OFFSET": (0, False), "SAFE_OFFSET": (0, True), "ORDINAL": (1, Fa
 def column(cursor: Cursor) -> Read:
     """`column`, `record.field`, `list[OFFSET(0)].field`, each with or without the table's own name before it."""
     path = [cursor.advance()]
-    while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+    while cursor.at(".") and cursor.after_next.kind in ("word", "name"):
         cursor.advance()
         path.append(cursor.advance())
-    if cursor.at_symbol("("):
+    if cursor.at("("):
         return unknown_call(cursor, path[-1], path[0].start)
     return _placed(cursor, path)
 
@@ -32,7 +32,7 @@ def column(cursor: Cursor) -> Read:
 def plain_path(cursor: Cursor) -> Read:
     """`column` or `record.field`, whatever it holds, and nothing behind it."""
     path = [cursor.advance()]
-    while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+    while cursor.at(".") and cursor.after_next.kind in ("word", "name"):
         cursor.advance()
         path.append(cursor.advance())
     try:
@@ -63,6 +63,8 @@ def _spelled(cursor: Cursor, segment: Lexeme) -> str:
 
 def _descend(cursor: Cursor, read: Read, names: list[str], path: list[Lexeme]) -> Read:
     """Into the fields of a record. `names` is where `read` stands; empty when an element of a list comes before."""
+    if not path:
+        return read
     kind, shown = read.kind, ".".join(names)
     fields: list[str] = []
     for segment in path:
@@ -79,13 +81,13 @@ def _descend(cursor: Cursor, read: Read, names: list[str], path: list[Lexeme]) -
 
 def subscripts(cursor: Cursor, read: Read, path: list[Lexeme]) -> Read:
     """`[…]` and what follows it. What is left in the end may not be a whole record."""
-    while cursor.at_symbol("["):
+    while cursor.at("["):
         read = _element(cursor, read)
         fields: list[Lexeme] = []
-        while cursor.at_symbol(".") and cursor.after_next.kind in ("word", "name"):
+        while cursor.at(".") and cursor.after_next.kind in ("word", "name"):
             cursor.advance()
             fields.append(cursor.advance())
-        if cursor.at_symbol("("):
+        if cursor.at("("):
             return unknown_call(cursor, fields[-1] if fields else cursor.next, read.start)
         read = _descend(cursor, read, [], fields)
     if read.kind.family == "record":
@@ -102,7 +104,7 @@ def _element(cursor: Cursor, read: Read) -> Read:
         hint = "Only arrays have elements."
         raise cursor.refuse("disallowed_node", "This is not a list.", hint, opening)
     node = _bigquery_element(cursor, read) if cursor.rules.unnests else _duckdb_element(cursor, read)
-    if not cursor.at_symbol("]"):
+    if not cursor.at("]"):
         raise cursor.refuse("disallowed_node", "A position is one literal.", "Write it as a number.", cursor.next)
     cursor.advance()
     return Read(node, read.kind.element or OTHER, read.start)
@@ -110,13 +112,13 @@ def _element(cursor: Cursor, read: Read) -> Read:
 
 def _bigquery_element(cursor: Cursor, read: Read) -> exp.Expr:
     offset, safe = 0, False
-    keyword = cursor.take_word(*_SUBSCRIPTS)
+    keyword = cursor.take(*_SUBSCRIPTS)
     if keyword:
         offset, safe = _SUBSCRIPTS[keyword.value]
-        cursor.expect_symbol("(", f"after {keyword.value}")
+        cursor.expect("(", f"after {keyword.value}")
     node = nodes.element(read.node, _position(cursor), offset, safe)
     if keyword:
-        cursor.expect_symbol(")", "after the position")
+        cursor.expect(")", "after the position")
     return node
 
 
@@ -138,7 +140,7 @@ def _position(cursor: Cursor) -> exp.Literal:
 
 
 def _skip_subscripts(cursor: Cursor, start: int) -> Read:
-    while cursor.at_symbol("["):
+    while cursor.at("["):
         _skip_brackets(cursor)
     return _unread(start)
 
@@ -147,7 +149,7 @@ def unknown_call(cursor: Cursor, name: Lexeme, start: int) -> Read:
     """A function that is not on the list, or one behind a dot: a user's own, SAFE., NET., ML."""
     cursor.faults.append(Fault("unknown_function", start, lambda: _unavailable(cursor, name, start)))
     _skip_brackets(cursor)
-    if cursor.take_word("OVER") and cursor.at_symbol("("):
+    if cursor.take("OVER") and cursor.at("("):
         _skip_brackets(cursor)
     return _unread(start)
 
@@ -166,7 +168,7 @@ def _skip_brackets(cursor: Cursor) -> None:
     """Past the bracket that opens here; a query in it is still refused as one."""
     depth = 0
     while True:
-        if cursor.at_word("SELECT"):
+        if cursor.at("SELECT"):
             raise cursor.unexpected("a value")
         lexeme = cursor.advance()
         if lexeme.kind == "symbol":
@@ -187,7 +189,7 @@ _DIGITS = re.compile(r"[0-9]+")
 def interval(cursor: Cursor) -> Read:
     """`INTERVAL 30 DAY`, `INTERVAL '30' DAY`; `INTERVAL -1 DAY` in BigQuery; `INTERVAL '30 days'` in DuckDB."""
     start = cursor.advance().start
-    sign = "-" if cursor.take_symbol("-") else ""
+    sign = "-" if cursor.take("-") else ""
     lexeme = cursor.advance()
     counted = _COUNTED.fullmatch(lexeme.value) if lexeme.kind in ("number", "string") else None
     if counted is None or (counted[2] and (cursor.rules.unnests or lexeme.kind == "number")):
@@ -216,31 +218,31 @@ def type_name(cursor: Cursor) -> str:
     if lexeme.kind != "word" or word not in cursor.rules.casts:
         hint = f"Use one of {', '.join(cursor.rules.casts)}."
         raise cursor.refuse("disallowed_node", f"{cursor.source(lexeme)[:40]} is not a type to cast to.", hint, lexeme)
-    if word == "TIMESTAMP" and cursor.rules.double_colon and cursor.take_word("WITH"):
-        cursor.expect_word("TIME", "ZONE after WITH")
-        cursor.expect_word("ZONE", "after TIME")
+    if word == "TIMESTAMP" and cursor.rules.double_colon and cursor.take("WITH"):
+        cursor.expect("TIME", "ZONE after WITH")
+        cursor.expect("ZONE", "after TIME")
         return "TIMESTAMPTZ"
-    if cursor.at_symbol("["):
+    if cursor.at("["):
         hint = f"Use one of {', '.join(cursor.rules.casts)}."
         raise cursor.refuse("disallowed_node", "A list or a record is not a type to cast to.", hint, cursor.next)
     return word + _type_numbers(cursor, cursor.rules.casts[word])
 
 
 def _type_numbers(cursor: Cursor, most: int) -> str:
-    if not most or not cursor.take_symbol("("):
+    if not most or not cursor.take("("):
         return ""
     numbers: list[str] = []
-    while not numbers or cursor.take_symbol(","):
+    while not numbers or cursor.take(","):
         numbers.append(cursor.advance().value)
-    cursor.expect_symbol(")", "to close the type")
+    cursor.expect(")", "to close the type")
     if len(numbers) > most or not all(_DIGITS.fullmatch(n) and len(n) <= 8 for n in numbers):
         raise cursor.refuse("parse_error", "A type takes whole numbers there.", "Write NUMERIC(10, 2).", cursor.next)
     return f"({', '.join(numbers)})"
 
 
 def zone(cursor: Cursor) -> exp.Expr:
-    cursor.expect_word("TIME", "ZONE after AT")
-    cursor.expect_word("ZONE", "after TIME")
+    cursor.expect("TIME", "ZONE after AT")
+    cursor.expect("ZONE", "after TIME")
     if cursor.next.kind != "string":
         raise cursor.unexpected("a time zone in quotes")
     return exp.Literal(this=cursor.advance().value, is_string=True)
@@ -248,7 +250,7 @@ def zone(cursor: Cursor) -> exp.Expr:
 
 def typed_literal(cursor: Cursor) -> Read:
     word, value = cursor.advance(), cursor.advance()
-    if cursor.at_symbol("::"):
+    if cursor.at("::"):
         hint = "Write CAST(" + cursor.source(word) + " '…' AS type)."
         raise cursor.refuse("disallowed_node", "It is not clear what :: is to cast here.", hint, cursor.next)
     literal = exp.Literal(this=value.value, is_string=True)
@@ -263,10 +265,10 @@ def part(cursor: Cursor, usage: str) -> tuple[exp.Expr, str]:
         shown = cursor.source(lexeme)[:40] or "Nothing"
         hint = f"{usage} A part is one word without quotes: {', '.join(sorted(cursor.rules.parts))}."
         raise cursor.refuse("parse_error", f"{shown} is not a part of a date.", hint, lexeme)
-    if word == "WEEK" and cursor.rules.week_starts and cursor.take_symbol("("):
+    if word == "WEEK" and cursor.rules.week_starts and cursor.take("("):
         day = cursor.advance()
         if day.value not in cursor.rules.week_starts:
             raise cursor.refuse("parse_error", "A week starts on a day.", "Write WEEK(MONDAY).", day)
-        cursor.expect_symbol(")", "to close WEEK")
+        cursor.expect(")", "to close WEEK")
         return nodes.call("WEEK", [exp.Var(this=day.value)]), word
     return exp.Var(this=word), word

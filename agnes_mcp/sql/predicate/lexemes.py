@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, cast
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
@@ -35,14 +34,14 @@ _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.]
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 #: `refused` is what has to be seen before a lexeme is cut, because its first characters alone would be one.
 _BIGQUERY = re.compile(
-    r"(?P<refused>--|/\*|\|>|->>?|=>|==|<<|>>|//|<=>|(?:[bB][rR]?|[rR][bB])(?=['\"]))"
-    rf"|(?P<gap>[ \t\r\n]+)|(?P<string>{BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
-    r"|(?P<name>`[^`\\\r\n]+`(?!`))|(?P<symbol><>|!=|<=|>=|\|\||[=<>+\-*/&|(),.\[\]])"
+    r"[ \t\r\n]*(?:(?P<refused>--|/\*|\|>|->>?|=>|==|<<|>>|//|<=>|(?:[bB][rR]?|[rR][bB])(?=['\"]))"
+    rf"|(?P<string>{BIGQUERY_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
+    r"|(?P<name>`[^`\\\r\n]+`(?!`))|(?P<symbol><>|!=|<=|>=|\|\||[=<>+\-*/&|(),.\[\]]))"
 )
 _DUCKDB = re.compile(
-    r"(?P<refused>--|/\*|\|>|->>?|=>|<<|>>|\*\*|<@|<=>|(?:[bBeExXnN]|[uU]&)(?='))"
-    rf"|(?P<gap>[ \t\r\n]+)|(?P<string>{DUCKDB_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
-    r'|(?P<name>"(?:[^"]|"")+"(?!"))|(?P<symbol>::|//|==|<>|!=|<=|>=|\|\||[=<>+\-*/%&|(),.\[\]])'
+    r"[ \t\r\n]*(?:(?P<refused>--|/\*|\|>|->>?|=>|<<|>>|\*\*|<@|<=>|(?:[bBeExXnN]|[uU]&)(?='))"
+    rf"|(?P<string>{DUCKDB_STRING})|(?P<number>{_NUMBER})|(?P<word>{_WORD})"
+    r'|(?P<name>"(?:[^"]|"")+"(?!"))|(?P<symbol>::|//|==|<>|!=|<=|>=|\|\||[=<>+\-*/%&|(),.\[\]]))'
 )
 _PATTERNS: dict[Dialect, re.Pattern[str]] = {"bigquery": _BIGQUERY, "duckdb": _DUCKDB}
 # DuckDB reads a run of operator characters as one operator: `%-` is not `%` and `-`.
@@ -50,47 +49,54 @@ _OPERATOR = frozenset("<>=!+-*/%&|")
 _MINUS_MAY_FOLLOW = frozenset({"=", "<", ">", "<=", ">=", "<>", "*", "/", "+", "-", "==", "//"})
 
 
-@dataclass(frozen=True, slots=True)
-class Lexeme:
-    """`value`: a word in capitals, a name or string decoded, a number or symbol as written; "" at the end."""
+class Lexeme(NamedTuple):
+    """`value`: a word in capitals, a name or string decoded, a number or symbol as written; "" at the end. `sign` is
+    the same of words and symbols, none of which is spelled like one of the others, and "" of all else."""
 
     kind: LexemeKind
     value: str
     start: int
     end: int
+    sign: str = ""
 
 
 def cut(text: str, dialect: Dialect) -> list[Lexeme]:
     """The lexemes of `text`, closed by one of kind "end". Raises `PredicateError` at the first that is not listed."""
     lexemes: list[Lexeme] = []
-    pattern, position = _PATTERNS[dialect], 0
-    while position < len(text):
-        match = pattern.match(text, position)
-        if match is None or match.lastgroup == "refused":
-            raise _unreadable(text, position, dialect)
-        if match.lastgroup != "gap":
-            lexemes.append(_lexeme(match, text, dialect))
-            _check_neighbours(lexemes, text, dialect)
-        position = match.end()
+    match_at, position = _PATTERNS[dialect].match, 0
+    while (match := match_at(text, position)) and match.lastgroup != "refused":
+        lexeme = _lexeme(match, text, dialect)
+        if lexemes and lexeme.kind in ("symbol", "string"):
+            _check_neighbours(lexemes[-1], lexeme, text, dialect)
+        lexemes.append(lexeme)
+        position = lexeme.end
+        if len(lexemes) > MAX_TOKENS:
+            raise _too_many(lexeme, text)
+    rest = text[position:].lstrip(" \t\r\n")
+    if rest:
+        raise _unreadable(text, len(text) - len(rest), dialect)
     return [*lexemes, Lexeme("end", "", len(text), len(text))]
 
 
 def _lexeme(match: re.Match[str], text: str, dialect: Dialect) -> Lexeme:
-    source, start, end = match.group(), match.start(), match.end()
-    match match.lastgroup:
-        case "string":
-            return Lexeme("string", decode(source, dialect, text, start), start, end)
-        case "number":
-            return Lexeme("number", _number(source, text, start), start, end)
-        case "name":
-            return Lexeme("name", source[1:-1].replace('""', '"') if dialect == "duckdb" else source[1:-1], start, end)
-        case "word":
-            return Lexeme("word", source.upper(), start, end)
-        case _:
-            return Lexeme("symbol", "=" if source == "==" else source, start, end)
+    kind, source, end = cast("LexemeKind", match.lastgroup), match[cast("int", match.lastindex)], match.end()
+    start = end - len(source)
+    if kind == "word":
+        word = source.upper()
+        return Lexeme(kind, word, start, end, word)
+    if kind == "symbol":
+        symbol = "=" if source == "==" else source
+        return Lexeme(kind, symbol, start, end, symbol)
+    if kind == "number":
+        return Lexeme(kind, _number(source, text, start), start, end)
+    if kind == "string":
+        return Lexeme(kind, decode(source, dialect, text, start), start, end)
+    return Lexeme(kind, source[1:-1].replace('""', '"') if dialect == "duckdb" else source[1:-1], start, end)
 
 
 def _number(source: str, text: str, start: int) -> str:
+    if source.isdigit() and len(source) <= MAX_NUMBER_CHARS:
+        return source
     if len(source) > MAX_NUMBER_CHARS or not math.isfinite(float(source)):
         raise refuse(
             "unsupported_literal",
@@ -112,20 +118,18 @@ def _plain_number(source: str) -> str:
     return f"{whole}e{exponent}" if exponent else whole
 
 
-def _check_neighbours(lexemes: list[Lexeme], text: str, dialect: Dialect) -> None:
-    last = lexemes[-1]
-    if len(lexemes) > MAX_TOKENS:
-        raise refuse(
-            "too_complex",
-            f"The predicate has more than {MAX_TOKENS:,} tokens.",
-            "Narrow it: use BETWEEN instead of a long IN list, or several smaller calls.",
-            text,
-            last.start,
-            last.end,
-        )
-    if len(lexemes) < 2:
-        return
-    before = lexemes[-2]
+def _too_many(lexeme: Lexeme, text: str) -> PredicateError:
+    return refuse(
+        "too_complex",
+        f"The predicate has more than {MAX_TOKENS:,} tokens.",
+        "Narrow it: use BETWEEN instead of a long IN list, or several smaller calls.",
+        text,
+        lexeme.start,
+        lexeme.end,
+    )
+
+
+def _check_neighbours(before: Lexeme, last: Lexeme, text: str, dialect: Dialect) -> None:
     if last.kind == "string" and before.kind == "string":
         raise refuse(
             "unsupported_literal",
@@ -135,7 +139,7 @@ def _check_neighbours(lexemes: list[Lexeme], text: str, dialect: Dialect) -> Non
             before.start,
             last.end,
         )
-    if dialect == "duckdb" and before.end == last.start and _run_together(text, before, last):
+    if before.end == last.start and dialect == "duckdb" and _run_together(text, before, last):
         raise refuse(
             "parse_error",
             f"{text[before.start : last.end]} would be read as one operator.",
@@ -178,6 +182,7 @@ def _unreadable(text: str, position: int, dialect: Dialect) -> PredicateError:
 
 
 _CLOSING = {"(": ")", "[": "]"}
+_CLOSED = frozenset(_CLOSING.values())
 
 
 def check_shape(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
@@ -188,25 +193,21 @@ def check_shape(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
 
 def _check_brackets(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
     open_brackets: list[tuple[Lexeme, bool]] = []  # each with: does it open a type call or a list
-    for before, lexeme in zip([None, *lexemes], lexemes, strict=False):
-        if lexeme.kind == "end" and open_brackets:
-            opening = open_brackets[-1][0]
-            raise _unmatched(opening, text)
-        if lexeme.kind != "symbol":
-            continue
-        if lexeme.value in _CLOSING:
-            open_brackets.append((lexeme, lexeme.value == "[" or _is_type_call(before, rules)))
+    before = ""
+    for lexeme in lexemes:
+        sign = lexeme.sign
+        if sign in _CLOSING:
+            open_brackets.append((lexeme, sign == "[" or before in rules.type_calls))
             _check_depth(open_brackets, text)
-        elif lexeme.value in _CLOSING.values() and not _closes(open_brackets, lexeme):
+        elif sign in _CLOSED and not _closes(open_brackets, lexeme):
             raise _unmatched(lexeme, text)
+        before = sign
+    if open_brackets:
+        raise _unmatched(open_brackets[-1][0], text)
 
 
 def _closes(open_brackets: list[tuple[Lexeme, bool]], lexeme: Lexeme) -> bool:
     return bool(open_brackets) and _CLOSING[open_brackets.pop()[0].value] == lexeme.value
-
-
-def _is_type_call(before: Lexeme | None, rules: Rules) -> bool:
-    return before is not None and before.kind == "word" and before.value in rules.type_calls
 
 
 def _check_depth(open_brackets: list[tuple[Lexeme, bool]], text: str) -> None:
@@ -220,13 +221,14 @@ def _check_depth(open_brackets: list[tuple[Lexeme, bool]], text: str) -> None:
 def _check_runs(lexemes: list[Lexeme], text: str) -> None:
     unary = cases = 0
     for lexeme in lexemes:
-        unary = unary + 1 if lexeme.value in ("NOT", "-") and lexeme.kind in ("word", "symbol") else 0
-        if lexeme.kind == "word":
-            cases += {"CASE": 1, "END": -1}.get(lexeme.value, 0)
+        sign = lexeme.sign
+        unary = unary + 1 if sign in ("NOT", "-") else 0
         if unary > MAX_UNARY_RUN:
             raise _too_deep(f"More than {MAX_UNARY_RUN} NOT or - stand in a row.", lexeme, text)
-        if cases > MAX_CASE_DEPTH:
-            raise _too_deep(f"CASE nests deeper than {MAX_CASE_DEPTH}.", lexeme, text)
+        if sign in ("CASE", "END"):
+            cases += 1 if sign == "CASE" else -1
+            if cases > MAX_CASE_DEPTH:
+                raise _too_deep(f"CASE nests deeper than {MAX_CASE_DEPTH}.", lexeme, text)
 
 
 def _too_deep(message: str, lexeme: Lexeme, text: str) -> PredicateError:

@@ -17,6 +17,8 @@ def name(text: str) -> exp.Identifier:
 
 def column(path: list[str]) -> exp.Expr:
     """A column by its canonical path, every part quoted."""
+    if len(path) == 1:
+        return exp.Column(this=name(path[0]))
     head, tail = path[:_COLUMN_PARTS], path[_COLUMN_PARTS:]
     keys = ("this", "table", "db", "catalog")
     node: exp.Expr = exp.Column(**{key: name(part) for key, part in zip(keys, reversed(head), strict=False)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from agnes_mcp.sql.predicate import nodes
-from agnes_mcp.sql.predicate.cursor import OPERATOR_WORDS, QUERY_WORDS, STATEMENT_WORDS, Expressions, Read
+from agnes_mcp.sql.predicate.cursor import BEGINNINGS, OPERATOR_WORDS, QUERY_WORDS, Expressions, Read
 from agnes_mcp.sql.predicate.exists import exists
 from agnes_mcp.sql.predicate.kinds import BOOLEAN, NULL, NUMBER, OTHER, TEXT, Kind, kind_named, list_of
 from agnes_mcp.sql.predicate.leaves import (
@@ -28,12 +28,12 @@ from agnes_mcp.sql.predicate.signatures import Signature
 
 def operand(reader: Expressions) -> Read:
     """One operand with what hangs on it: `-x`, `x::INTEGER`."""
-    if reader.at_symbol("-"):
+    if reader.next.sign == "-":
         sign = reader.advance()
         inner = operand(reader)
         return Read(exp.Neg(this=inner.node), inner.kind, sign.start)
     read = _primary(reader)
-    while reader.rules.double_colon and reader.at_symbol("::"):
+    while reader.next.sign == "::" and reader.rules.double_colon:
         read = _double_colon(reader, read)
     return read
 
@@ -41,17 +41,17 @@ def operand(reader: Expressions) -> Read:
 def _primary(reader: Expressions) -> Read:
     lexeme = reader.next
     match lexeme.kind:
+        case "word":
+            return _word(reader)
+        case "name":
+            return column(reader)
         case "number":
             return Read(exp.Literal(this=reader.advance().value, is_string=False), NUMBER, lexeme.start, True)
         case "string":
             return Read(exp.Literal(this=reader.advance().value, is_string=True), TEXT, lexeme.start, True)
-        case "name":
-            return column(reader)
-        case "word":
-            return _word(reader)
-    if reader.at_symbol("("):
+    if reader.at("("):
         return _bracketed(reader)
-    if reader.at_symbol("["):
+    if reader.at("["):
         return list_literal(reader)
     raise reader.unexpected("a column, a value or a call")
 
@@ -61,7 +61,7 @@ def _word(reader: Expressions) -> Read:
     word = lexeme.value
     if word == "INTERVAL":
         return interval(reader)
-    if after.kind == "symbol" and after.value == "(" and word not in QUERY_WORDS - {"EXISTS"}:
+    if after.sign == "(" and word not in QUERY_WORDS - {"EXISTS"}:
         return _named_call(reader)
     if word in reader.rules.literals and after.kind == "string":
         return typed_literal(reader)
@@ -85,7 +85,7 @@ def _word(reader: Expressions) -> Read:
 
 def _begins_statement(reader: Expressions) -> bool:
     """A word like DROP or TABLE that is no column here and is followed by a name."""
-    known = reader.source(reader.next) in reader.columns or reader.next.value not in STATEMENT_WORDS | QUERY_WORDS
+    known = reader.source(reader.next) in reader.columns or reader.next.value not in BEGINNINGS
     return not known and reader.after_next.kind != "end" and reader.after_next.value not in OPERATOR_WORDS
 
 
@@ -99,11 +99,11 @@ def _named_call(reader: Expressions) -> Read:
 def _bracketed(reader: Expressions) -> Read:
     opening = reader.advance()
     inner = reader.expression()
-    if reader.at_symbol(","):
+    if reader.at(","):
         hint = "Compare one value at a time: a = 1 AND b = 2."
         raise reader.refuse("disallowed_node", "Rows of values are not available here.", hint, reader.next)
-    reader.expect_symbol(")", "to close the bracket")
-    if reader.at_symbol(".", "["):
+    reader.expect(")", "to close the bracket")
+    if reader.at(".", "["):
         hint = "Call functions by name: LOWER(x)."
         raise reader.refuse("disallowed_node", "Nothing can follow a bracket like that.", hint, reader.next)
     return Read(exp.Paren(this=inner.node), inner.kind, opening.start)
@@ -113,9 +113,9 @@ def list_literal(reader: Expressions) -> Read:
     """`[1, 2]`, of literals only."""
     opening = reader.advance()
     values: list[Read] = []
-    while not reader.at_symbol("]"):
+    while not reader.at("]"):
         if values:
-            reader.expect_symbol(",", "between the values of a list")
+            reader.expect(",", "between the values of a list")
         values.append(constant(reader, "A list holds only literals."))
     reader.advance()
     element = values[0].kind if values else NULL
@@ -135,18 +135,18 @@ def constant(reader: Expressions, message: str) -> Read:
 
 def _case(reader: Expressions) -> Read:
     start = reader.advance().start
-    base = None if reader.at_word("WHEN") else reader.expression()
+    base = None if reader.at("WHEN") else reader.expression()
     branches: list[exp.Expr] = []
     results: list[Read] = []
-    while reader.take_word("WHEN"):
+    while reader.take("WHEN"):
         test = reader.expression() if base else reader.condition("WHEN")
-        reader.expect_word("THEN", "after the condition of WHEN")
+        reader.expect("THEN", "after the condition of WHEN")
         results.append(reader.expression())
         branches.append(exp.If(this=test.node, true=results[-1].node))
     if not branches:
         raise reader.unexpected("WHEN")
-    otherwise = reader.expression() if reader.take_word("ELSE") else None
-    reader.expect_word("END", "to close CASE")
+    otherwise = reader.expression() if reader.take("ELSE") else None
+    reader.expect("END", "to close CASE")
     node = exp.Case(this=base and base.node, ifs=branches, default=otherwise and otherwise.node)
     return Read(node, common_kind([*results, *([otherwise] if otherwise else [])]), start)
 
@@ -154,9 +154,9 @@ def _case(reader: Expressions) -> Read:
 def _cast(reader: Expressions) -> Read:
     function, _ = reader.advance(), reader.advance()
     value = reader.expression()
-    reader.expect_word("AS", "and a type")
+    reader.expect("AS", "and a type")
     spelling = type_name(reader)
-    reader.expect_symbol(")", "to close the cast")
+    reader.expect(")", "to close the cast")
     tries = function.value == reader.rules.try_cast
     node = nodes.cast(value.node, spelling, reader.rules.dialect, tries)
     return Read(node, kind_named(spelling), function.start)
@@ -176,10 +176,10 @@ def _double_colon(reader: Expressions, read: Read) -> Read:
 def _extract(reader: Expressions) -> Read:
     function, _ = reader.advance(), reader.advance()
     field, word = part(reader, "Write EXTRACT(YEAR FROM x).")
-    reader.expect_word("FROM", "after the part")
+    reader.expect("FROM", "after the part")
     value = reader.expression()
-    zoned = zone(reader) if reader.rules.unnests and reader.take_word("AT") else None
-    reader.expect_symbol(")", "to close EXTRACT")
+    zoned = zone(reader) if reader.rules.unnests and reader.take("AT") else None
+    reader.expect(")", "to close EXTRACT")
     if not reader.rules.unnests:  # DuckDB: EXTRACT is DATE_PART by another name, and sqlglot renames some of its parts
         unit = exp.Literal(this=word.lower(), is_string=True)
         return Read(nodes.call("DATE_PART", [unit, value.node]), NUMBER, function.start)
@@ -208,9 +208,9 @@ def call(reader: Expressions) -> Read:
 
 def _arguments(reader: Expressions, signature: Signature, name: Lexeme) -> list[Read]:
     arguments: list[Read] = []
-    while not reader.at_symbol(")"):
+    while not reader.at(")"):
         if arguments:
-            reader.expect_symbol(",", f"or ) after an argument of {signature.name}")
+            reader.expect(",", f"or ) after an argument of {signature.name}")
         arguments.append(_argument(reader, signature, signature.argument(len(arguments)), arguments))
         _refuse_count(reader, signature, name, too_many=True, count=len(arguments))
     reader.advance()
@@ -243,7 +243,7 @@ def _argument(reader: Expressions, signature: Signature, wanted: str, before: li
 
 
 def _interval_argument(reader: Expressions, signature: Signature) -> Read:
-    if reader.at_word("INTERVAL"):
+    if reader.at("INTERVAL"):
         return interval(reader)
     hint = f"Write {signature.name}(x, INTERVAL 30 DAY)."
     raise reader.refuse("parse_error", f"{signature.name} takes an INTERVAL there.", hint, reader.next)
@@ -251,7 +251,7 @@ def _interval_argument(reader: Expressions, signature: Signature) -> Read:
 
 def _list_argument(reader: Expressions, signature: Signature) -> Read:
     lexeme = reader.next
-    read = reader.list_literal() if reader.at_symbol("[") else reader.expression()
+    read = reader.list_literal() if reader.at("[") else reader.expression()
     if read.kind.family not in ("list", "other"):
         hint = f"Call it as {signature}, with an array column."
         raise reader.refuse("disallowed_node", f"{signature.name} takes a list there.", hint, lexeme)

@@ -25,6 +25,7 @@ _SUMS: dict[str, type[exp.Binary]] = {"+": exp.Add, "-": exp.Sub}
 _UNMIXED: dict[str, type[exp.Binary]] = {"||": exp.DPipe, "&": exp.BitwiseAnd, "|": exp.BitwiseOr}
 _PATTERNS: dict[str, type[exp.Binary]] = {"LIKE": exp.Like, "ILIKE": exp.ILike}
 _RANGES = ("IN", "BETWEEN", "LIKE", "ILIKE", "IS")
+_COMPARES = frozenset({*_COMPARISONS, *_RANGES})
 _TRUTHS = {"NULL": exp.Null, "TRUE": exp.Boolean, "FALSE": exp.Boolean}
 _WITH_ARTICLE = {"number": "a number", "text": "a text", "list": "a list", "null": "NULL", "interval": "an interval"}
 _CONDITIONS = ("boolean", "null", "other")
@@ -55,7 +56,8 @@ class Reader(Expressions):
 
     def _joined(self, word: str, node: type[exp.Connector], part: Callable[[], Read]) -> Read:
         left = part()
-        while self.take_word(word):
+        while self.next.sign == word:
+            self.advance()
             right = part()
             self._require_condition(left, word)
             self._require_condition(right, word)
@@ -63,14 +65,12 @@ class Reader(Expressions):
         return left
 
     def _negation(self) -> Read:
-        negations: list[int] = []
-        while self.at_word("NOT"):
-            negations.append(self.advance().start)
-        read = self._comparison()
-        for start in reversed(negations):
-            self._require_condition(read, "NOT")
-            read = Read(exp.Not(this=read.node), BOOLEAN, start)
-        return read
+        if self.next.sign != "NOT":
+            return self._comparison()
+        start = self.advance().start
+        read = self._negation()
+        self._require_condition(read, "NOT")
+        return Read(exp.Not(this=read.node), BOOLEAN, start)
 
     def _require_condition(self, read: Read, where: str) -> None:
         if read.kind.family not in _CONDITIONS:
@@ -85,31 +85,33 @@ class Reader(Expressions):
     def _comparison(self) -> Read:
         left = self._sum()
         read = self._range(left)
-        if read is not left and (self.at_symbol(*_COMPARISONS) or self.at_word(*_RANGES) or self._negated_range()):
+        if read is not left and (self.next.sign in _COMPARES or self._negated_range()):
             hint = "Put brackets around the first comparison, or join the two with AND."
             raise self.refuse("disallowed_node", "Comparisons do not chain.", hint, self.next)
         return read
 
     def _negated_range(self) -> bool:
-        return self.at_word("NOT") and self.after_next.value in _RANGES
+        return self.next.sign == "NOT" and self.after_next.value in _RANGES
 
     def _range(self, left: Read) -> Read:
-        if symbol := self.take_symbol(*_COMPARISONS):
+        if self.next.sign not in _COMPARES and self.next.sign != "NOT":
+            return left
+        if symbol := self.take(*_COMPARISONS):
             right = self._sum()
             if "null" in (left.kind.family, right.kind.family):
                 raise self.refuse(
                     "disallowed_node", f"Nothing is {symbol.value} NULL.", "Use IS NULL or IS NOT NULL.", symbol
                 )
             return Read(_COMPARISONS[symbol.value](this=left.node, expression=right.node), BOOLEAN, left.start)
-        if self.take_word("IS"):
+        if self.take("IS"):
             return self._is(left)
         negated = bool(self._negated_range() and self.advance())
-        if self.at_word(*self.rules.patterns):
+        if self.at(*self.rules.patterns):
             return self._like(left, negated)
         node: exp.Expr | None = None
-        if self.take_word("IN"):
+        if self.take("IN"):
             node = self._in(left)
-        elif self.take_word("BETWEEN"):
+        elif self.take("BETWEEN"):
             node = self._between(left)
         if node is None:
             if negated:
@@ -118,13 +120,13 @@ class Reader(Expressions):
         return Read(exp.Not(this=node) if negated else node, BOOLEAN, left.start)
 
     def _is(self, left: Read) -> Read:
-        negated = bool(self.take_word("NOT"))
+        negated = bool(self.take("NOT"))
         node: exp.Expr
-        if self.take_word("DISTINCT"):
-            self.expect_word("FROM", "after DISTINCT")
+        if self.take("DISTINCT"):
+            self.expect("FROM", "after DISTINCT")
             distinct = exp.NullSafeEQ if negated else exp.NullSafeNEQ
             return Read(distinct(this=left.node, expression=self._sum().node), BOOLEAN, left.start)
-        word = self.take_word(*_TRUTHS)
+        word = self.take(*_TRUTHS)
         if word is None:
             raise self.unexpected("NULL, TRUE, FALSE or DISTINCT FROM")
         if word.value != "NULL":
@@ -139,18 +141,18 @@ class Reader(Expressions):
         if pattern.kind != "string":
             if pattern.kind == "end":
                 raise self.unexpected("a pattern in quotes")
-            if self.at_word("ANY", "ALL", "SOME"):
+            if self.at("ANY", "ALL", "SOME"):
                 hint = "Join several LIKE with OR."
             else:
                 hint = "Write the pattern as one string literal."
             raise self.refuse("disallowed_node", f"{operator.value} takes one pattern in quotes.", hint, pattern)
         literal = exp.Literal(this=self.advance().value, is_string=True)
-        if self.at_symbol("||"):
+        if self.at("||"):
             hint = "Write the pattern as one string literal."
             raise self.refuse("disallowed_node", f"{operator.value} takes one pattern in quotes.", hint, self.next)
         extra = {"negate": True} if negated else {}
         node: exp.Expr = _PATTERNS[operator.value](this=left.node, expression=literal, **extra)
-        if self.rules.dialect == "duckdb" and self.take_word("ESCAPE"):
+        if self.rules.dialect == "duckdb" and self.take("ESCAPE"):
             node = exp.Escape(this=node, expression=self._escape_character())
         return Read(node, BOOLEAN, left.start)
 
@@ -162,22 +164,22 @@ class Reader(Expressions):
 
     def _between(self, left: Read) -> exp.Expr:
         low = self._sum()
-        self.expect_word("AND", "between the two bounds")
+        self.expect("AND", "between the two bounds")
         return exp.Between(this=left.node, low=low.node, high=self._sum().node)
 
     def _in(self, left: Read) -> exp.Expr:
-        if self.at_word("UNNEST"):
+        if self.at("UNNEST"):
             return self._in_unnest(left)
-        if not self.rules.unnests and self.at_symbol("["):
+        if not self.rules.unnests and self.at("["):
             return exp.In(this=left.node, expressions=list(self.list_literal().node.expressions))
         if not self.rules.unnests and self.next.kind in ("word", "name"):
             hint = "Use list_contains(list, value)."
             raise self.refuse("disallowed_node", "IN takes values in brackets.", hint, self.next)
-        self.expect_symbol("(", "and values after IN")
+        self.expect("(", "and values after IN")
         values: list[exp.Expr] = []
-        while not values or self.take_symbol(","):
+        while not values or self.take(","):
             values.append(self._sum().node)
-        self.expect_symbol(")", "or , after a value of IN")
+        self.expect(")", "or , after a value of IN")
         return exp.In(this=left.node, expressions=values)
 
     def _in_unnest(self, left: Read) -> exp.Expr:
@@ -185,24 +187,24 @@ class Reader(Expressions):
             hint = "Use list_contains(list, value)."
             raise self.refuse("disallowed_node", "UNNEST is not available here.", hint, self.next)
         self.advance()
-        self.expect_symbol("(", "after UNNEST")
+        self.expect("(", "after UNNEST")
         lexeme = self.next
-        values = self.list_literal() if self.at_symbol("[") else self.operand()
+        values = self.list_literal() if self.at("[") else self.operand()
         if values.kind.family not in ("list", "other"):
             raise self.refuse("disallowed_node", "UNNEST takes an array.", "Name an array column.", lexeme)
-        self.expect_symbol(")", "to close UNNEST")
+        self.expect(")", "to close UNNEST")
         return exp.In(this=left.node, unnest=exp.Unnest(expressions=[values.node], offset=False))
 
     def _sum(self) -> Read:
         """Arithmetic, or a chain of one of || & |."""
         left = self._chain(self._product, _SUMS)
-        if not self.at_symbol(*_UNMIXED):
+        symbol = self.next.sign
+        if symbol not in _UNMIXED:
             return left
-        symbol = self.next.value
         if isinstance(left.node, exp.Binary) and not isinstance(left.node, exp.Dot):
             raise self._mixed()
         left = self._chain(self.operand, {symbol: _UNMIXED[symbol]}, left)
-        if self.at_symbol(*_UNMIXED, *_SUMS, *_PRODUCTS):
+        if self.at(*_UNMIXED, *_SUMS, *_PRODUCTS):
             raise self._mixed()
         return left
 
@@ -226,7 +228,8 @@ class Reader(Expressions):
     ) -> Read:
         read = left or part()
         length = 0
-        while symbol := self.take_symbol(*operators):
+        while self.next.sign in operators:
+            symbol = self.advance()
             length += 1
             if length > MAX_CHAIN:
                 message = f"More than {MAX_CHAIN} operands are chained."

@@ -115,11 +115,12 @@ _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
         exp.Mod: _PAIR,
     },
 }
+_LISTED = {dialect: NODES | more for dialect, more in _OF_DIALECT.items()}
 
 
 def render(tree: exp.Expr, dialect: Dialect) -> str:
     """The text of a tree, without comments."""
-    return tree.sql(dialect=RENDERED[dialect], comments=False)
+    return RENDERED[dialect].generate(tree, comments=False)  # of a copy: it drops what its dialect has not
 
 
 def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
@@ -128,7 +129,7 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
     try:
         rendered = render(tree, rules.dialect)
         check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
-        confirmed = same(parse(rendered, rules.dialect), tree)
+        confirmed = same(tree, parse(rendered, rules.dialect))
     except PredicateError as error:
         raise _too_large(error, text) from error
     except RecursionError:
@@ -143,30 +144,28 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
 
 def parse(text: str, dialect: Dialect) -> exp.Expr:
     """A rendered predicate as a tree. Parsed as a condition: never inside a SELECT, which would keep what trails it."""
-    tree = sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
-    return tree.transform(_as_built, copy=False)
+    return sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
 
 
-def same(one: exp.Expr, other: exp.Expr) -> bool:
-    """Whether two trees have the same classes and, letter by letter, the same arguments, so that they render alike.
+def same(tree: exp.Expr, parsed: exp.Expr) -> bool:
+    """Whether a tree that was parsed has the classes of ours and, letter by letter, its arguments: they render alike.
 
     Stricter than sqlglot's `==`, which takes two spellings of most words for one. None, False and [] are no argument.
     """
-    pairs: list[tuple[Any, Any]] = [(one, other)]
+    pairs: list[tuple[Any, Any]] = [(tree, parsed)]
     while pairs:
-        first, second = pairs.pop()
-        if type(first) is not type(second):
-            return False
-        if isinstance(first, exp.Expr):
-            for key in first.args.keys() | second.args.keys():
-                pair = first.args.get(key), second.args.get(key)
-                if not (_nothing(pair[0]) and _nothing(pair[1])):
-                    pairs.append(pair)
-        elif isinstance(first, list):
-            if len(first) != len(second):
+        ours, theirs = pairs.pop()
+        if isinstance(ours, exp.Expr):
+            theirs = _as_built(theirs)
+            if type(ours) is not type(theirs):
                 return False
-            pairs.extend(zip(first, second, strict=True))
-        elif first != second:
+            pairs += [(value, theirs.args.get(key)) for key, value in ours.args.items()]
+            pairs += [(None, theirs.args[key]) for key in theirs.args.keys() - ours.args.keys()]
+        elif isinstance(ours, list) and isinstance(theirs, list):
+            if len(ours) != len(theirs):
+                return False
+            pairs += zip(ours, theirs, strict=True)
+        elif not (ours == theirs and type(ours) is type(theirs)) and not (_nothing(ours) and _nothing(theirs)):
             return False
     return True
 
@@ -175,7 +174,7 @@ def _nothing(argument: Any) -> bool:
     return argument is None or argument is False or argument == []
 
 
-def _as_built(node: exp.Expr) -> exp.Expr:
+def _as_built(node: Any) -> Any:
     """Two spellings that sqlglot's parser does not keep: an unquoted name here is a date part, an interval's count is
     a number."""
     if type(node) is exp.Column and not node.this.args.get("quoted") and len(node.args) == 1:
@@ -187,12 +186,12 @@ def _as_built(node: exp.Expr) -> exp.Expr:
 
 def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
     """Raise `disallowed_node`, `unknown_function` for a node, an argument, or a call that is not on the lists."""
+    listed = _LISTED[rules.dialect]
     for node in tree.walk():
-        permitted = NODES.get(type(node)) or _OF_DIALECT[rules.dialect].get(type(node))
-        if permitted is None and type(node) not in NODES:
+        permitted = listed.get(type(node))
+        if permitted is None:
             raise _unlisted(type(node).__name__, text)
-        extra = {key for key, value in node.args.items() if not _nothing(value)} - (permitted or frozenset())
-        if extra:
+        if extra := [key for key, value in node.args.items() if key not in permitted and not _nothing(value)]:
             raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
         if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
             raise _unlisted("A call behind a dot", text)
