@@ -27,13 +27,19 @@ def test_files_are_listed_only_for_the_tables_that_are_read(bench: Workbench, da
     assert listed == ["rates"]
 
 
-def test_files_that_cannot_be_listed_cost_no_later_caller_anything(small: Workbench) -> None:
-    def fail() -> list[str]:
-        raise AgnesError("table_unavailable", "The snapshot is damaged.", "Refresh it.")
+@pytest.mark.parametrize("kind", ["table_unavailable", "table_locked", "storage_failed"])
+def test_files_that_cannot_be_listed_cost_no_later_caller_anything(small: Workbench, kind: str) -> None:
+    failure = AgnesError(kind, "The snapshot is damaged.", "Refresh it.", {"name": "t"})
 
+    def fail() -> list[str]:
+        raise failure
+
+    run(small, "SELECT 1", [])
+    before = small.processes.state()["processes"]
     with pytest.raises(AgnesError) as refused:
         run(small, "SELECT * FROM t", [View("t", "parquet", fail)])
-    assert refused.value.message == "The snapshot is damaged."
+    assert refused.value is failure
+    assert small.processes.state()["processes"] == before, "it was told, and goes on"
     assert rows(run(small, "SELECT 1", [], call=Call("query", Principal("bob"), timeout_s=5))) == [[1]]
 
 

@@ -8,6 +8,7 @@ prints while a job runs prints into nothing.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
 from agnes_mcp.calls.processes import confinement, frames
+from agnes_mcp.errors import AgnesError
 
 #: After these many questions a process has served: a bound on whatever a library may leak.
 MAX_QUESTIONS = 100
@@ -29,9 +31,16 @@ class Channel:
         self._requests, self._answers = requests, answers
 
     def need(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask the server for what the job found out it needs."""
+        """Ask the server for what the job found out it needs. Raises AgnesError: the server refuses it, and waits for
+        the job to say that it has failed."""
         frames.send_json(self._answers, frames.NEEDS, content)
-        return frames.receive_json(self._requests, frames.GRANT)
+        kind, given = frames.receive(self._requests)
+        message: dict[str, Any] = json.loads(given)
+        if kind == frames.REFUSE:
+            raise AgnesError(**message)
+        if kind != frames.GRANT:
+            raise frames.ClosedError
+        return message
 
     def send_piece(self, piece: bytes) -> None:
         """A piece of the one Arrow stream of the answer; it leaves with the next large one, or with the end."""

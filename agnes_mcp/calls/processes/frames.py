@@ -18,6 +18,7 @@ FAILED = b"F"  # the end; content: an AgnesError
 # To the worker.
 ASK = b"Q"  # the job's name, its question, and the CPU time it may use
 GRANT = b"G"  # what was needed
+REFUSE = b"X"  # that it is not to be had; content: an AgnesError
 
 _HEAD = struct.Struct("<cQ")
 

@@ -111,7 +111,7 @@ class Processes:
                 reusable = True
                 return
             except AgnesError as error:
-                reusable = error.kind in _SOUND_KINDS
+                reusable = error.kind in _SOUND_KINDS or error is worker.refused
                 raise
             except UnreadyError:
                 self._raise_what_ended(call, watch)

@@ -58,6 +58,7 @@ class Worker:
         )
         self._ready = False
         self._answered = True
+        self.refused: AgnesError | None = None  # why the present question was given less than it needs
         self._lock = threading.Lock()
 
     @property
@@ -90,6 +91,7 @@ class Worker:
         """
         self.wait_ready()
         self._ready = self._answered = False
+        self.refused = None
         frames.send_json(self._requests, frames.ASK, question)
         return Answer(self, grant)
 
@@ -99,19 +101,34 @@ class Worker:
         Raises AgnesError: what the job answers, or `grant` raises. Raises frames.ClosedError: the process died.
         """
         while True:
-            kind, content = frames.receive(self._answers)
+            try:
+                kind, content = frames.receive(self._answers)
+            except frames.ClosedError:
+                raise self.refused or frames.ClosedError from None
             if kind == frames.ARROW:
                 return content
             message: dict[str, Any] = json.loads(content)
             if kind == frames.NEEDS:
-                frames.send_json(self._requests, frames.GRANT, grant(message))
+                self._give(message, grant)
                 continue
             self._answered = kind in (frames.DONE, frames.FAILED)
+            if self.refused is not None:
+                raise self.refused  # itself, and not what comes back of it
             if kind == frames.FAILED:
                 raise AgnesError(**message)
             if kind != frames.DONE:
                 raise frames.ClosedError
             return message
+
+    def _give(self, needed: dict[str, Any], grant: Grant) -> None:
+        """What the job needs, or why it is not to be had: then it ends in order, and may be asked again."""
+        try:
+            given = grant(needed)
+        except AgnesError as error:
+            self.refused = error
+            frames.send_json(self._requests, frames.REFUSE, frames.as_message(error))
+        else:
+            frames.send_json(self._requests, frames.GRANT, given)
 
     def kill(self) -> None:
         """End the process and whatever it started, at once. May be called again."""
