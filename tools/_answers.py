@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
-import anyio
 from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
 from agnes_mcp.answers.fitting import compact
 from agnes_mcp.answers.models import RowsAnswer
-from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Progress
 from agnes_mcp.serving.server import Serving
 from agnes_mcp.untrusted import tidy
@@ -68,46 +67,50 @@ def answer(model: BaseModel) -> CallToolResult:
 async def reported(ctx: Context[Serving], work: Callable[[Callable[[Progress], None]], Awaitable[T]]) -> T:
     """The result of `work`, which is given a function that any thread may call with its progress.
 
-    The newest progress is sent, never backwards, a few times a second.
+    The newest progress is sent, never backwards, a few times a second; a client that did not ask is told nothing.
     """
-    loop = asyncio.get_running_loop()
     pump = _Pump(ctx)
-    outcome: list[T] = []
-    failure: list[AgnesError] = []
-    async with anyio.create_task_group() as group:
-        group.start_soon(pump.run)
-        try:
-            outcome.append(await work(lambda progress: _post(loop, pump, progress)))
-        except AgnesError as error:  # raised again outside, where no group wraps it
-            failure.append(error)
-        group.cancel_scope.cancel()
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-def _post(loop: asyncio.AbstractEventLoop, pump: _Pump, progress: Progress) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(pump.offer, progress)
+    try:
+        return await work(pump.offer)
+    finally:
+        await pump.stop()
 
 
 class _Pump:
     def __init__(self, ctx: Context[Serving]) -> None:
-        self._ctx = ctx
+        self._ctx, self._loop = ctx, asyncio.get_running_loop()
         self._newest: Progress | None = None
+        self._offered = asyncio.Event()
         self._sent = -1.0
-        self._offered = anyio.Event()
+        self._running: asyncio.Task[None] | None = None  # from the first progress on: most calls have none
+        self._stopped = False
 
     def offer(self, progress: Progress) -> None:
+        """From any thread."""
+        with suppress(RuntimeError):  # the loop has closed, and nobody waits
+            self._loop.call_soon_threadsafe(self._take, progress)
+
+    async def stop(self) -> None:
+        """Raises why progress could not be sent."""
+        self._stopped = True
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+            if not self._running.cancelled():
+                self._running.result()
+
+    def _take(self, progress: Progress) -> None:
         self._newest = progress
         self._offered.set()
+        if self._running is None and not self._stopped:
+            self._running = self._loop.create_task(self._run())
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         while True:
             await self._offered.wait()
-            self._offered = anyio.Event()
+            self._offered.clear()
             newest = self._newest
             if newest is not None and newest.done > self._sent:
                 self._sent = newest.done
                 await self._ctx.report_progress(newest.done, newest.total, newest.message or None)
-            await anyio.sleep(REPORT_EVERY_S)
+            await asyncio.sleep(REPORT_EVERY_S)

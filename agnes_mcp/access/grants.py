@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Literal
 
 from agnes_mcp.config.settings import GroupSettings, UserSettings
@@ -42,6 +43,7 @@ NOTHING = Grants()
 EVERYTHING = Grants(tables="*")
 
 
+@cache
 def os_user() -> Principal:
     """The principal of stdio: whoever started the process, who can read its files anyway."""
     try:

@@ -33,6 +33,8 @@ LOCK_WAIT_S = 2.0
 APPEND_WAIT_S = 0.2
 #: Names that one line holds of what was removed.
 MAX_REMOVED = 100
+#: ASCII, so that a line that a crash has cut is still text.
+_COMPACT = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 #: The `tool` of a line that says what an earlier call was billed, whose own line could not say it.
 RECOVERY = "recovery"
 
@@ -90,7 +92,6 @@ class Audit:
         `urgent`: the process is about to end. Then nothing is waited for but a line that is just being written.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             if not urgent:
                 with self._rotating:
                     self._rotate()
@@ -161,8 +162,8 @@ class Audit:
 
     def _append(self, line: AuditLine) -> None:
         line.time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        record = (json.dumps(line.model_dump(), ensure_ascii=True, separators=(",", ":")) + "\n").encode("ascii")
-        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        record = (_COMPACT(line.model_dump()) + "\n").encode("ascii")
+        descriptor = self._open_or_make()
         try:
             if not _is_alone(descriptor) or _is_torn(descriptor):
                 record = b"\n" + record  # an empty line is no loss, a line that is glued to a torn one would be
@@ -170,6 +171,14 @@ class Audit:
                 record = record[os.write(descriptor, record) :]
         finally:
             os.close(descriptor)  # and with it the lock
+
+    def _open_or_make(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        try:
+            return os.open(self._path, flags, 0o600)
+        except FileNotFoundError:  # its folder is not there yet, or no more
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return os.open(self._path, flags, 0o600)
 
     def _rotate(self) -> None:
         with suppress(FileNotFoundError):

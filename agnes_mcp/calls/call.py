@@ -1,4 +1,5 @@
-"""One call: who asks, until when, what a person allowed, how to report progress, how to stop it, and its audit line.
+"""One call: who asks, until when, what a person allowed, how to report progress, how to stop it, and its audit line;
+and the threads that its work is done in.
 
 A `Call` crosses from the event loop into a worker thread. The thread asks it (`check`) whether to go on and tells it
 how it can be interrupted; the loop stops it. Nothing in here blocks.
@@ -6,19 +7,28 @@ how it can be interrupted; the loop stops it. Nothing in here blocks.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, Literal, TypeVar
+
+import anyio
 
 from agnes_mcp.calls.audit import AuditLine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Consent, JobReference, Principal, Progress
 
+T = TypeVar("T")
+#: How long a thread without work stays.
+IDLE_S = 10.0
 #: What waiting for a thread and for a worker process is counted as.
 THREAD, PROCESS = "thread", "process"
 
@@ -186,6 +196,7 @@ def cancelled() -> AgnesError:
 _SHORTER = {
     "catalog": "Call again: what was read by then is kept. Search for fewer tables.",
     "schema": "Call again; if it repeats, BigQuery is slow just now: usage says how it is doing.",
+    "scan": "Ask for less: fewer columns, a narrower WHERE, a partition filter, or an aggregate instead of rows.",
     "query": "Aggregate or filter before the join, read fewer rows, or ask in two steps.",
     "chart": "Draw less: fold in sql, a coarser time unit, a shorter period, fewer categories.",
     "fetch": "Fetch less: fewer columns, a partition filter, a limit; or fetch it in parts.",
@@ -198,8 +209,91 @@ def timed_out(timeout_s: float, tool: str = "") -> AgnesError:
     return AgnesError(
         "timeout",
         f"The call was stopped after {timeout_s:g} seconds.",
-        _SHORTER.get(
-            tool, "Ask for less: fewer columns, a narrower WHERE, a partition filter, or an aggregate instead of rows."
-        ),
+        _SHORTER.get(tool, _SHORTER["scan"]),
         {"timeout_seconds": timeout_s},
     )
+
+
+class Piece(Generic[T]):
+    """Work for a thread, in its maker's context. `ended`: it has returned. `woken`: it has, or there is something else
+    to look at. Used on the event loop, but for `run`."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.ended, self.woken = asyncio.Event(), asyncio.Event()
+        self.at_end: Callable[[], None] = lambda: None
+        self._work, self._context, self.loop = work, copy_context(), asyncio.get_running_loop()
+        self._outcome: list[T] = []
+        self._failure: BaseException | None = None
+
+    @property
+    def outcome(self) -> T:
+        """What it has come to. Raises what it has raised."""
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome[0]
+
+    def run(self) -> None:
+        try:
+            self._outcome.append(self._context.run(self._work))
+        except BaseException as error:  # noqa: BLE001 - carried over to whoever waits, whatever it is
+            self._failure = error
+
+    def end(self) -> None:
+        self.ended.set()
+        self.woken.set()
+        self.at_end()
+
+
+class Threads:
+    """Threads that wait for work: as many as there were pieces at once, for a while. Who was busy last is next."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[SimpleQueue[Piece[Any] | None]] = deque()
+        self._closed = False
+
+    def begin(self, piece: Piece[Any]) -> None:
+        """Have it run now, in a thread that waits or in a new one."""
+        try:
+            inbox = self._waiting.pop()
+        except IndexError:
+            inbox = SimpleQueue()
+            threading.Thread(target=self._serve, args=(inbox,), name="agnes-work").start()
+        inbox.put(piece)
+
+    async def finish(self, work: Callable[[], T], turns: asyncio.Semaphore) -> T:
+        """The result of `work`, begun and waited for whatever cancels the caller. Raises what it raises."""
+        piece = Piece(work)
+        with anyio.CancelScope(shield=True):
+            async with turns:
+                self.begin(piece)
+                await piece.ended.wait()
+        return piece.outcome
+
+    def close(self) -> None:
+        """Threads end once they have nothing to do. From any thread."""
+        self._closed = True
+        with suppress(IndexError):
+            while True:
+                self._waiting.pop().put(None)
+
+    def _serve(self, inbox: SimpleQueue[Piece[Any] | None]) -> None:
+        while (piece := self._next(inbox)) is not None:
+            piece.run()
+            self._waiting.append(inbox)  # first: who hears of the end may begin the next piece, and finds this thread
+            post(piece.loop, piece.end)
+            del piece
+            if self._closed:
+                self.close()
+
+    def _next(self, inbox: SimpleQueue[Piece[Any] | None]) -> Piece[Any] | None:
+        with suppress(Empty):
+            return inbox.get(timeout=IDLE_S)
+        with suppress(ValueError):  # it waits no more: something has been begun with it just now
+            self._waiting.remove(inbox)
+            return None
+        return inbox.get()
+
+
+def post(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has closed, and nobody waits
+        loop.call_soon_threadsafe(action)

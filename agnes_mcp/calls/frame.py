@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
@@ -9,10 +10,9 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import anyio
-import anyio.to_thread
 
 from agnes_mcp.calls.audit import RECOVERY, Audit, AuditLine, Status
-from agnes_mcp.calls.call import PROCESS, THREAD, UNTRACED, Call, Tracer, cancelled, timed_out
+from agnes_mcp.calls.call import PROCESS, THREAD, UNTRACED, Call, Threads, Tracer, cancelled, timed_out
 from agnes_mcp.calls.turns import Interpreting
 from agnes_mcp.calls.workers import GIVE_UP_AFTER_S, INTERRUPT_EVERY_S, Workers
 from agnes_mcp.errors import AgnesError, QuotaError
@@ -51,16 +51,17 @@ class Calls:
         self.tracer: Tracer | None = None
         self.observers: list[Callable[[Call], None]] = []  # told of every call once it has ended
         self.failure_observers: list[Callable[[AuditLine], None]] = []  # and of those that failed, told first
-        self._workers = Workers(workers)
-        self._apart = Workers(processes, PROCESS)
+        self._threads = Threads()
+        self._workers = Workers(workers, THREAD, self._threads)
+        self._apart = Workers(processes, PROCESS, self._threads)
         self._interpreting = Interpreting()
-        self._bookkeeper = anyio.CapacityLimiter(1)  # full workers must not hold back an answer that is ready
-        self._aside = anyio.CapacityLimiter(_THREADS_ASIDE)
+        self._writing = asyncio.Semaphore()  # full workers must not hold back an answer that is ready
+        self._aside = asyncio.Semaphore(_THREADS_ASIDE)
         self._restore = restore
         self._restoring = anyio.Lock()
         self._restored = False
         self._noted: dict[Call, int] = {}  # calls whose line was written before their end, and what it said of the bill
-        self._running: dict[Call, anyio.Event] = {}  # calls that have not ended; each leaves by itself
+        self._running: dict[Call, asyncio.Event] = {}  # calls that have not ended; each leaves by itself
         self._of_nobody: WeakSet[Call] = WeakSet()
 
     @asynccontextmanager
@@ -83,7 +84,7 @@ class Calls:
             await self._restore_once()
         call = Call(tool, principal, timeout_s, on_progress=on_progress, consent=consent, tracer=self.tracer)
         call.line.table_id = None if table_id is None else table_id[:_MAX_NAME_CHARS]
-        ended = self._running[call] = anyio.Event()  # from here on, whoever ends the process finds the call
+        ended = self._running[call] = asyncio.Event()  # from here on, whoever ends the process finds the call
         traced = ExitStack()
         if self.tracer is not None:
             traced.enter_context(self.tracer.call(call))
@@ -146,9 +147,7 @@ class Calls:
     async def aside(self, work: Callable[[], T]) -> T:
         """The result of `work` that is short and must not be left half: full workers do not hold it up, and it is
         not interrupted. Raises what it raises."""
-        with anyio.CancelScope(shield=True):
-            result = await anyio.to_thread.run_sync(work, limiter=self._aside)
-        return result  # noqa: RET504 - the scope may swallow, as far as a type checker knows
+        return await self._threads.finish(work, self._aside)
 
     def running(self) -> list[Call]:
         """The calls that run now, the oldest first; those that are part of another one left out."""
@@ -218,6 +217,7 @@ class Calls:
         """End what runs for nobody, and the tracing. Blocking, for a bounded time."""
         for call in list(self._of_nobody):
             call.stop(cancelled())
+        self._threads.close()
         if self.tracer is not None:
             self.tracer.close()
 
@@ -228,8 +228,7 @@ class Calls:
                 await self.aside(lambda: self.note_bill(call, late, call.line.job_id))
             return
         call.line.latency_ms = int(call.elapsed_s * 1000)
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.audit.write, call.line, limiter=self._bookkeeper)
+        await self._threads.finish(lambda: self.audit.write(call.line), self._writing)
         if logger.isEnabledFor(logging.INFO):
             logger.info("%s", in_words(call.line))
         # What misled a call is forgotten before its answer leaves, so that the caller's next one is not misled as well;
@@ -243,7 +242,7 @@ class Calls:
     async def _restore_once(self) -> None:
         async with self._restoring:
             if not self._restored:
-                await anyio.to_thread.run_sync(self._restore, limiter=self._bookkeeper)
+                await self._threads.finish(self._restore, self._writing)
                 self._restored = True
 
 
