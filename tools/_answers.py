@@ -22,6 +22,8 @@ from agnes_mcp.serving.server import Serving
 from agnes_mcp.untrusted import tidy
 
 T = TypeVar("T")
+#: No text can hold it: in one, quotes are escaped.
+_NO_ROWS = '"rows":[]'
 REPORT_EVERY_S = 0.1
 #: The longest list that an argument takes: columns of a wide table.
 MOST_LISTED = 2_000
@@ -52,13 +54,12 @@ def listed(value: object) -> object:
 def answer(model: BaseModel) -> CallToolResult:
     """The model, structured and as text. Whatever it repeats of others is without hidden characters; those of cells
     have been shown as numbers before they were measured."""
-    rows = model.rows if isinstance(model, RowsAnswer) else None
-    if rows is not None:  # JSON already, and many
-        model = model.model_copy(update={"rows": []})
-    body = model.model_dump(mode="json", exclude_defaults=True)  # as it is measured to fit: `fitting.shown`
-    if rows is not None:
-        body["rows"] = rows
+    around = model.model_copy(update={"rows": []}) if isinstance(model, RowsAnswer) else model
+    body = around.model_dump(mode="json", exclude_defaults=True)  # as it is measured to fit: `fitting.shown`
     text = compact(body)
+    if isinstance(model, RowsAnswer):  # whose rows are JSON already, and many
+        text = text.replace(_NO_ROWS, f'"rows":{model.rows_text or compact(model.rows)}', 1)
+        body["rows"] = model.rows
     if not text.isascii():
         text = compact(body := tidy(body))
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=body)

@@ -126,6 +126,7 @@ class RowShaper:
         self._room = Room(budget_chars - 1)
         self._max_rows = max_rows
         self.rows: list[list[Any]] = []
+        self._texts: list[str] | None = []  # of the rows, as they were measured; None: some of them one by one
         self.cut_cells = 0
         self.hidden_characters = 0
         self.truncated_by: str | None = None
@@ -134,6 +135,11 @@ class RowShaper:
     @property
     def full(self) -> bool:
         return self.truncated_by is not None
+
+    @property
+    def text(self) -> str | None:
+        """The rows as compact JSON, where it has been made already."""
+        return None if self._texts is None else f"[{','.join(self._texts)}]"
 
     def add(self, batch: pa.RecordBatch, cut_cells: CutCells = NOTHING_CUT) -> int:
         """Take rows off the front of `batch`; how many fitted. `cut_cells`: those that have been cut before."""
@@ -173,6 +179,8 @@ class RowShaper:
             if _hides_nothing(text) and not _may_be_cut(rows):
                 if self._room.take(len(text) - 2):  # what their brackets and commas take one by one
                     self.rows += map(list, rows)
+                    if self._texts is not None:
+                        self._texts.append(text[1:-1])
                     return len(rows)
             elif len(rows) <= _LEAST_TOGETHER:
                 return 0
@@ -193,6 +201,7 @@ class RowShaper:
         self.cut_cells += cut
         self.hidden_characters += hidden
         self.rows.append(fitted)
+        self._texts = None
         return True
 
 

@@ -78,7 +78,11 @@ class RowsFitting(Generic[A]):
         said = [facts.get("note"), _note_texts(list(self._shaper.as_text))]
         if any(said):
             facts["note"] = " ".join(note for note in said if note)
-        return self._answer.model_copy(update={**shown, **facts})
+        answer = self._answer.model_copy(update={**shown, **facts})
+        text = self._shaper.text
+        if text is not None:
+            answer.keep_text(text)
+        return answer
 
 
 def _note_texts(columns: list[str]) -> str | None:

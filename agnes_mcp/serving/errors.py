@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.shared.exceptions import MCPError
@@ -11,7 +11,11 @@ from pydantic import ValidationError
 
 from agnes_mcp.calls.call import new_request_id
 from agnes_mcp.errors import AgnesError, nearest
+from agnes_mcp.models import Principal, ScanRequest
 from agnes_mcp.untrusted import tidy
+
+if TYPE_CHECKING:
+    from agnes_mcp.operations.scan import Scans
 
 #: How long a client of 2026-07-28 may keep what it was given. Lists of tools change only with the server; what a
 #: principal may see is its own.
@@ -43,6 +47,24 @@ def describe_arguments(tool: str, known: list[str], error: ValidationError) -> A
     return AgnesError(
         "invalid_argument", f"{message}.", f"{tool} takes {', '.join(known) or 'no arguments'}.", {"problems": spelled}
     )
+
+
+async def with_call(
+    error: AgnesError, tool: str, arguments: dict[str, Any], scans: Scans, principal: Principal
+) -> AgnesError:
+    """The same; where HAVING or DISTINCT was given as an argument, with the call that was meant."""
+    given = dict(arguments)
+    having, distinct = given.pop("having", ""), given.pop("distinct", False)
+    if tool not in ("scan", "fetch", "estimate") or len(given) == len(arguments):
+        return error
+    try:
+        asked = {key: value for key, value in given.items() if key in ScanRequest.model_fields and value}
+        lists = asked.keys() & {"select", "group_by", "aggregates", "order_by"}
+        asked |= {key: [asked[key]] for key in lists if not isinstance(asked[key], list)}
+        request = ScanRequest.model_validate(asked)
+        return await scans.correct(principal, tool, request, error, str(having or ""), bool(distinct))
+    except (ValidationError, AgnesError):
+        return error
 
 
 def _spell(location: tuple[int | str, ...]) -> str:

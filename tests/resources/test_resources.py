@@ -17,7 +17,8 @@ from support.instances import settings_of
 
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
-from agnes_mcp.serving.server import INSTRUCTIONS, build_server
+from agnes_mcp.serving.prompts import INSTRUCTIONS
+from agnes_mcp.serving.server import build_server
 
 pytestmark = [pytest.mark.parametrize("era", ERAS)]
 SCHEMA = t.ResourceTemplateReference(type="ref/resource", uri="agnes://tables/{table_id}/schema")
