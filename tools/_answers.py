@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
-from agnes_mcp.answers.fitting import compact
+from agnes_mcp.answers.fitting import WrittenRows, compact
 from agnes_mcp.answers.models import RowsAnswer
 from agnes_mcp.models import Progress
 from agnes_mcp.serving.server import Serving
@@ -58,7 +58,8 @@ def answer(model: BaseModel) -> CallToolResult:
     body = around.model_dump(mode="json", exclude_defaults=True)  # as it is measured to fit: `fitting.shown`
     text = compact(body)
     if isinstance(model, RowsAnswer):  # whose rows are JSON already, and many
-        text = text.replace(_NO_ROWS, f'"rows":{model.rows_text or compact(model.rows)}', 1)
+        rows = model.rows.text if isinstance(model.rows, WrittenRows) else compact(model.rows)
+        text = text.replace(_NO_ROWS, f'"rows":{rows}', 1)
         body["rows"] = model.rows
     if not text.isascii():
         text = compact(body := tidy(body))

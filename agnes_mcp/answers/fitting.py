@@ -115,6 +115,14 @@ def frame_columns(names: list[str], kinds: list[str], budget_chars: int) -> Fram
     )
 
 
+class WrittenRows(list[list[Any]]):
+    """Rows with their text, which is compact JSON: it was made when they were measured."""
+
+    def __init__(self, rows: list[list[Any]], text: str) -> None:
+        super().__init__(rows)
+        self.text = text
+
+
 class RowShaper:
     """Collects rows until the budget or `max_rows` is reached; then `full`, and `truncated_by` says why.
 
@@ -137,9 +145,9 @@ class RowShaper:
         return self.truncated_by is not None
 
     @property
-    def text(self) -> str | None:
-        """The rows as compact JSON, where it has been made already."""
-        return None if self._texts is None else f"[{','.join(self._texts)}]"
+    def written(self) -> list[list[Any]]:
+        """The rows, with their text where it has been made already."""
+        return self.rows if self._texts is None else WrittenRows(self.rows, f"[{','.join(self._texts)}]")
 
     def add(self, batch: pa.RecordBatch, cut_cells: CutCells = NOTHING_CUT) -> int:
         """Take rows off the front of `batch`; how many fitted. `cut_cells`: those that have been cut before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, PrivateAttr, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from agnes_mcp.models import (
     Aggregate,
@@ -129,16 +129,6 @@ class RowsAnswer(Model):
     bytes_billed: int = 0
     cost_usd: float = 0.0
     note: str | None = None
-    _measured: tuple[list[list[Any]], str] | None = PrivateAttr(default=None)
-
-    def keep_text(self, text: str) -> None:
-        """`rows` as compact JSON, made when it was measured: to be read, once more, by `rows_text`."""
-        self._measured = self.rows, text
-
-    @property
-    def rows_text(self) -> str | None:
-        """None: it has not been made, or of other rows."""
-        return self._measured[1] if self._measured is not None and self._measured[0] is self.rows else None
 
 
 class SampleAnswer(RowsAnswer):

@@ -68,7 +68,7 @@ class RowsFitting(Generic[A]):
         shown = {
             "columns": self._frame.columns,
             "types": self._frame.types,
-            "rows": self._shaper.rows,
+            "rows": self._shaper.written,
             "row_count": len(self._shaper.rows),
             "truncated": self.truncated_by is not None,
             "cut_cells": self._shaper.cut_cells,
@@ -78,11 +78,7 @@ class RowsFitting(Generic[A]):
         said = [facts.get("note"), _note_texts(list(self._shaper.as_text))]
         if any(said):
             facts["note"] = " ".join(note for note in said if note)
-        answer = self._answer.model_copy(update={**shown, **facts})
-        text = self._shaper.text
-        if text is not None:
-            answer.keep_text(text)
-        return answer
+        return self._answer.model_copy(update={**shown, **facts})
 
 
 def _note_texts(columns: list[str]) -> str | None:

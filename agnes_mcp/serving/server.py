@@ -21,7 +21,6 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError, UnexpectedToolError
 from mcp.server.runner import serve_dual_era_loop, serve_loop
-from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
@@ -41,7 +40,6 @@ from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
-from agnes_mcp.serving import wire
 from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
     CACHE_HINTS,
@@ -54,7 +52,7 @@ from agnes_mcp.serving.errors import (
 )
 from agnes_mcp.serving.prompts import INSTRUCTIONS, check_prompt, prompt_failure
 from agnes_mcp.serving.strict_tools import StrictTools, load_feature
-from agnes_mcp.serving.unreadable import Answered
+from agnes_mcp.serving.unreadable import stdio_streams
 from agnes_mcp.untrusted import tidy
 
 logger = logging.getLogger(__name__)
@@ -161,8 +159,9 @@ class AgnesServer(MCPServer[Serving]):
             )
 
     async def serve_stdio(self, *, legacy: bool = False) -> None:
-        async with stdio_server(wire.incoming(), wire.outgoing()) as (incoming, outgoing):
-            await self.serve_streams(Answered(incoming, outgoing), outgoing, legacy=legacy)
+        """Raises OSError once nobody reads the answers."""
+        async with stdio_streams() as (incoming, outgoing):
+            await self.serve_streams(incoming, outgoing, legacy=legacy)
 
     async def _handle_call_tool(
         self, ctx: ServerRequestContext[Serving], params: CallToolRequestParams

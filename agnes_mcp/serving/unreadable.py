@@ -1,22 +1,82 @@
-"""Lines of standard input that are no message: each is answered with an error, as JSON-RPC has it, and logged."""
+"""The messages of a stdio server, read and written by whoever wants to, without a task and a queue in between; and
+lines that are no message: each is answered with an error, as JSON-RPC has it, and logged."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, cast
 
 import anyio
+from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
+
+from agnes_mcp.serving.wire import Lines, Messages, incoming, outgoing
 
 logger = logging.getLogger(__name__)
 
 
-class Answered:
+class _Stream:
+    """What the SDK asks of every stream."""
+
+    async def aclose(self) -> None:
+        """Nothing is held: the descriptor stays open until the process is gone."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Received(_Stream):
+    """The messages that those lines are, and for a line that is none why it is not."""
+
+    last_context: Context | None = None
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    async def receive(self) -> SessionMessage | Exception:
+        try:
+            return SessionMessage(jsonrpc_message_adapter.validate_json(await anext(self._lines), by_name=False))
+        except ValidationError as unread:
+            return unread
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+
+class Sent(_Stream):
+    """Messages on their way to the client, each written whole before the next one begins.
+
+    `client_left` is called once nobody reads any more, and `failure` says it.
+    """
+
+    def __init__(self, messages: Messages | anyio.AsyncFile[str], client_left: Callable[[], None]) -> None:
+        self._messages, self._client_left = messages, client_left
+        self._turn = anyio.Lock(fast_acquire=True)
+        self.failure: OSError | None = None
+
+    async def send(self, item: SessionMessage) -> None:
+        text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        async with self._turn:
+            try:
+                await self._messages.write(f"{text}\n")
+                await self._messages.flush()
+            except OSError as error:
+                self.failure = error
+                self._client_left()
+                raise anyio.BrokenResourceError from None
+
+
+class Answered(_Stream):
     """The stream of what the client sends, without what could not be read: that is answered on `outgoing`."""
 
     def __init__(self, incoming: Any, outgoing: Any) -> None:
@@ -50,13 +110,21 @@ class Answered:
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
-    async def __aenter__(self) -> Answered:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
+@asynccontextmanager
+async def stdio_streams() -> AsyncIterator[tuple[Any, Any]]:
+    """What arrives on standard input, and what is sent on standard output. Raises OSError at its end where nobody reads
+    the answers any more."""
+    lines, messages = incoming(), outgoing()
+    if lines is None or messages is None:  # a file, or what has been put in its place
+        async with stdio_server(*cast("tuple[Any, Any]", (lines, messages))) as (received, sent):
+            yield Answered(received, sent), sent
+        return
+    with anyio.CancelScope() as serving:
+        ours = Sent(messages, serving.cancel)
+        yield Answered(Received(lines), ours), ours
+    if ours.failure is not None:
+        raise ours.failure
 
 
 def _error_for(unread: Exception) -> JSONRPCError | None:

@@ -17,7 +17,6 @@ import sys
 from contextlib import suppress
 from functools import cache
 from io import TextIOWrapper
-from typing import cast
 
 import anyio
 import anyio.to_thread
@@ -68,19 +67,19 @@ def take_stdin() -> int | None:
     return wire
 
 
-def incoming() -> anyio.AsyncFile[str] | None:
+def incoming() -> Lines | None:
     """Where the lines of messages come from; None leaves it to the SDK."""
     wire = take_stdin()
-    return None if wire is None else cast("anyio.AsyncFile[str]", Lines(wire))
+    return None if wire is None else Lines(wire)
 
 
-def outgoing() -> anyio.AsyncFile[str] | None:
+def outgoing() -> Messages | anyio.AsyncFile[str] | None:
     """What messages are written to, in UTF-8; None leaves it to the SDK."""
     wire = take_stdout()
     if wire is None:
         return None
     if sys.platform != "win32" and _is_stream(wire):
-        return cast("anyio.AsyncFile[str]", Messages(wire))
+        return Messages(wire)
     # Not closed with this object: the number must not be given to another file while a late message may be written.
     return anyio.wrap_file(TextIOWrapper(os.fdopen(wire, "wb", closefd=False), encoding="utf-8", newline="\n"))
 
