@@ -161,9 +161,9 @@ class FreeReading:
 
 def sweep_spill(root: Path) -> None:
     """Remove spill folders of processes that are gone."""
-    import psutil
-
     for folder in root.glob(f"{SPILL_PREFIX}*-*"):
+        import psutil  # mostly there is none
+
         owner = folder.name.removeprefix(SPILL_PREFIX).split("-", 1)[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             with suppress(OSError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
@@ -31,7 +32,6 @@ from agnes_mcp.errors import ConfigError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, browser_access, transport_security
 from agnes_mcp.serving.http.identity import Callers, RequireUser, request_principal
-from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
 from agnes_mcp.serving.http.mirrors import mirror_routes
 from agnes_mcp.serving.http.operator import OperatorPage
@@ -40,6 +40,9 @@ from agnes_mcp.serving.http.request_ids import DistinctIds
 from agnes_mcp.serving.http.sessions import Sessions, SharedSessions
 from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
 from agnes_mcp.serving.server import AgnesServer, build_server
+
+if TYPE_CHECKING:
+    from agnes_mcp.serving.http.jwts import JwtVerifier
 
 #: An issuer is compared letter by letter, so that no slash may be put at its end.
 _AS_WRITTEN = TypeAdapter(AnyHttpUrl, config=ConfigDict(url_preserve_empty_path=True))
@@ -83,6 +86,15 @@ def check_exposure(settings: Settings, host: str) -> None:
         )
 
 
+def _verifier(settings: Settings) -> JwtVerifier | None:
+    """Of JWTs, where some are accepted; else its library, of 2 MB, is not loaded."""
+    if settings.access.oidc is None:
+        return None
+    from agnes_mcp.serving.http.jwts import JwtVerifier
+
+    return JwtVerifier(settings.access.oidc)
+
+
 def build_app(
     gateway: Gateway, binding: Binding, config_path: Path | None = None, server: AgnesServer | None = None
 ) -> Starlette:
@@ -94,7 +106,7 @@ def build_app(
     check_exposure(settings, binding.host)
     server = server or build_server(gateway, request_principal)
     file = AccessFile(config_path, access, gateway.registry.unsettled)
-    verifier = JwtVerifier(settings.access.oidc) if settings.access.oidc else None
+    verifier = _verifier(settings)
     callers = Callers(access, file, verifier, anonymous=is_loopback(binding.host))
     security = transport_security(settings.server, binding.host)
     metrics = Metrics(gateway, server.tools.names)

@@ -7,6 +7,7 @@ goes no further than this module.
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -22,7 +23,9 @@ from agnes_mcp.access.grants import Access, digest_token, os_user
 from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal
-from agnes_mcp.serving.http.jwts import JwtVerifier
+
+if TYPE_CHECKING:
+    from agnes_mcp.serving.http.jwts import JwtVerifier
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -17,10 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.extracts.published import PublishedFile
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import TABLE_ID_PATTERN
 from agnes_mcp.serving.http.identity import RequireUser, request_principal
+
+if TYPE_CHECKING:
+    from agnes_mcp.extracts.published import PublishedFile
 
 #: By kind; what is not listed is this server's failure.
 _STATUS = {

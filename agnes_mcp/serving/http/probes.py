@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 from starlette.requests import Request
@@ -14,8 +15,10 @@ from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.serving.http.guards import refusal_response
 from agnes_mcp.serving.http.identity import Callers
-from agnes_mcp.serving.http.jwts import JwtVerifier
 from agnes_mcp.serving.http.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from agnes_mcp.serving.http.jwts import JwtVerifier
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
