@@ -97,6 +97,7 @@ class TableSchema(Model):
     etag: str = ""  # the source's own word for this state of it; "" where it has none
     labels: dict[str, str] = Field(default_factory=dict)
     location: str = ""  # BigQuery: where jobs over it run
+    heavy_values: dict[str, int] = Field(default_factory=dict)  # bytes that one may take, by column; "" for any of them
     always: str = ""  # a condition that every statement over it has: it is part of what the table is
 
     def column(self, name: str) -> Column | None:
@@ -110,9 +111,8 @@ class TableSchema(Model):
         """Every column and nested field with its dotted path."""
         stack = [(c.name, c) for c in reversed(self.columns)]
         while stack:
-            path, column = stack.pop()
-            yield path, column
-            stack.extend((f"{path}.{f.name}", f) for f in reversed(column.fields))
+            yield (found := stack.pop())
+            stack.extend((f"{found[0]}.{f.name}", f) for f in reversed(found[1].fields))
 
 
 class Aggregate(Model):

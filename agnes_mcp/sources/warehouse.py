@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -157,6 +157,41 @@ class FreeReading:
         for batch in self._batches:
             self._call.check()
             yield batch
+
+    def whole(self) -> pa.Table:
+        """All that is left."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(list(self), self.schema)
+
+
+def run(
+    cursor: duckdb.DuckDBPyConnection, sql: str, rows: int, explain: Callable[[Exception], AgnesError]
+) -> pa.RecordBatchReader:
+    """The statement's rows, as many in a batch. Raises what `explain` makes of a failure."""
+    import duckdb
+    import pyarrow as pa
+
+    from agnes_mcp.sql.duckdb_types import lossless
+
+    try:
+        return lossless(cursor, sql).to_arrow_reader(rows)
+    except (duckdb.Error, pa.ArrowInvalid) as error:  # Arrow's: types nested deeper than it hands on
+        raise explain(error) from None
+
+
+def batches(reader: pa.RecordBatchReader, explain: Callable[[Exception], AgnesError]) -> Iterator[pa.RecordBatch]:
+    """What the reader of a shared connection gives. Raises what `explain` makes of a failure."""
+    import pyarrow as pa
+
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except (pa.ArrowException, OSError) as error:  # how DuckDB fails in the middle of a stream
+            raise explain(error) from None
+        yield batch
 
 
 def sweep_spill(root: Path) -> None:

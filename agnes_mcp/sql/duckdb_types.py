@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 #: Rows of one batch on its way out of DuckDB.
 BATCH_ROWS = 8_192
+#: What the values of one batch may take together: DuckDB counts none of it as its own memory.
+BATCH_BYTES = 2**27
+#: A value that may take more is read only where the process can be killed: of 2,048 DuckDB makes a copy that it does
+#: not count. There the batches need not be as small as what a dictionary allows asks for.
+MAX_VALUE_BYTES = 2**17
+LEAST_ROWS_APART = 256
 #: Lists in one another that DuckDB reads out of Parquet in bounded time: each level doubles it (measured on 1.5; 18
 #: levels of one value take 50 ms, 30 take minutes, and nothing interrupts them).
 MAX_PARQUET_LISTS = 16
@@ -30,6 +36,11 @@ _REFERENCE_SYSTEM = re.compile(r"\bGEOMETRY\('(?:[^']|'')*'\)")
 #: A column of NULLs alone, which DuckDB 1.5 calls INTEGER: Arrow's null, which Parquet and other readers cannot hold.
 _NULL = re.compile(r'"NULL"(?=[\[,)]|$)')
 _QUOTED = re.compile(r'"(?:[^"]|"")*"|\'(?:[^\']|\'\')*\'')
+
+
+def batch_rows(row_bytes: int) -> int:
+    """How many rows that may take as much stand in one batch."""
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
 
 
 def columns_of(description: Sequence[Sequence[Any]]) -> list[Column]:

@@ -13,7 +13,7 @@ from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.readers import refuse_text
 from agnes_mcp.sql import duckdb_errors
-from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
+from agnes_mcp.sql.duckdb_types import columns_of, lossless
 from agnes_mcp.sql.instance import OneAnswer
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View
@@ -25,7 +25,7 @@ class Reads(OneAnswer):
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
         table_id, view, sql = question["table"], View(**question["view"]), question["sql"]
         try:
-            self._run(sql, view, channel)
+            self._run(sql, view, question, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
             cause = duckdb_errors.cause_of(error, sql, self._instance.execute)
             failure = _explain(cause, table_id, view, sql)
@@ -33,14 +33,14 @@ class Reads(OneAnswer):
             return duckdb_errors.leaves_process_sound(cause, failure)
         return True
 
-    def _run(self, sql: str, view: View, channel: Channel) -> None:
+    def _run(self, sql: str, view: View, question: dict[str, Any], channel: Channel) -> None:
         self.grant([view])
         if not sql:
             self._instance.execute(f"SELECT * FROM {identifier(view.name)} LIMIT 0")  # noqa: S608 - quoted
             columns = columns_of(self._instance.description or [])
             channel.end({"columns": [column.model_dump(mode="json") for column in columns]})
             return
-        reader = lossless(self._instance, sql).to_arrow_reader(BATCH_ROWS)
+        reader = lossless(self._instance, sql).to_arrow_reader(question["rows"])
         stream = Stream(channel, reader.schema)
         for batch in reader:
             stream.send(batch)

@@ -7,7 +7,7 @@ sizes come from footers and catalogs; nothing is scanned to learn them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
 from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
-from agnes_mcp.sources.warehouse import FreeReading, Warehouse
+from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_texts, measure
+from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
-from agnes_mcp.sql.duckdb_types import BATCH_ROWS, columns_of, lossless
+from agnes_mcp.sql.duckdb_types import LEAST_ROWS_APART, MAX_VALUE_BYTES, batch_rows, columns_of, lossless
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View, make_view
 
@@ -53,11 +54,17 @@ class LocalSource(Source):
         self._conversions = Conversions(processes.memory_bytes)
         # By id, like the views: one for each table. True of the files of that signature, read in that way, alone.
         self._columns: dict[str, tuple[Signature, tuple[object, ...], dict[str, Column]]] = {}
+        # By id as well: whose values may be too heavy for this process.
+        self._unpacking: set[str] = set()
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         with self._opened(table, call) as (cursor, files, source):
             columns = list(self._columns_now(cursor, table, files, call).values())
-            rows, size_bytes = _measure(cursor, files, source)
+            rows, size_bytes = measure(cursor, files, source)
+            mean_bytes = (size_bytes or 0) // rows if rows else 0
+            heavy = heavy_values(cursor, source, identifier(table.id), columns, mean_bytes)
+            if max(heavy.values(), default=0) > MAX_VALUE_BYTES and rows and rows * len(heavy) <= MEASURED_VALUES:
+                heavy = longest_texts(cursor, identifier(table.id), columns, heavy)
         return TableSchema(
             table_id=table.id,
             columns=columns,
@@ -67,7 +74,16 @@ class LocalSource(Source):
             rows=rows,
             size_bytes=size_bytes,
             modified=files.modified,
+            heavy_values=self._noted(table, heavy),
         )
+
+    def _noted(self, table: Table, heavy: dict[str, int]) -> dict[str, int]:
+        """Once more, and whether a value may be too heavy for this process."""
+        if max(heavy.values(), default=0) > MAX_VALUE_BYTES:
+            self._unpacking.add(table.id)
+        else:
+            self._unpacking.discard(table.id)
+        return heavy
 
     def state(self, table: Table) -> object:
         """The signature of its files; another one, and what was learnt of them is not true any more."""
@@ -80,11 +96,12 @@ class LocalSource(Source):
         """Rows of a local table are always free."""
         selected = ", ".join(identifier(column) for column in columns)
         sql = f"SELECT {selected} FROM {identifier(table.id)} LIMIT {int(n)}"  # noqa: S608 - quoted names of the schema
-        with self._opened(table, call) as (cursor, files, _):
-            if table.id not in self._stored_views:
+        with self._opened(table, call) as (cursor, files, source):
+            if table.id not in self._stored_views | self._unpacking:
                 return lossless(cursor, sql).to_arrow_table()
-            with self._read_apart(table, _stored(table, files), sql, call) as reading:
-                return _whole(reading)
+            view = _stored(table, files) if isinstance(source, Held) else source
+            with self._read_apart(table, view, sql, call) as reading:
+                return reading.whole()
 
     def price(self, table: Table, schema: TableSchema, statement: Statement, call: Call) -> Price:
         return Price(scan_bytes=0, reserved_bytes=0, path="local")
@@ -95,28 +112,33 @@ class LocalSource(Source):
     ) -> Iterator[FreeReading]:
         with self._opened(table, call) as (cursor, files, source):
             self._refuse_change(self._columns_now(cursor, table, files, call), table, schema)
+            named = {ANY, *statement.source_columns}
+            row_bytes = sum(size for name, size in schema.heavy_values.items() if name in named)
             if self.reads_apart(table, statement):
                 view = _stored(table, files) if isinstance(source, Held) else source
-                with self._read_apart(table, view, statement.sql, call, _own(statement)) as reading:
+                with self._read_apart(table, view, statement.sql, call, row_bytes, _own(statement)) as reading:
                     yield reading
             else:
                 explain = partial(self._explain, table, files, call, statement)
-                reader = _run(cursor, statement.sql, explain)
-                yield FreeReading(reader.schema, _batches(reader, explain), call)
+                reader = run(cursor, statement.sql, batch_rows(row_bytes), explain)
+                yield FreeReading(reader.schema, batches(reader, explain), call)
 
     def reads_apart(self, table: Table, statement: Statement) -> bool:
-        """Where the condition has no bound, or the table is a view that somebody stored, of which nobody knows."""
-        return not statement.bounded or table.id in self._stored_views
+        """Where the condition has no bound, or the table is a view that somebody stored, of which nobody knows; or its
+        files may stand for far more than they hold."""
+        return not statement.bounded or table.id in self._stored_views or table.id in self._unpacking
 
     @contextmanager
-    def _read_apart(self, table: Table, view: View, sql: str, call: Call, own: str = "") -> Iterator[FreeReading]:
+    def _read_apart(
+        self, table: Table, view: View, sql: str, call: Call, row_bytes: int = 0, own: str = ""
+    ) -> Iterator[FreeReading]:
         """The same rows, from a process that is killed where it overstays."""
-        with self._ask(table, view, call, sql=sql, own=own) as answer:
-            rows, batches = answer.schema_and_batches()
-            yield FreeReading(rows, batches, call)
+        rows = max(LEAST_ROWS_APART, batch_rows(row_bytes))
+        with self._ask(table, view, call, sql=sql, own=own, rows=rows) as answer:
+            yield FreeReading(*answer.schema_and_batches(), call)
 
     @contextmanager
-    def _ask(self, table: Table, view: View, call: Call, **more: str) -> Iterator[Answer]:
+    def _ask(self, table: Table, view: View, call: Call, **more: str | int) -> Iterator[Answer]:
         content = {"table": table.id, "view": view.as_message(), "sql": "", "own": "", **more}
         question = Question("read", content, out_of_memory, _died)
         remaining_s = call.remaining_s
@@ -219,20 +241,6 @@ class LocalSource(Source):
             )
 
 
-def _measure(cursor: duckdb.DuckDBPyConnection, files: Files, source: Held | View) -> tuple[int | None, int | None]:
-    """Rows and bytes from metadata. The rows of a text file are not known without reading it."""
-    if isinstance(source, Held):
-        found = cursor.execute(
-            "SELECT estimated_size FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?",
-            [source.database, source.schema, source.table],
-        ).fetchall()
-        return (int(found[0][0]), files.size_bytes) if found else (None, None)
-    if source.kind != "parquet":
-        return None, files.size_bytes
-    cursor.execute("SELECT sum(num_rows) FROM parquet_file_metadata(?)", [source.files()])
-    return int(cursor.fetchall()[0][0]), files.size_bytes
-
-
 def _read_as(table: Table) -> tuple[object, ...]:
     """How the configuration says that its files are read. A reload may say it otherwise of the same files."""
     return table.source_schema, table.source_table, repr(table.csv), table.hive
@@ -247,38 +255,6 @@ def _stored(table: Table, files: Files) -> View:
 def _own(statement: Statement) -> str:
     """The part of a statement that is an agent's; "" where there is none."""
     return statement.sql if statement.predicate_sql else ""
-
-
-def _whole(reading: FreeReading) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_batches(list(reading), reading.schema)
-
-
-def _run(
-    cursor: duckdb.DuckDBPyConnection, sql: str, explain: Callable[[Exception], AgnesError]
-) -> pa.RecordBatchReader:
-    import duckdb
-    import pyarrow as pa
-
-    try:
-        return lossless(cursor, sql).to_arrow_reader(BATCH_ROWS)
-    except (duckdb.Error, pa.ArrowInvalid) as error:  # Arrow's: types nested deeper than it hands on
-        raise explain(error) from None
-
-
-def _batches(reader: pa.RecordBatchReader, explain: Callable[[Exception], AgnesError]) -> Iterator[pa.RecordBatch]:
-    """The batches of the shared connection."""
-    import pyarrow as pa
-
-    while True:
-        try:
-            batch = reader.read_next_batch()
-        except StopIteration:
-            return
-        except (pa.ArrowException, OSError) as error:  # how DuckDB fails in the middle of a stream
-            raise explain(error) from None
-        yield batch
 
 
 def _grant_nothing(needed: dict[str, Any]) -> dict[str, Any]:
