@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 import anyio
@@ -25,6 +26,8 @@ KEYS_KEPT_FOR_S = 3600.0
 #: A key that is not there is looked for again no sooner; otherwise any caller could make us ask the provider.
 ASK_AGAIN_AFTER_S = 10.0
 FETCH_TIMEOUT_S = 5.0
+#: How asking fails. What answers may be a proxy's page, or end in the middle: the library raises then as Python does.
+_NO_KEYS = (jwt.PyJWTError, ValueError, RecursionError, OSError, HTTPException)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class KeySet:
         self._asked_at = time.monotonic()
         try:
             found = await anyio.to_thread.run_sync(self._client.get_jwk_set, True)
-        except jwt.PyJWTError as error:
+        except _NO_KEYS as error:
             self.problem = type(error).__name__
             logger.error("the provider's keys could not be fetched: %s", self.problem)
             return

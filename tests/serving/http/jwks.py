@@ -19,12 +19,13 @@ AUDIENCE = "agnes"
 
 @dataclass
 class Provider:
-    """`asked` counts fetches of the keys; `broken` makes them fail."""
+    """`asked` counts fetches of the keys; `broken` makes them fail; `instead` is what is sent in their place."""
 
     url: str = ""
     keys: dict[str, rsa.RSAPrivateKey] = field(default_factory=dict)
     asked: int = 0
     broken: bool = False
+    instead: bytes = b""
 
     def __post_init__(self) -> None:
         self.add_key("first")
@@ -62,7 +63,7 @@ def serving_keys() -> Iterator[Provider]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             provider.asked += 1
-            body = b"broken" if provider.broken else json.dumps(provider.jwks()).encode()
+            body = b"broken" if provider.broken else provider.instead or json.dumps(provider.jwks()).encode()
             self.send_response(500 if provider.broken else 200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()

@@ -168,3 +168,16 @@ async def test_a_provider_that_is_down_refuses_nobody_it_vouched_for_yet(
     assert verifier.keys.problem
     monkeypatch.setattr(jwts, "KEYS_KEPT_FOR_S", 0.0)
     assert await verifier.verify(token) is None
+
+
+@pytest.mark.parametrize("instead", [b"<html>", b"[]", b'{"keys": 5}', b"[" * 100_000, b"\xff\xfe", b"9" * 10_000])
+async def test_a_page_in_place_of_the_keys_is_a_provider_that_is_down(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, instead: bytes
+) -> None:
+    verifier, token = verifier_of(provider), provider.token(ANA)
+    assert await verifier.verify(token) is not None
+    provider.instead = instead
+    monkeypatch.setattr(jwts, "ASK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(jwts, "KEYS_FRESH_FOR_S", 0.0)
+    assert await verifier.verify(token) is not None
+    assert verifier.keys.problem
