@@ -213,7 +213,7 @@ class ServerSettings(Section):
     max_connections: PositiveCount = Field(
         default=2000,
         description="Open connections; fewer where the system allows fewer files. At most half of them may be without "
-        "a complete request.",
+        "a complete request; nobody has more requests under way than are left for others.",
     )
     max_sessions: PositiveCount = Field(
         default=1000,

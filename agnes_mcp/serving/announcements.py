@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated, ServerEvent
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+)
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST, SubscriptionsListenRequestParams, SubscriptionsListenResult
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from agnes_mcp.models import Principal
 
 SNAPSHOT_URI = "agnes://snapshots/{name}"
 USAGE_URI = "agnes://usage"
+#: Streams of one principal: a host opens one for each of its sessions.
+MOST_STREAMS = 256
 
 
 class AnnouncementBus:
@@ -39,6 +52,29 @@ class AnnouncementBus:
 
     def _bus(self, principal: str) -> InMemorySubscriptionBus:
         return self._buses.setdefault(principal, InMemorySubscriptionBus())
+
+
+class Listening(ListenHandler):
+    """Streams of change events, so many for each principal: the SDK counts all of them together, and one caller would
+    take every one. How many principals there are is bounded by who is configured."""
+
+    def __init__(self, bus: AnnouncementBus, identify: Callable[[], Principal]) -> None:
+        super().__init__(bus, max_subscriptions=sys.maxsize)
+        self._identify = identify
+        self._open = Counter[str]()  # by principal, of those who have any
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        name = self._identify().name
+        if self._open[name] >= MOST_STREAMS:
+            raise MCPError(INVALID_REQUEST, f"You have {MOST_STREAMS} streams of events open; close one of them.")
+        self._open[name] += 1
+        try:
+            return await super().__call__(ctx, params)
+        finally:
+            self._open[name] -= 1
+            self._open += Counter()  # leaves out who has none
 
 
 def events_of(tool: str, body: Mapping[str, Any]) -> list[ServerEvent]:

@@ -21,7 +21,7 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError, ToolError, UnexpectedToolError
 from mcp.server.runner import serve_dual_era_loop, serve_loop
-from mcp.server.subscriptions import ListenHandler, ResourcesListChanged
+from mcp.server.subscriptions import ResourcesListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     MISSING_REQUIRED_CLIENT_CAPABILITY,
@@ -40,7 +40,7 @@ from agnes_mcp.access.rate import CallRate
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
-from agnes_mcp.serving.announcements import AnnouncementBus, events_of, tell_older_client
+from agnes_mcp.serving.announcements import AnnouncementBus, Listening, events_of, tell_older_client
 from agnes_mcp.serving.errors import (
     CACHE_HINTS,
     error_result,
@@ -127,7 +127,7 @@ class AgnesServer(MCPServer[Serving]):
         self.tools = StrictTools(self._tool_manager, serving.gateway.settings.api.max_result_chars)
         low = self._lowlevel_server
         low.middleware += [OneListing(), keep_structure]
-        self._listening = ListenHandler(self.announcements)
+        self._listening = Listening(self.announcements, serving.identify)
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listening)
         changing = NotificationOptions(resources_changed=True)
         low.create_initialization_options = partial(low.create_initialization_options, changing)  # type: ignore[method-assign]

@@ -17,6 +17,7 @@ from support.instances import settings_of
 
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
+from agnes_mcp.serving import announcements
 from agnes_mcp.serving.prompts import INSTRUCTIONS
 from agnes_mcp.serving.server import build_server
 
@@ -264,6 +265,33 @@ async def test_changes_are_told_to_their_own_user(client: Any, instance: Instanc
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     assert told["bob"] == []
+
+
+async def test_streams_of_one_user_are_not_those_of_another(
+    client: Any, instance: Instance, era: Era, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were counted together, and one user could have every one. What is closed may be opened again."""
+    if era == "legacy":
+        return
+    monkeypatch.setattr(announcements, "MOST_STREAMS", 2)
+
+    async def opens() -> bool:
+        try:
+            async with ana.listen(resources_list_changed=True):
+                return True
+        except MCPError as refused:
+            return "2 streams" not in refused.error.message
+
+    async with client() as ana, client() as bob, ana.listen(resources_list_changed=True):
+        async with ana.listen(resources_list_changed=True):
+            assert not await opens()
+            instance.acting = "bob"
+            async with bob.listen(resources_list_changed=True):
+                instance.acting = "ana"
+                assert not await opens()
+        with anyio.fail_after(60):  # the server is told that it was closed
+            while not await opens():
+                await anyio.sleep(0.01)
 
 
 async def _told_in_the_session(client: Any) -> None:

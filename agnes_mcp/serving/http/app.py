@@ -30,6 +30,7 @@ from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.config.settings import ServerSettings, Settings, is_loopback
 from agnes_mcp.errors import ConfigError
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.serving.http.connections import most_connections
 from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, browser_access, transport_security
 from agnes_mcp.serving.http.identity import Callers, RequireUser, request_principal
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
@@ -37,7 +38,7 @@ from agnes_mcp.serving.http.mirrors import mirror_routes
 from agnes_mcp.serving.http.operator import OperatorPage
 from agnes_mcp.serving.http.probes import figures, healthz, parts, readiness
 from agnes_mcp.serving.http.request_ids import DistinctIds
-from agnes_mcp.serving.http.sessions import Sessions, SharedSessions
+from agnes_mcp.serving.http.sessions import Sessions, SharedRequests, SharedSessions
 from agnes_mcp.serving.http.sse import MESSAGES_PATH, SseEndpoint
 from agnes_mcp.serving.server import AgnesServer, build_server
 
@@ -140,6 +141,7 @@ def build_app(
             Middleware(CORSMiddleware, **browser_access(security)),
             Middleware(AuthenticationMiddleware, backend=callers),
             Middleware(AuthContextMiddleware),
+            Middleware(SharedRequests, most=most_connections(settings.server.max_connections)),
         ],
         lifespan=run_sessions,
     )

@@ -158,6 +158,28 @@ class SharedSessions:
         await self._app(ending, receive, send)
 
 
+class SharedRequests:
+    """In front of whatever a known caller asks: each request holds its connection until it is answered, and a stream of
+    events never is. Nobody may have more under way than are left for others, so that whoever comes finds some left."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+        self._held = Counter[str]()  # by caller, of those who have any
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = principal_of(scope)
+        if caller and self._held[caller] >= self._most - self._held.total():
+            await refusal_of_requests()(scope, receive, send)
+            return
+        self._held[caller] += bool(caller)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._held[caller] -= bool(caller)
+            self._held += Counter()  # leaves out who has none
+
+
 def principal_of(scope: Scope) -> str:
     """Whose request this is; empty: nobody is known."""
     user = scope.get("user")
@@ -165,9 +187,17 @@ def principal_of(scope: Scope) -> str:
 
 
 def refusal_of_sessions() -> ASGIApp:
-    response = refusal_response(
-        503, "Every session is taken, and you hold your share of them.", "Close a session of yours, or try again later."
+    return _refusal(
+        "Every session is taken, and you hold your share of them.", "Close a session of yours, or try again later."
     )
+
+
+def refusal_of_requests() -> ASGIApp:
+    return _refusal("You have as many requests under way as there is room for.", "Wait for some of them, or end some.")
+
+
+def _refusal(message: str, hint: str) -> ASGIApp:
+    response = refusal_response(503, message, hint)
     response.headers["retry-after"] = "5"
     return response
 

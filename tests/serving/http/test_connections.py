@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from serving.served import ACCEPT, INITIALIZE, Served, bearer, rpc, serve, token_of, user, write_instance
+from support.waiting import wait_until
 
 from agnes_mcp.serving.http.connections import KEPT_FILES, most_connections
 from agnes_mcp.serving.repeats import Repeats
@@ -150,6 +151,28 @@ def test_an_open_stream_gives_way_too(tmp_path: Path) -> None:
         with httpx2.stream("GET", served.url + "/sse", headers=bearer(token_of("ben")), timeout=PATIENCE_S) as bens:
             assert bens.status_code == 200
             assert next(bens.iter_lines()).startswith("event: endpoint")
+
+
+def test_who_has_many_requests_under_way_leaves_others_some(tmp_path: Path) -> None:
+    """Each holds its connection for as long as it lasts, and a stream lasts for ever."""
+    config = write_instance(
+        tmp_path / "i.yaml",
+        access={"users": [user("ana", "*"), user("ben", "*"), user("eve", "*")]},
+        server={"max_connections": 24},
+    )
+    with serve(config) as served, contextlib.ExitStack() as streams:
+
+        def begin(name: str) -> int:
+            stream = httpx2.stream("GET", served.url + "/sse", headers=bearer(token_of(name)), timeout=PATIENCE_S)
+            return streams.enter_context(stream).status_code
+
+        assert [begin("ana") for _ in range(14)] == [200] * 12 + [503] * 2
+        assert [begin("ben") for _ in range(8)] == [200] * 6 + [503] * 2
+        assert open_session(served, "ana").status_code == 503
+        assert open_session(served, "eve").status_code == 200
+        assert served.get("/healthz").status_code == served.get("/readyz").status_code == 200
+        streams.close()
+        wait_until(lambda: open_session(served, "ana").status_code == 200)
 
 
 def test_one_id_twice_at_once_gets_two_answers(tmp_path: Path) -> None:
