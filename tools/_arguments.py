@@ -62,7 +62,7 @@ Aggregates = Annotated[
     ),
 ]
 OrderBy = Annotated[
-    list[ColumnName] | None,
+    list[Annotated[str, Field(max_length=300 + len(" DESC NULLS FIRST"))]] | None,
     LISTED,
     Field(description="'column [DESC] [NULLS FIRST|LAST]', of the answer's columns", max_length=100),
 ]

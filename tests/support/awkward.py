@@ -138,6 +138,44 @@ def csvs(folder: Path) -> dict[str, Awkward]:
             ),
             "SELECT 1::BIGINT, 2::BIGINT UNION ALL SELECT 3, 4",
         ),
+        "noted_among": Awkward(  # DuckDB takes the lines with a delimiter in quotes for the regular ones
+            _bytes(folder / "noted_among.csv", b'a,b\n# hi\n1,"x,y"\n2,"p,q"\n'),
+            "SELECT 1::BIGINT, 'x,y' UNION ALL SELECT 2, 'p,q'",
+        ),
+        **{
+            f"noted_among_{name}": Awkward(
+                _bytes(folder / f"noted_{name}.csv.gz", gzip.compress(before + b'1,"x,y"\n# no, no\n2,"p,""q"\n3,z\n')),
+                "SELECT 1::BIGINT, 'x,y' UNION ALL SELECT 2, 'p,\"q' UNION ALL SELECT 3, 'z'",
+                table={"csv": {"comment": "#", **more}},
+            )
+            for name, before, more in (
+                ("told", b"a,b\n", {}),
+                ("headless", b"", {"header": False}),
+                ("skipped", b"Report, of; the year\nby hand\na,b\n", {"skip": 2}),
+                ("ignoring", b"a,b\n", {"ignore_errors": True}),
+                ("padded", b"a,b\n", {"null_padding": True}),
+            )
+        },
+        "noted_above": Awkward(
+            _bytes(folder / "noted_above.tsv", b"# Name: cars, old\n# By: somebody, else\n\nid\tname\n1\tx\n2\ty\n"),
+            "SELECT 1::BIGINT, 'x' UNION ALL SELECT 2, 'y'",
+        ),
+        "carets": Awkward(
+            _bytes(folder / "carets.csv", b"a^b\n1^x, y\n2^z\n"), kind="table_unavailable", says='{delimiter: "^"}'
+        ),
+        "carets_said": Awkward(
+            folder / "carets.csv",
+            "SELECT 1::BIGINT, 'x, y' UNION ALL SELECT 2, 'z'",
+            table={"csv": {"delimiter": "^"}},
+        ),
+        "caret_within": Awkward(
+            _bytes(folder / "power.txt", b"m^2 of it\n1\n2\n"), "SELECT 1::BIGINT UNION ALL SELECT 2"
+        ),
+        "later_two": Awkward(  # of one column alone DuckDB believes that the lines have no more
+            _bytes(folder / "later_two.csv", b"a\n" + b"x\n" * 3_000 + b"x,y\nz\n"),
+            kind="table_unavailable",
+            says="null_padding",
+        ),
         "latin": Awkward(latin, kind="table_unavailable", says="encoding"),
         "latin_said": Awkward(latin, "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "latin-1"}}),
         "utf16": Awkward(
@@ -181,6 +219,13 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
     pyarrow.feather.write_feather(two, str(feather))
     with pa.ipc.new_stream(stream, two.schema) as writer:
         writer.write_table(two)
+    old_stream, geo = folder / "old.arrow", folder / "geo.arrow"
+    with pa.ipc.new_stream(old_stream, two.schema, options=pa.ipc.IpcWriteOptions(use_legacy_format=True)) as writer:
+        writer.write_table(two)
+    placed = two.replace_schema_metadata({"geo": '{"schema_version":"0.1.0","primary_column":"b","columns":{}}'})
+    with pa.ipc.new_file(geo, placed.schema) as writer:
+        writer.write_table(placed)
+    pq.write_table(placed, folder / "geo.parquet")
     rows = "SELECT 1::BIGINT, 'x' UNION ALL SELECT 2, NULL"
     return {
         "json": Awkward(_bytes(folder / "list.json", b'[{"a":1,"b":"x"},{"a":2}]'), rows),
@@ -207,6 +252,12 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
         "arrow": Awkward(arrow, rows),
         "feather": Awkward(feather, rows),
         "arrow_stream": Awkward(stream, rows),
+        "arrow_old_stream": Awkward(old_stream, rows),
+        "arrow_geo": Awkward(geo, rows),
+        "parquet_geo": Awkward(folder / "geo.parquet", kind="table_unavailable", says="GeoParquet"),
+        "arrow_not": Awkward(
+            _bytes(folder / "not.arrow", b"\0\1\2\3" * 9), kind="unsupported_format", says="unknown format"
+        ),
         "arrow_torn": Awkward(_bytes(folder / "torn.arrow", arrow.read_bytes()[:-200]), kind="table_unavailable"),
         "avro": Awkward(_bytes(folder / "x.avro", b"Obj\x01rest"), kind="unsupported_format", says="Avro"),
         "csv_called_parquet": Awkward(

@@ -66,9 +66,8 @@ def _read(path: str, table_id: str, mapped: bool) -> as_parquet.Rows:
 
     found, batches = _open(path, mapped)
     kinds = [_written_as(kind) for kind in found.types]
-    schema = pa.schema(
-        [field.with_type(kind) for field, kind in zip(found, kinds, strict=True)], metadata=found.metadata
-    )
+    # Without its own notes: what it says of itself, as of its geometry, is not true of Parquet.
+    schema = pa.schema([field.with_type(kind) for field, kind in zip(found, kinds, strict=True)])
     if schema.serialize().size > _SCHEMA_BYTES:
         schema = pa.schema([pa.field(field.name, field.type, field.nullable) for field in schema])
     _refuse_unwritable(schema, table_id)

@@ -27,6 +27,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".arrows": "arrow",
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
+    ".xlsb": "xlsx",
     ".xls": "xlsx",
     ".ods": "xlsx",
 }
@@ -104,13 +105,22 @@ def _is_json(path: str) -> bool:
     return head[:1] == b"{" or (head[:1] == b"[" and head[1:].lstrip()[:1] in (b"{", b"]"))
 
 
+def _is_old_stream(path: str) -> bool:
+    """Whether a file may be an Arrow stream as it was before version 0.15: without a mark, it begins with the length of
+    its schema, and that with a place near by."""
+    with open(path, "rb") as file:
+        head = file.read(8)
+    length, place = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little")
+    return 8 < length < os.path.getsize(path) and length % 4 == 0 and 4 <= place <= 64 and place % 4 == 0
+
+
 def problem_of(path: str, kind: Kind) -> str:
     """Why a file cannot be what it is taken for; empty: its first bytes agree. Raises OSError."""
     expected = _EXPECTED.get(kind)
     if expected is None:
         return ""
     inside = look_inside(path)
-    if inside in expected:
+    if inside in expected or (kind == "arrow" and _is_old_stream(path)):
         return ""
     if inside == "encrypted Parquet":
         return "its file is encrypted Parquet, and there is no key for it"

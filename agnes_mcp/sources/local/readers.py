@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.files import Files, Signature
-from agnes_mcp.sources.local.layouts import Options, layout_of, refuse_ragged, refuse_skipped
+from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
@@ -105,6 +105,7 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
             return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
     if view.kind == "csv":
         refuse_skipped(table, files.paths, view.options, cursor)
+        view = replace(view, options={**view.options, **quotes_of(files.paths, view.options, cursor)})
     types = _infer(view, cursor)
     if view.kind == "csv" and table.csv:
         refuse_ragged(table, files.paths, view.options, list(types), cursor)
@@ -258,6 +259,7 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
 #: What DuckDB says of a file that it cannot open, and what it means.
 _OF_FILES = (
     (r"[Uu]nicode|utf-?8", "a column has a name that is not UTF-8"),
+    (r"[Gg]eo[Pp]arquet", "what it says of its geometry (GeoParquet) is of a version that DuckDB does not read"),
     (r"nested more than", "its columns are nested deeper than DuckDB reads"),
     (r"[Ee]ncrypt", "it is encrypted, and there is no key for it"),
     (r"[Uu]nsupported|[Nn]ot implemented|[Nn]ot supported", "it holds a type or an encoding that DuckDB does not read"),
