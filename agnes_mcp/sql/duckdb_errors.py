@@ -74,6 +74,11 @@ _DAMAGE = re.compile(
 )
 #: Of a text in Parquet, which DuckDB does not name the column of.
 _NOT_UTF8 = re.compile(r"Invalid string encoding found in Parquet")
+#: What is wrong with files that are not damaged, and which it would not help to write again in the same way.
+_UNREADABLE = (
+    (_NOT_UTF8, "holds text that is not UTF-8"),
+    (re.compile(r"Unsupported compression codec"), "is compressed in a way that DuckDB does not read"),
+)
 #: What DuckDB puts before the complaint where it comes while rows are fetched.
 _WHILE_FETCHING = re.compile(r"\AInvalid Input Error: Attempting to [\w ]+ query result\nError: ")
 _EXCERPT = re.compile(r"\n+LINE \d+:.*", re.DOTALL)
@@ -146,10 +151,12 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
         case Complaint.ARGUMENTS if own and not _DAMAGE.search(text):
             hint = "Check the patterns and literals, and what the functions take."
             return AgnesError("query_failed", without_values(text, own), hint)
-    is_foreign = _NOT_UTF8.search(text)
-    return unavailable(
-        "it holds text that is not UTF-8" if is_foreign else "its files are damaged or not what they were"
-    )
+    unreadable = _unreadable(text)
+    return unavailable(f"it {unreadable}" if unreadable else "its files are damaged or not what they were")
+
+
+def _unreadable(said: str) -> str:
+    return next((ours for pattern, ours in _UNREADABLE if pattern.search(said)), "")
 
 
 def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> AgnesError:
@@ -159,7 +166,7 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     damage = _DAMAGE.search(said_by(error))
     match complaint_of(error):
         case Complaint.ARGUMENTS if damage and damage[0] not in sql:
-            return _files_unreadable("holds text that is not UTF-8" if _NOT_UTF8.search(damage.string) else "")
+            return _files_unreadable(_unreadable(damage.string))
         case Complaint.MEMORY:
             return query_out_of_memory()
         case Complaint.INTERRUPT:

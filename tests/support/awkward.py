@@ -178,6 +178,29 @@ def csvs(folder: Path) -> dict[str, Awkward]:
         ),
         "latin": Awkward(latin, kind="table_unavailable", says="encoding"),
         "latin_said": Awkward(latin, "SELECT 1::BIGINT, 'café'", table={"csv": {"encoding": "latin-1"}}),
+        "latin_within_quotes": Awkward(
+            _bytes(folder / "latin_quotes.csv", b'a,"Dir\rOp\xe9",b\r\n,,\r\n1,"x",2\r\n'),
+            kind="table_unavailable",
+            says="its text is not UTF-8",
+        ),
+        "windows_said": Awkward(
+            _bytes(folder / "windows.csv", b"x,name\n1,\x80 5\n"),
+            kind="table_unavailable",
+            says="Windows-1252",
+            table={"csv": {"encoding": "latin-1"}},
+        ),
+        "utf16_big": Awkward(
+            _bytes(folder / "big.csv", b"\xfe\xff" + "x,name\n1,café\n".encode("utf-16-be")),
+            kind="table_unavailable",
+            says="higher byte first",
+            table={"csv": {"encoding": "utf-16"}},
+        ),
+        "utf16_said_of_latin": Awkward(
+            latin, kind="table_unavailable", says="csv.encoding", table={"csv": {"encoding": "utf-16"}}
+        ),
+        "latin_said_of_utf16": Awkward(
+            folder / "utf16.csv", kind="table_unavailable", says="is UTF-16", table={"csv": {"encoding": "latin-1"}}
+        ),
         "utf16": Awkward(
             _bytes(folder / "utf16.csv", "x,name\n1,café\n".encode("utf-16")), kind="table_unavailable", says="encoding"
         ),
@@ -248,6 +271,10 @@ def texts_and_workbooks(folder: Path) -> dict[str, Awkward]:
             _bytes(folder / "marked.ndjson", b'\xef\xbb\xbf{"a":1}\n{"a":2}\n'), "SELECT 1 UNION ALL SELECT 2"
         ),
         "json_deep": Awkward(_bytes(folder / "deep.json", b'[{"a":' + b"[" * 500 + b"]" * 500 + b"}]"), **_DEEP),
+        "json_latin": Awkward(
+            _bytes(folder / "latin.json", b'[{"a":"caf\xe9"}]'), kind="table_unavailable", says="not UTF-8"
+        ),
+        "json_two": Awkward(_bytes(folder / "two.json", b"[3[4]"), kind="table_unavailable", says="well-formed JSON"),
         "json_broken": Awkward(_bytes(folder / "broken.json", b'[{"a":1},{"a":]'), kind="table_unavailable"),
         "arrow": Awkward(arrow, rows),
         "feather": Awkward(feather, rows),

@@ -53,7 +53,7 @@ def _explain(error: BaseException, table_id: str, view: View, own: str) -> Agnes
     cause = error.__cause__ if isinstance(error, AgnesError) else error
     if view.kind in ("csv", "json") and cause is not None:
         try:
-            refuse_text(table_id, str(cause))
+            refuse_text(table_id, view.kind, str(cause))
         except AgnesError as refused:
             return refused
     if isinstance(cause, duckdb.Error | pa.ArrowException | MemoryError | OSError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
+from agnes_mcp.sources.local.texts import PIECE_BYTES, is_utf8, packing_of, refuse_encoding, refuse_torn
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
@@ -46,8 +47,6 @@ _WHOLE_FILE = -1
 #: have lists in one another.
 _MAX_DEPTH = MAX_PARQUET_LISTS
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UNPACKED_BYTES = 2**20
-_PACKED = {"gz": "gzip", "zst": "zstd"}
 _MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
 
 
@@ -85,7 +84,8 @@ class Readers:
         if known is not None and known[:3] == (files.signature, table.csv, table.hive):
             return replace(view, options=known[3])
         for path in files.paths:
-            _refuse_torn(table, path, call)
+            refuse_torn(table, path, call)
+            refuse_encoding(table, path)
         if view.kind == "json" and any(map(_is_marked_list, files.paths)):
             view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)
@@ -133,37 +133,18 @@ def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def _refuse_torn(table: Table, path: str, call: Call) -> None:
-    """Raise `table_unavailable` for a packed text that breaks off or is damaged.
-
-    DuckDB takes what it could unpack for all of it, and the last line for a whole one.
-    """
-    import pyarrow as pa
-
-    packing = _PACKED.get(path.lower().rpartition(".")[2])
-    if packing is None:
-        return
-    try:
-        with pa.input_stream(path, compression=packing) as unpacked:
-            while unpacked.read(_UNPACKED_BYTES):
-                call.check()
-    except (OSError, pa.ArrowException):
-        reason = "its packed file breaks off or is damaged, or is not packed as its name says"
-        raise unavailable(reason, table.id) from None
-
-
 def _is_marked_list(path: str) -> bool:
     """Whether a JSON begins with a byte order mark, before which DuckDB does not see the list."""
-    if path.lower().rpartition(".")[2] in _PACKED:
+    if packing_of(path) is not None:
         return False
     with open(path, "rb") as file:
-        head = file.read(_UNPACKED_BYTES)
+        head = file.read(PIECE_BYTES)
     return head.startswith(_BYTE_ORDER_MARK) and head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
 
 def _compression(paths: list[str]) -> dict[str, str]:
     """DuckDB knows a packed file by an ending in small letters only; others it is told, where all are packed alike."""
-    packed = {_PACKED.get(path.lower().rpartition(".")[2], "none") for path in paths}
+    packed = {packing_of(path) or "none" for path in paths}
     spelt = all(path == path.lower() for path in paths)
     return {} if spelt or packed == {"none"} or len(packed) > 1 else {"compression": packed.pop()}
 
@@ -179,6 +160,8 @@ def _infer(view: View, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
 
 
+_BROKEN_JSON = "it is not well-formed JSON"
+_NOT_UTF8 = "its text is not UTF-8"
 #: What DuckDB says of a text that it cannot read, what is wrong in our words, and the options that serve.
 _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
@@ -186,7 +169,13 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "its column {column!r} holds something that is not {type}",
         ("types", "null_values", "ignore_errors"),
     ),
-    (r"not utf-8 encoded|byte sequence mismatch|[Ii]nvalid unicode", "its text is not UTF-8", ("encoding",)),
+    (r"[Mm]alformed JSON", _BROKEN_JSON, ()),
+    (
+        r"not latin-1 encoded",
+        "its text is none of UTF-8, UTF-16 and Latin-1, as Windows-1252 is none; written as UTF-8 it can be read",
+        (),
+    ),
+    (r"not utf-8 encoded|byte sequence mismatch|[Ii]nvalid unicode", _NOT_UTF8, ("encoding",)),
     (
         r"Expected Number of Columns|[Tt]oo many columns|[Mm]issing columns",
         "its lines have different numbers of fields",
@@ -203,11 +192,11 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("delimiter", "quote", "escape", "header", "skip"),
     ),
     (r"exceeds maximum recursion depth", "its JSON is nested deeper than DuckDB reads", ()),
-    (r"[Mm]alformed JSON|Invalid Input Error:.*JSON", "it is not well-formed JSON", ()),
+    (r"Invalid Input Error:.*JSON", _BROKEN_JSON, ()),
 )
 
 
-def refuse_text(table_id: str, said: str) -> None:
+def refuse_text(table_id: str, kind: str, said: str) -> None:
     """Raises `table_unavailable` naming the option that serves, where DuckDB's complaint is one of a text file's.
 
     Nothing of the file's content is repeated, apart from the name of a column.
@@ -215,6 +204,7 @@ def refuse_text(table_id: str, said: str) -> None:
     for pattern, reason, options in _COMPLAINTS:
         found = re.search(pattern, said, re.DOTALL)
         if found:
+            options = options if kind == "csv" else ()
             words = {name: str(value).strip() for name, value in found.groupdict().items()}
             raise AgnesError(
                 "table_unavailable",
@@ -235,7 +225,9 @@ def of_text(table: Table, files: Files, call: Call) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table.id, str(error))
+            told = "encoding" in table.csv or all(is_utf8(path, call) for path in files.paths)
+            # Of a short text in another encoding DuckDB says that it could not find out anything.
+            refuse_text(table.id, files.kind, str(error) if told else "not utf-8 encoded")
         raise
 
 
@@ -260,6 +252,7 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
 _OF_FILES = (
     (r"[Uu]nicode|utf-?8", "a column has a name that is not UTF-8"),
     (r"[Gg]eo[Pp]arquet", "what it says of its geometry (GeoParquet) is of a version that DuckDB does not read"),
+    (r"at least one non-root column", "it has no columns"),
     (r"nested more than", "its columns are nested deeper than DuckDB reads"),
     (r"[Ee]ncrypt", "it is encrypted, and there is no key for it"),
     (r"[Uu]nsupported|[Nn]ot implemented|[Nn]ot supported", "it holds a type or an encoding that DuckDB does not read"),

@@ -201,7 +201,7 @@ class LocalSource(Source):
         """What a failure of this statement means."""
         cause = self._warehouse.cause_of(error, call, statement.sql)
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table.id, str(cause))
+            refuse_text(table.id, files.kind, str(cause))
         return self._warehouse.explain(cause, call, _own(statement))
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
