@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,11 +96,10 @@ def make_view(
     if names_now != [name for name, _ in found]:
         relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
     named = _named(names_now if view.columns is None else view.columns, statement_names)
-    blobs = _miscompared(zip(names_now, (kind for _, kind in found), strict=True)) if view.kind == "parquet" else []
-    blobs = [blob for blob in blobs if named is None or blob in named]
-    if blobs:
-        copied = ", ".join(f"{identifier(blob)} || ''::BLOB AS {identifier(blob)}" for blob in blobs)
-        relation = f"(SELECT * REPLACE ({copied}) FROM {relation})"  # noqa: S608 - quoted parts only
+    copies = _copies(connection, view, list(zip(names_now, found, strict=True))) if view.kind == "parquet" else {}
+    copied = [f"{copy} AS {identifier(name)}" for name, copy in copies.items() if named is None or name in named]
+    if copied:
+        relation = f"(SELECT * REPLACE ({', '.join(copied)}) FROM {relation})"  # noqa: S608 - quoted parts only
     seen = view.columns if named is None else named
     if quick or seen is not None or relation != plain:
         connection.execute(_statement(view.name, relation, seen))
@@ -160,15 +159,38 @@ def relation_of(view: View, database: str = "") -> str:
     return f"read_{view.kind}({literal(view.files())}{options})"
 
 
-def _miscompared(columns: Iterable[tuple[str, str]]) -> list[str]:
-    """The BLOB columns of a view over Parquet, where this DuckDB compares them wrongly.
+def _copies(
+    connection: DuckDBPyConnection, view: View, columns: Sequence[tuple[str, tuple[str, str]]]
+) -> dict[str, str]:
+    """The columns of a view over Parquet that this DuckDB compares wrongly, each with an expression of its values.
 
-    A comparison with a constant that is not plain ASCII is taken down into the dictionary of a Parquet file and finds
-    nothing there. What is computed is not pushed down; a copy is the cheapest computation.
+    A comparison with a constant is taken down into the file, what is computed is not; a copy is the cheapest
+    computation. Of BLOBs, one that is not plain ASCII finds nothing in a dictionary. Of decimals, it is compared with
+    bounds that old writers took from their bytes, as if each byte had a sign.
     """
-    if not compares_blobs_wrongly():
-        return []
-    return [name for name, kind in columns if kind == "BLOB"]
+    copies: dict[str, str] = {}
+    if compares_blobs_wrongly():
+        copies = {name: f"{identifier(name)} || ''::BLOB" for name, (_, kind) in columns if kind == "BLOB"}
+    decimals = {written: name for name, (written, kind) in columns if kind.startswith("DECIMAL") and kind[-1] == ")"}
+    if decimals:
+        misjudged = _with_old_bounds(connection, view.files())
+        named = {name: identifier(name) for written, name in decimals.items() if written in misjudged}
+        copies |= {name: f"greatest({quoted}, {quoted})" for name, quoted in named.items()}
+    return copies
+
+
+def _with_old_bounds(connection: DuckDBPyConnection, paths: Sequence[str]) -> set[str]:
+    """The columns of bytes that have only the bounds that Parquet's format has given up, `min` and `max`. The writers
+    of nearly every file, DuckDB and Arrow, have never left it at these, which is asked first."""
+    named = "FROM parquet_file_metadata(?) SELECT file_name WHERE created_by IS NULL OR NOT created_by SIMILAR TO ?"
+    files = connection.execute(named, [list(paths), "(DuckDB|parquet-cpp-arrow) .*"]).fetchall()
+    if not files:
+        return set()
+    bounded = "stats_min IS NOT NULL AND stats_min_value IS NULL AND type IN ('FIXED_LEN_BYTE_ARRAY', 'BYTE_ARRAY')"
+    found = connection.execute(
+        f"FROM parquet_metadata(?) SELECT DISTINCT path_in_schema WHERE {bounded}", [[path for (path,) in files]]
+    ).fetchall()
+    return {str(path) for (path,) in found}
 
 
 def _binds_quickly(view: View) -> bool:

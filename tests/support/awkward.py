@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,19 @@ def nested(folder: Path) -> dict[str, Awkward]:
     }
 
 
+def _with_old_bounds(path: Path) -> Path:
+    """Whole numbers from 1 to 24 as decimals, with bounds as writers of old took them: 2 for the least."""
+    numbers = pa.array(map(Decimal, range(1, 25)), pa.decimal128(25, 2))
+    pq.write_table(pa.table({"v": numbers}), path, use_dictionary=False, compression="none", store_schema=False)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[-8:-4], "little")
+    most, least, second = (b"\x0b" + number.to_bytes(11, "big") for number in (2400, 100, 200))
+    footer = whole[-8 - length : -8].replace(b"\x28" + most + b"\x18" + least + b"\x11\x11\0", b"\0")
+    footer = footer.replace(least, second).replace(b"parquet-cpp-arrow", b"parquet-of-old-by")
+    path.write_bytes(whole[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    return path
+
+
 def parquets(folder: Path) -> dict[str, Awkward]:
     nameless = pa.table({"s": pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["", "b"])})
     pq.write_table(nameless, folder / "nameless.parquet")
@@ -351,6 +365,7 @@ def parquets(folder: Path) -> dict[str, Awkward]:
     if hasattr(os, "mkfifo"):
         os.mkfifo(pipe)
     return {
+        "old_bounds": Awkward(_with_old_bounds(folder / "old.parquet"), plain.replace("*", "v::VARCHAR")),
         "pipe": Awkward(pipe, kind="unsupported_format", says="pipe"),
         "count_column": Awkward(_copy(folder / "count.parquet", "SELECT 7 AS count, 'x' AS rows"), plain),
         "geometry": Awkward(

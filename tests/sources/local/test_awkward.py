@@ -24,6 +24,7 @@ from support.workbooks import workbooks
 from agnes_mcp.access.grants import os_user
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.sql import duckdb_lines
 
 TOOLS = ("schema", "sample", "describe", "scan", "fetch", "query")
 
@@ -128,6 +129,23 @@ async def test_a_column_of_parquet_that_cannot_be_read_is_called_what_it_is(
             assert "caf" not in told["message"]
         answer = (await client.call_tool("scan", {"table_id": "t", "select": ["a"]})).structured_content or {}
         assert answer["rows"] == [[1]]
+
+
+async def test_a_condition_is_not_judged_by_bounds_in_the_wrong_order(
+    gateway: Gateway, awkward: dict[str, Awkward]
+) -> None:
+    condition = "v = 1 OR v < 1.5 AND v <= 1"
+    with duckdb.connect(":memory:") as connection:
+        at_first = connection.execute(f"SELECT count(*) FROM '{awkward['old_bounds'].path}' WHERE v = 1").fetchall()
+    if duckdb_lines.line() == "1.5":  # once every line is right, the copies of decimals in `sql.views` can go
+        assert at_first == [(0,)]
+    async with connected(gateway, "auto") as client:
+        for tool, arguments in (
+            ("scan", {"table_id": "old_bounds", "where": condition}),
+            ("query", {"sql": f"SELECT * FROM old_bounds WHERE {condition}"}),
+        ):
+            answer = (await client.call_tool(tool, arguments)).structured_content or {}
+            assert (tool, [float(row[0]) for row in answer["rows"]]) == (tool, [1.0])
 
 
 #: What Zstandard's own program makes of `PACKED_TEXT`: a frame with a checksum, which pyarrow's have not.
