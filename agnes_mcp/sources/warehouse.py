@@ -166,16 +166,22 @@ class FreeReading:
 
 
 def run(
-    cursor: duckdb.DuckDBPyConnection, sql: str, rows: int, explain: Callable[[Exception], AgnesError]
+    cursor: duckdb.DuckDBPyConnection,
+    sql: str,
+    rows: int,
+    explain: Callable[[Exception], AgnesError],
+    *,
+    plain: bool = False,
 ) -> pa.RecordBatchReader:
-    """The statement's rows, as many in a batch. Raises what `explain` makes of a failure."""
+    """The statement's rows, as many in a batch; `plain` where it reads no column that Arrow cannot carry. Raises what
+    `explain` makes of a failure."""
     import duckdb
     import pyarrow as pa
 
     from agnes_mcp.sql.duckdb_types import lossless
 
     try:
-        return lossless(cursor, sql).to_arrow_reader(rows)
+        return lossless(cursor, sql, plain=plain).to_arrow_reader(rows)
     except (duckdb.Error, pa.ArrowInvalid) as error:  # Arrow's: types nested deeper than it hands on
         raise explain(error) from None
 

@@ -44,3 +44,9 @@ def compares_blobs_wrongly() -> bool:
     Seen up to 1.5.6, the newest of that line, and not in 2.0.1. What is computed is not pushed down into the file.
     """
     return line() == "1.5"
+
+
+@cache
+def copies_begun_rows() -> bool:
+    """Whether rows of a statement that `execute` has begun are copied on their way to Arrow, with a warning of it."""
+    return line() != "1.5"

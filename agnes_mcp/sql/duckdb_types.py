@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from agnes_mcp.sql.duckdb_lines import copies_begun_rows
 from agnes_mcp.sql.names import identifier
 
 if TYPE_CHECKING:
@@ -155,8 +156,15 @@ def bound(connection: duckdb.DuckDBPyConnection, sql: str) -> tuple[duckdb.DuckD
         return relation, [(str(name), str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
 
 
-def lossless(cursor: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
-    """That statement, bound but not run, with every column that Arrow cannot carry whole cast to one that it can."""
+def lossless(
+    cursor: duckdb.DuckDBPyConnection, sql: str, *, plain: bool = False
+) -> duckdb.DuckDBPyRelation | duckdb.DuckDBPyConnection:
+    """That statement, ready to be read, with every column that Arrow cannot carry whole cast to one that it can.
+
+    `plain`: it reads no such column. Then it is begun at once, and bound once, where its rows are not copied for that.
+    """
+    if plain and not copies_begun_rows():
+        return cursor.execute(sql)
     relation, outputs = bound(cursor, sql)
     if not any(loses_in_arrow(kind) for kind in {kind for _, kind in outputs}):
         return relation

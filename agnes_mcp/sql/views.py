@@ -92,8 +92,9 @@ def make_view(
         connection.execute(_statement(view.name, plain))
     found = bound(connection, f"FROM {plain}")[1] if quick else _columns(connection, view)
     _refuse_deep(view, found)
-    names_now = readable_names([name for name, _ in found])
-    if names_now != [name for name, _ in found]:
+    given = [name for name, _ in found]
+    names_now = readable_names(given)
+    if names_now != given:
         relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
     named = _named(names_now if view.columns is None else view.columns, statement_names)
     copies = _copies(connection, view, list(zip(names_now, found, strict=True))) if view.kind == "parquet" else {}
@@ -115,8 +116,10 @@ def _named(columns: Sequence[str], statement_names: Names) -> list[str] | None:
 
 def _refuse_deep(view: View, columns: Sequence[tuple[str, str]]) -> None:
     most_lists = MAX_PARQUET_LISTS if view.kind == "parquet" else _MAX_LEVELS
-    for name, kind in columns:
-        if kind.count("[") + kind.count("(") <= most_lists // 2:  # nearly every column; a map counts twice
+    kinds = {kind for _, kind in columns}  # few, of thousands of columns
+    nested = {kind for kind in kinds if kind.count("[") + kind.count("(") > most_lists // 2}  # a map counts twice
+    for name, kind in columns if nested else ():
+        if kind not in nested:
             continue
         levels, lists = depth_of(kind)
         if levels > _MAX_LEVELS or lists > most_lists:
@@ -137,7 +140,7 @@ def _statement(name: str, relation: str, columns: Sequence[str] | None = None) -
 
 def readable_names(given: Sequence[str]) -> list[str]:
     """The names without what nobody sees; one that is empty is called by its place, one that is taken is numbered."""
-    if all(name and is_plain(name) for name in given):
+    if all(given) and is_plain("".join(given)):
         return list(given)
     taken = {name.casefold() for name in given if name and tidy(name) == name}
     names_now = list[str]()

@@ -24,7 +24,14 @@ from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_t
 from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_texts, measure
 from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
-from agnes_mcp.sql.duckdb_types import LEAST_ROWS_APART, MAX_VALUE_BYTES, batch_rows, columns_of, lossless
+from agnes_mcp.sql.duckdb_types import (
+    LEAST_ROWS_APART,
+    MAX_VALUE_BYTES,
+    batch_rows,
+    columns_of,
+    loses_in_arrow,
+    lossless,
+)
 from agnes_mcp.sql.names import identifier
 from agnes_mcp.sql.views import View, make_view
 
@@ -52,14 +59,15 @@ class LocalSource(Source):
         self._stored_views: set[str] = set()
         self._readers = Readers()
         self._conversions = Conversions(processes.memory_bytes)
-        # By id, like the views: one for each table. True of the files of that signature, read in that way, alone.
-        self._columns: dict[str, tuple[Signature, tuple[object, ...], dict[str, Column]]] = {}
+        # By id, like the views: one for each table. True of the files of that signature, read in that way, alone. With
+        # them, whether Arrow can carry all of them.
+        self._columns: dict[str, tuple[Signature, tuple[object, ...], tuple[dict[str, Column], bool]]] = {}
         # By id as well: whose values may be too heavy for this process.
         self._unpacking: set[str] = set()
 
     def schema(self, table: Table, call: Call) -> TableSchema:
         with self._opened(table, call) as (cursor, files, source):
-            columns = list(self._columns_now(cursor, table, files, call).values())
+            columns = list(self._columns_now(cursor, table, files, call)[0].values())
             rows, size_bytes = measure(cursor, files, source)
             mean_bytes = (size_bytes or 0) // rows if rows else 0
             heavy = heavy_values(cursor, source, identifier(table.id), columns, mean_bytes)
@@ -111,7 +119,8 @@ class LocalSource(Source):
         self, table: Table, schema: TableSchema, statement: Statement, price: Price, call: Call
     ) -> Iterator[FreeReading]:
         with self._opened(table, call) as (cursor, files, source):
-            self._refuse_change(self._columns_now(cursor, table, files, call), table, schema)
+            columns, plain = self._columns_now(cursor, table, files, call)
+            self._refuse_change(columns, table, schema)
             named = {ANY, *statement.source_columns}
             row_bytes = sum(size for name, size in schema.heavy_values.items() if name in named)
             if self.reads_apart(table, statement):
@@ -120,7 +129,7 @@ class LocalSource(Source):
                     yield reading
             else:
                 explain = partial(self._explain, table, files, call, statement)
-                reader = run(cursor, statement.sql, batch_rows(row_bytes), explain)
+                reader = run(cursor, statement.sql, batch_rows(row_bytes), explain, plain=plain)
                 yield FreeReading(reader.schema, batches(reader, explain), call)
 
     def reads_apart(self, table: Table, statement: Statement) -> bool:
@@ -214,11 +223,12 @@ class LocalSource(Source):
 
     def _columns_now(
         self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call
-    ) -> dict[str, Column]:
+    ) -> tuple[dict[str, Column], bool]:
         """The columns of these very files; to ask DuckDB again for each statement of a profile would take longer."""
         known, read_as = self._columns.get(table.id), _read_as(table)
         if known is not None and known[:2] == (files.signature, read_as):
             return known[2]
+        plain = False
         if table.id in self._stored_views:
             with self._ask(table, _stored(table, files), call) as answer:
                 answer.finish()
@@ -226,7 +236,8 @@ class LocalSource(Source):
         else:
             cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
             columns = columns_of(cursor.description or [])
-        now = {column.name: column for column in columns}
+            plain = not any(loses_in_arrow(str(kind)) for _, kind, *_ in cursor.description or [])
+        now = {column.name: column for column in columns}, plain
         self._columns[table.id] = (files.signature, read_as, now)
         return now
 

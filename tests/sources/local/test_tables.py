@@ -214,6 +214,22 @@ def test_a_table_that_changed_between_its_schema_and_its_read_says_so(tmp_path: 
     warehouse.close()
 
 
+async def test_what_arrow_cannot_carry_is_text_and_what_it_can_stays(tmp_path: Path) -> None:
+    """Also where files of one kind take the place of those of the other."""
+    lossy = "SELECT 340282366920938463463374607431768211455::UHUGEINT AS n, '0101'::BIT AS b, NULL AS nothing, 1 AS id"
+    path = tmp_path / "odd.duckdb"
+    async with Gateway(settings_of(tmp_path / "s", [table("odd", path)])) as gateway:
+        for sql in (lossy, "SELECT 1 AS n, 2 AS b, 3 AS nothing, 4 AS id", lossy):
+            path.unlink(missing_ok=True)
+            with duckdb.connect(str(path)) as connection:
+                connection.execute(f"CREATE TABLE odd AS {sql}")
+            scanned = await gateway.scans.scan(ME, ScanRequest(table_id="odd", where="id > 0", limit=5))
+            expected = (
+                [["340282366920938463463374607431768211455", "0101", None, 1]] if sql == lossy else [[1, 2, 3, 4]]
+            )
+            assert scanned.rows == expected
+
+
 async def test_new_rows_are_seen_at_the_next_call(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     write(tmp_path / "parts", "1.parquet", "SELECT 1 AS id")
