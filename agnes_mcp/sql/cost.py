@@ -73,10 +73,10 @@ class _Reader:
     def read(self, node: exp.Expr) -> Bound:
         if isinstance(node, (exp.And, exp.Or)):  # as long as a predicate may be: never by recursion
             return all_of(self.read(part) for part in _joined(node))
-        for kinds, rule in _RULES:
-            if isinstance(node, kinds):
-                return rule(self, node)
-        raise UnboundedError(type(node).__name__)
+        rule = _RULE_OF.get(type(node))
+        if rule is None:
+            raise UnboundedError(type(node).__name__)
+        return rule(self, node)
 
     def read_all(self, *nodes: exp.Expr | None) -> list[Bound]:
         return [self.read(node) for node in nodes if node is not None]
@@ -206,3 +206,4 @@ _RULES: tuple[tuple[tuple[type[exp.Expr], ...], Callable[[_Reader, exp.Expr], Bo
         _Reader.operands,
     ),
 )  # fmt: skip
+_RULE_OF = {kind: rule for kinds, rule in _RULES for kind in kinds}

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from anyio import from_thread
+from anyio import from_thread, lowlevel
 from support.instances import EVENTS, ME, ORDERS, PEOPLE, settings_of, table, write
 
 from agnes_mcp.calls.call import Call
@@ -328,13 +328,13 @@ async def test_rows_that_were_read_before_a_file_was_replaced_are_not_kept(
 ) -> None:
     """Another call sees the new file while the rows of the old one are still on their way."""
     path = write(tmp_path, "orders.parquet", "SELECT 1 AS id")
-    preview = LocalSource.preview
+    preview, loop = LocalSource.preview, lowlevel.current_token()
 
     def outpaced(*asked: Any) -> Any:
         monkeypatch.undo()
         found = preview(*asked)
         write(tmp_path, "orders.parquet", "SELECT 2 AS id")
-        assert from_thread.run(gateway.descriptions.sample, ME, "orders").rows == [[2]]
+        assert from_thread.run(gateway.descriptions.sample, ME, "orders", token=loop).rows == [[2]]
         gateway.tables.samples._entries.clear()  # as if it had become old
         return found
 
