@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
-from serving.served import Served, bearer, body_of, connect, serve, token_of, user, write_instance
+from prometheus_client.parser import text_string_to_metric_families
+from serving.served import (
+    ACCEPT,
+    INITIALIZE,
+    Served,
+    bearer,
+    body_of,
+    connect,
+    rpc,
+    serve,
+    token_of,
+    user,
+    write_instance,
+)
 from support.counts import count, tell
 from support.instances import table, write
+from support.waiting import until
+
+from agnes_mcp.access.grants import digest_token
 
 pytestmark = [pytest.mark.soak, pytest.mark.slow]
 
@@ -44,6 +63,34 @@ HONEST: tuple[Attempt, ...] = (
     ("usage", {}),
 )
 HALF_HEADS = 100
+HELD = (
+    "agnes_busy_threads", "agnes_stuck_threads", "agnes_busy_processes", "agnes_waiting_calls", "agnes_running_scans",
+)  # fmt: skip
+SCRAPER = "agnes_test_token_of_the_scraper"
+LONG = "x" * 900_000
+#: What costs the caller nothing but to send it, again and again: the method, and what is asked with it.
+FLOODS: dict[str, Attempt] = {
+    "prompts": ("prompts/get", {"name": "answer_question", "arguments": {"question": "how many " * 400}}),
+    "prompts that there are not": ("prompts/get", {"name": LONG, "arguments": {}}),
+    "completions": (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/resource", "uri": "agnes://tables/{table_id}/schema"},
+            "argument": {"name": "table_id", "value": "s"},
+        },
+    ),
+    "resources": ("resources/read", {"uri": "agnes://tables/small/schema"}),
+    "resources that there are not": ("resources/read", {"uri": f"agnes://tables/{LONG}/schema"}),
+    "lists of resources": ("resources/list", {}),
+    "lists of tools": ("tools/list", {}),
+    "long texts": ("tools/call", {"name": "scan", "arguments": {"table_id": "small", "where": LONG}}),
+    "long lists": ("tools/call", {"name": "scan", "arguments": {"table_id": "small", "select": [1] * 200_000}}),
+    "many keys": (
+        "initialize",
+        {**INITIALIZE["params"], "capabilities": {"experimental": {str(n): {} for n in range(50_000)}}},
+    ),
+    "sessions": ("initialize", INITIALIZE["params"]),
+}
 
 
 @pytest.fixture
@@ -52,7 +99,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     small = "SELECT i AS id, 'name ' || i AS name FROM range(1000) AS r(i)"
     tables = [table("big", write(tmp_path, "big.parquet", big)), table("small", write(tmp_path, "s.parquet", small))]
     users = [user("mallory", "*"), user("ana", "*")]
-    server = {"max_calls_per_minute_per_user": None}
+    server = {"max_calls_per_minute_per_user": None, "metrics_token_sha256": digest_token(SCRAPER)}
     # Longer than the test may take: what is answered meanwhile was not waiting for any of the attacks to end.
     api = {"scan": {"request_timeout_seconds": 3600, "max_concurrent_per_user": 20}}
     engine = {"query_timeout_seconds": 3600, "query_workers": 2}
@@ -82,6 +129,89 @@ def half_head(served: Served) -> socket.socket:
     opened = socket.create_connection((host, int(port)))
     opened.sendall(b"POST /mcp HTTP/1.1\r\nHost: " + host.encode() + b"\r\nX-Never: ends")
     return opened
+
+
+class Flood:
+    """One caller who sends without end; `answered` counts by kind, `odd` is what is no answer."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self.answered = Counter[str]()
+        self.odd: list[str] = []
+
+    async def send(self, kind: str, method: str, params: dict[str, Any]) -> None:
+        async with httpx2.AsyncClient(headers={**bearer(token_of("mallory")), **ACCEPT}, timeout=None) as http:
+            opened = await http.post(f"{self.served.url}/mcp", json=INITIALIZE)
+            headers = {"mcp-session-id": opened.headers["mcp-session-id"]} if method != "initialize" else {}
+            content = json.dumps(rpc(method, params)).encode()
+            while True:
+                json_headers = {**headers, "content-type": "application/json"}
+                answer = await http.post(f"{self.served.url}/mcp", content=content, headers=json_headers)
+                if answer.status_code not in (200, 413) or "internal_error" in answer.text:
+                    self.odd.append(f"{kind}: {answer.status_code} {answer.text[:200]}")
+                self.answered[kind] += 1
+
+    async def cancel(self) -> None:
+        """Calls that are taken back once they are under way, or before."""
+        async with connect(self.served, "http", "auto", token_of("mallory")) as client:
+            while True:
+                with anyio.move_on_after(0.05):
+                    await client.call_tool(*ENDLESS_QUERY)
+                self.answered["calls that are cancelled"] += 1
+
+    async def listen(self) -> None:
+        """Streams of events that stay, and others that come and go."""
+        async with connect(self.served, "http", "auto", token_of("mallory")) as client, AsyncExitStack() as kept:
+            for _ in range(20):
+                await kept.enter_async_context(client.listen(resources_list_changed=True))
+            while True:
+                async with client.listen(resources_list_changed=True):
+                    self.answered["streams of events"] += 1
+
+
+def held_by(served: Served) -> dict[str, float]:
+    """What the server's own figures say is held or waited for."""
+    text = served.get("/metrics", SCRAPER).text
+    found = (
+        "agnes_busy_threads",
+        "agnes_stuck_threads",
+        "agnes_waiting_calls",
+        "agnes_running_scans",
+        "agnes_busy_processes",
+    )
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {f"{one.name}{one.labels}": one.value for one in samples if one.name in found and one.value}
+
+
+@pytest.mark.timeout(600)
+async def test_honest_calls_are_answered_beside_a_flood_of_whatever_costs_nothing(served: Served) -> None:
+    flood, wrong, asked = Flood(served), list[str](), 0
+    async with anyio.create_task_group() as group:
+        for kind, (method, params) in FLOODS.items():
+            for _ in range(count(1, 8)):
+                group.start_soon(flood.send, kind, method, params)
+        group.start_soon(flood.cancel)
+        group.start_soon(flood.listen)
+        with anyio.fail_after(300):
+            while len(flood.answered) < len(FLOODS) + 2:
+                await anyio.sleep(0.05)
+            async with connect(served, "http", "auto", token_of("ana")) as client:
+                for _ in range(count(1, 20)):
+                    for tool, arguments in (call for call in HONEST if call[0] in ("query", "scan", "catalog")):
+                        body = body_of(await client.call_tool(tool, arguments))
+                        asked += 1
+                        wrong += [f"{tool}: {body['error']}: {body['message']}"] if "error" in body else []
+                async with client.listen(resources_list_changed=True):  # none of the flood's streams is hers
+                    pass
+        group.cancel_scope.cancel()
+    assert wrong == flood.odd == []
+    tell(
+        "honest calls beside a flood",
+        tried=asked,
+        through=asked - len(wrong),
+        note=f"{flood.answered.total()} requests",
+    )
+    await until(lambda: held_by(served) == {})
 
 
 @pytest.mark.timeout(600)
