@@ -314,18 +314,18 @@ async def test_a_dataset_that_is_listed_again_is_missing_until_its_tables_are_se
     many: StandIn, open_gateway: OPEN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not served yet and not said to be missing, they would be taken for tables that there are not."""
-    from anyio import from_thread
+    from anyio import from_thread, lowlevel
 
     many.create_table("bad", "b1", schema="id INT64")
     many.faults.add(Fault("tables.list", status=404, times=None, where="*/datasets/bad/*"))
-    replace = Registry.replace_discovered
+    replace, loop = Registry.replace_discovered, lowlevel.current_token()
     async with discovering(open_gateway, bigquery={**FAST, "datasets": ["bad", "many"]}) as gateway:
         await settled(gateway)
         many.faults.clear()
         answers: list[CatalogAnswer] = []
 
         def look_first(registry: Registry, tables: Iterable[Table]) -> None:
-            answers.append(from_thread.run(gateway.catalog.browse, ME))
+            answers.append(from_thread.run(gateway.catalog.browse, ME, token=loop))
             replace(registry, tables)
 
         monkeypatch.setattr(Registry, "replace_discovered", look_first)

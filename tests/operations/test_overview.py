@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import from_thread
+from anyio import from_thread, lowlevel
 from anyio.abc import TaskStatus
 from support.instances import ME
 from support.waiting import PATIENCE_S
@@ -62,7 +62,7 @@ async def test_a_call_that_ends_meanwhile_is_shown_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     """As one that runs or as one that has ended: neither in both lists, nor in none."""
-    recent = Audit.recent
+    recent, loop = Audit.recent, lowlevel.current_token()
     leave, left = anyio.Event(), anyio.Event()
 
     async def end() -> None:
@@ -71,7 +71,7 @@ async def test_a_call_that_ends_meanwhile_is_shown_once(
 
     def ending(audit: Audit, most: int, principal: str | None = None) -> list[dict[str, Any]]:
         found = recent(audit, most, principal)
-        from_thread.run(end)
+        from_thread.run(end, token=loop)
         return found if late else recent(audit, most, principal)
 
     async def run(gateway: Gateway, *, task_status: TaskStatus[None]) -> None:

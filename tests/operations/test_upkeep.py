@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from anyio import from_thread
+from anyio import from_thread, lowlevel
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
@@ -110,13 +110,14 @@ async def test_no_call_reads_one_table_under_the_grant_of_another(
         return scanned.rows
 
     old, new, none = [["007", 1]], [[1]], "table_not_found"
+    loop = lowlevel.current_token()
     async with Gateway(at("some.csv", GRANTED[before])) as gateway:
         exchange = gateway.registry.replace_configured
 
         def gate(settings: Settings) -> set[str]:
-            seen.append(from_thread.run(reads))
+            seen.append(from_thread.run(reads, token=loop))
             changed = exchange(settings)
-            seen.append(from_thread.run(reads))
+            seen.append(from_thread.run(reads, token=loop))
             return changed
 
         monkeypatch.setattr(gateway.registry, "replace_configured", gate)
