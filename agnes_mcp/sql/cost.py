@@ -29,7 +29,7 @@ MAX_CONSTANT_SIZE = 16_384
 #: Where a file holds a text once for many rows, DuckDB's memory does not bound what a vector of them stands for: then
 #: characters per row, touched and standing in memory at once, are bounded by the longest text there may be.
 MAX_WORK = 2**21
-MAX_SIZE = 2**18
+MAX_SIZE = 2**17
 
 #: What one byte becomes in text: `\\xFF`.
 _BYTE_CHARS = 4

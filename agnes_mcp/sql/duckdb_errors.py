@@ -17,6 +17,8 @@ from agnes_mcp.untrusted import without_paths, without_paths_beside_sql, without
 INVALIDATED = "database has been invalidated"
 MAX_MESSAGE_CHARS = 1_500
 _MAX_EXCERPT_CHARS = 400
+#: Longer messages quote a value, which may have megabytes; to look through it would keep everybody waiting.
+_MAX_SAID_CHARS = 20_000
 
 
 class Complaint(Enum):
@@ -102,6 +104,16 @@ def said_by(error: BaseException) -> str:
     return _WHILE_FETCHING.sub("", str(error))
 
 
+def _told_by(error: BaseException) -> str:
+    """Of a message that quotes a value of any length, what stands before that."""
+    text = said_by(error)
+    if len(text) <= _MAX_SAID_CHARS:
+        return text
+    head = text[:_MAX_SAID_CHARS]
+    quotes = [place for place in map(head.find, "'\"`") if place >= 0]
+    return f"{head[: min(quotes, default=len(head))]}…"
+
+
 def name_of(error: BaseException) -> str:
     """The name of DuckDB's exception; in the middle of an Arrow stream, the one that its text begins with."""
     text = said_by(error)
@@ -131,7 +143,7 @@ def of_our_statement(error: BaseException, own: str = "") -> AgnesError:
     `own` is the statement where an agent's predicate is part of it, over columns that were looked at just now: only
     values that it holds are repeated, and types that do not fit each other are the predicate's.
     """
-    text = without_paths(said_by(error))
+    text = without_paths(_told_by(error))
     match complaint_of(error):
         case Complaint.INTERNAL:
             return AgnesError("table_unavailable", "DuckDB had an internal error and was reopened.", "Call again.")
@@ -163,7 +175,7 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
     """What a complaint about SQL that an agent wrote means, foreseen or in DuckDB's words; `paths` are not repeated."""
     if isinstance(error, AgnesError):
         return error
-    damage = _DAMAGE.search(said_by(error))
+    damage = _DAMAGE.search(_told_by(error))
     match complaint_of(error):
         case Complaint.ARGUMENTS if damage and damage[0] not in sql:
             return _files_unreadable(_unreadable(damage.string))
@@ -180,7 +192,7 @@ def of_agents_sql(error: BaseException, sql: str, paths: Iterable[str]) -> Agnes
             return AgnesError("query_failed", message, "Write the query another way.")
     name = name_of(error)
     hint = _AGENT_HINTS.get(name, "Correct the SQL and call again.")
-    return AgnesError("query_failed", _told_to_agent(said_by(error), name, sql, paths), hint)
+    return AgnesError("query_failed", _told_to_agent(_told_by(error), name, sql, paths), hint)
 
 
 def cause_of(error: BaseException, sql: str, execute: Callable[[str], object]) -> BaseException:

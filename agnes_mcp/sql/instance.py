@@ -145,10 +145,12 @@ def make_views(connection: DuckDBPyConnection, views: Sequence[View], statement_
 
 
 def _refuse_open_view(connection: DuckDBPyConnection, view: View, database: str) -> None:
-    """A view that somebody stored in the file may tell of this process: what it may read, and where that is."""
+    """What somebody stored to be evaluated may tell of this process: what it may read, and where that is."""
     stored = connection.execute(
-        "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = ? AND NOT internal "
-        "AND lower(schema_name) = lower(?) AND lower(view_name) = lower(?)",
+        "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = $1 AND NOT internal "
+        "AND lower(schema_name) = lower($2) AND lower(view_name) = lower($3) "
+        "UNION ALL SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = $1 "
+        "AND lower(schema_name) = lower($2) AND lower(table_name) = lower($3) AND sql LIKE '%GENERATED ALWAYS%'",
         [database, view.source_schema, view.source_table],
     ).fetchone()
     if stored is not None:

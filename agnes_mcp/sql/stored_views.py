@@ -1,4 +1,4 @@
-"""Whether a view stored in a DuckDB file reads that file alone.
+"""Whether a view stored in a DuckDB file, or what a column of it is computed by, reads that file alone.
 
 The view's text is another person's. It is parsed by DuckDB, never bound, and walked against positive lists: every table
 is one of the same file or a CTE in scope, every function is one that tells nothing of the process, or a macro of the
@@ -48,6 +48,10 @@ _OTHERS = frozenset(
 
 _VIEWS = "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal"
 _TABLES = "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ?"
+_COMPUTED = (
+    "SELECT column_default FROM duckdb_columns() "
+    "WHERE database_name = ? AND schema_name = ? AND table_name = ? AND column_default IS NOT NULL"
+)
 _MACROS = (
     "SELECT function_name, schema_name, function_type, macro_definition FROM duckdb_functions() "
     "WHERE database_name = ? AND NOT internal"
@@ -59,7 +63,8 @@ class _Open(Exception):  # noqa: N818 - not an error: the answer no
 
 
 def closed_over(cursor: DuckDBPyConnection, database: str, schema: str, view: str) -> bool:
-    """Whether the view, and every view and macro that it reads, reads tables of its own database only."""
+    """Whether the view, and every view and macro that it reads, reads tables of its own database only; of a table,
+    whether what its columns are computed by tells of nothing else either."""
     return not StoredViews(cursor, database).opening(schema, view)
 
 
@@ -70,7 +75,7 @@ class StoredViews:
     """
 
     def __init__(self, cursor: DuckDBPyConnection, database: str) -> None:
-        self._cursor = cursor
+        self._cursor, self._database = cursor, database
         self.views = {_key(*row[:2]): row for row in self._rows(_VIEWS, database)}
         self.tables = {_key(*row[:2]): str(row[2]) for row in self._rows(_TABLES, database)}
         self.macros: dict[str, list[tuple[str, str, str]]] = {}
@@ -86,12 +91,17 @@ class StoredViews:
         Names no file, and nothing but identifiers.
         """
         try:
-            _Walk(self).view(schema, view, 0)
+            _Walk(self).stored(schema, view)
         except _Open as found:
             return str(found)
         except RecursionError:
             return "it is nested too deeply"
         return ""
+
+    def computed(self, schema: str, table: str) -> list[str]:
+        """What the columns of that table are computed by, or have as a default."""
+        rows = self._cursor.execute(_COMPUTED, [self._database, schema, table]).fetchall()
+        return [str(expression) for (expression,) in rows]
 
     def tree(self, select: str) -> Any:
         """The one statement of that text, as the parser sees it; None where it is not one."""
@@ -124,6 +134,15 @@ class _Walk:
     def __init__(self, stored: StoredViews) -> None:
         self._stored = stored
         self._seen: set[tuple[str, str, str]] = set()
+
+    def stored(self, schema: str, name: str) -> None:
+        """A view, or a table."""
+        table = self._stored.tables.get(_key(schema, name))
+        if table is None:
+            self.view(schema, name, 0)
+        elif is_computed(table):
+            for expression in self._stored.computed(schema, name):
+                self._text(f"SELECT {expression}", schema, 0)
 
     def view(self, schema: str, name: str, depth: int) -> None:
         row = self._stored.views.get(_key(schema, name))

@@ -72,6 +72,20 @@ def test_values_of_rows_stay_out_of_both_readings(expression: str, streamed: boo
         assert "secret-person" not in f"{vars(error)}"
 
 
+def test_a_long_value_is_not_looked_through() -> None:
+    sql = "SELECT repeat('secret-person@x.y, ''b'' ', 5000)::DATE"
+    raised = failure_of(sql, streamed=False)
+    assert len(str(raised)) > 100_000
+    for error in (
+        of_our_statement(raised, "SELECT day"),
+        of_our_statement(raised),
+        of_agents_sql(raised, "SELECT", []),
+    ):
+        assert len(f"{vars(error)}") < 1000
+        assert "secret-person" not in f"{vars(error)}"
+        assert error.kind == "query_failed"
+
+
 def test_the_agents_own_value_is_repeated_to_it() -> None:
     with duckdb.connect() as connection, pytest.raises(duckdb.Error) as raised:
         connection.execute("SELECT 'forty two'::INT")

@@ -30,7 +30,7 @@ _TRY_EVERY_S = 0.05
 
 
 class Held(NamedTuple):
-    """Where a table is while its file is attached."""
+    """Where a table is while its file is attached. `is_view`: or one with computed columns, which are read alike."""
 
     database: str
     schema: str
@@ -115,20 +115,21 @@ class Databases:
     def _look_up(self, cursor: duckdb.DuckDBPyConnection, database: _Database, table: Table) -> Held:
         schema, name = table.source_schema, table.source_table or table.id
         found = cursor.execute(
-            "SELECT 'table' FROM duckdb_tables() WHERE database_name = $1 AND schema_name = $2 AND table_name = $3 "
+            "SELECT CASE WHEN sql LIKE '%GENERATED ALWAYS%' THEN 'computed' ELSE 'table' END FROM duckdb_tables() "
+            "WHERE database_name = $1 AND schema_name = $2 AND table_name = $3 "
             "UNION ALL SELECT 'view' FROM duckdb_views() "
             "WHERE database_name = $1 AND schema_name = $2 AND view_name = $3 AND NOT internal",
             [database.alias, schema, name],
         ).fetchall()
         if not found:
             raise self._missing(cursor, database, table)
-        is_view = found[0][0] == "view"
+        is_view = found[0][0] != "table"
         if is_view:
             from agnes_mcp.sql.stored_views import closed_over
 
             if not closed_over(cursor, database.alias, schema, name):
                 raise unavailable(
-                    "it is a view that may read more than its own file, which only "
+                    "it is a view, or has a computed column, that may read more than its own file, which only "
                     "whoever keeps this instance may grant",
                     table.id,
                 )

@@ -52,6 +52,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         connection.execute(f"ATTACH '{folder}/t.duckdb' AS f")
         connection.execute("CREATE TABLE f.t AS FROM t")
         connection.execute("CREATE VIEW f.v AS SELECT id, note FROM t WHERE regexp_matches(note, '7$')")
+        connection.execute(
+            "CREATE TABLE f.computed (id BIGINT DEFAULT 5, twice BIGINT AS (id * 2), long AS (repeat('a', 5)))"
+        )
+        connection.execute("INSERT INTO f.computed VALUES (1), (2)")
+        connection.execute("CREATE TABLE f.telling (id BIGINT, here AS (current_setting('temp_directory')))")
         connection.execute("DETACH f")
     tables = {
         "parquet": Table(id="parquet", source_type="local", path=f"{folder}/t.parquet"),
@@ -137,6 +142,21 @@ def test_types_that_do_not_fit_are_the_conditions_fault(served: Served, where: s
     assert kind == "query_failed"
     assert "TRY_CAST" in told[1]
     assert "note 0" not in str(told)
+
+
+def test_what_a_table_of_a_file_computes_runs_apart_and_tells_of_nothing_else(served: Served) -> None:
+    path = served.tables["stored"].path
+    table, telling = (Table(id=n, source_type="local", path=path) for n in ("computed", "telling"))
+    served.tables["computed"], served.schemas["computed"] = table, served.source.schema(table, Call("schema", ANA))
+    statement = built(served, "computed", ScanRequest(table_id="computed", order_by=["id"]))
+    assert served.source.reads_apart(table, statement)
+    assert read(served, "computed", statement)[1] == [
+        {"id": 1, "twice": 2, "long": "aaaaa"},
+        {"id": 2, "twice": 4, "long": "aaaaa"},
+    ]
+    with pytest.raises(AgnesError) as refused:
+        served.source.schema(telling, Call("schema", ANA))
+    assert refused.value.kind == "table_unavailable"
 
 
 def test_a_view_that_somebody_stored_runs_apart(served: Served) -> None:
