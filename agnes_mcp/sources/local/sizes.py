@@ -33,8 +33,9 @@ _FIXED_BYTES = 8
 _LIGHT_BYTES = 4096
 #: Of texts that share beginnings: no part of the file says how long one of them is, and to find out unpacks them.
 _UNTOLD_BYTES = 2**23
-#: Where there are no more, dictionaries that allow for long texts are looked into at once: some tenths of a second.
-MEASURED_VALUES = 10_000_000
+#: Where there are no more, dictionaries that allow for long texts are looked into at once: about a second of one
+#: processor, once for each state of the files. Writers make dictionaries of up to 1 MB of the shortest texts.
+MEASURED_VALUES = 100_000_000
 #: The first bytes of a page: three numbers, of which the second is what the page takes once it is unpacked.
 _HEAD_BYTES = 32
 _CHUNKS = """
