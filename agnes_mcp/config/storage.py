@@ -44,6 +44,6 @@ class SnapshotSettings(Section):
     )
     keep_gb: Number | None = Field(
         default=None,
-        description="GiB of everybody's snapshots and charts together, beyond which the oldest are removed, told in "
-        "the same ways; null: any number.",
+        description="GiB of everybody's snapshots and charts together, beyond which the oldest of whoever has "
+        "most are removed, told in the same ways; null: any number.",
     )

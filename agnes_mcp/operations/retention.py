@@ -44,7 +44,8 @@ class Retention:
                 f"{self._kept.keep_days:g} days after their fetch or last refresh, charts after they were drawn"
             )
         if self._kept.keep_gb is not None:
-            rules.append(f"the oldest first where all together take more than {self._kept.keep_gb:g} GiB")
+            most = f"{self._kept.keep_gb:g} GiB"
+            rules.append(f"the oldest of whoever has most, where all together take more than {most}")
         return f"Snapshots and charts are removed {', and '.join(rules)}." if rules else None
 
     @property

@@ -1,7 +1,8 @@
-"""What nobody drops and is kept no longer: what has expired or is old, and the oldest where all are too much."""
+"""What nobody drops and is kept no longer: what has expired or is old, and what is too much of all together."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,7 +42,8 @@ class _Chart:
 def retire(
     owned: Iterable[tuple[Folder, Sequence[Stored]]], keep_for: timedelta | None, most_bytes: int | None, now: datetime
 ) -> list[Retired]:
-    """Drop what has expired, what is older than `keep_for`, and the oldest while all together take more.
+    """Drop what has expired and what is older than `keep_for`; and while all together take more than `most_bytes`, the
+    oldest of whoever has most, so that nobody's go for what another keeps.
 
     Snapshots of unknown age without an expiry, and those that are being written, stay. A snapshot takes along the
     charts that were drawn from it.
@@ -51,19 +53,33 @@ def retire(
     for folder, found in owned:
         snapshots += [(folder, stored.snapshot) for stored in found]
         charts += _charts_of(folder)
-    taken, gone = sum(one.bytes_local for _, one in snapshots) + sum(one.size for one in charts), []
+    taken = Counter[Path]()  # by whose folder it is, in bytes
+    for folder, snapshot in snapshots:
+        taken[folder.path] += snapshot.bytes_local
+    for chart in charts:
+        taken[chart.folder.path] += chart.size
     by_age: list[tuple[datetime, Folder, Snapshot | _Chart]] = [
         *((one.fetched_at or now, folder, one) for folder, one in snapshots if one.fetched_at or is_expired(one, now)),
         *((one.since, one.folder, one) for one in charts),
     ]
-    for since, folder, one in sorted(by_age, key=lambda entry: entry[0]):
-        over = isinstance(one, Snapshot) and is_expired(one, now)
-        over = over or (keep_for is not None and now - since >= keep_for)
-        if not over and (most_bytes is None or taken <= most_bytes):
-            continue
+    kept, gone = defaultdict[Path, deque[tuple[Folder, Snapshot | _Chart]]](deque), list[Retired]()
+
+    def remove(folder: Folder, one: Snapshot | _Chart) -> None:
         went = _drop(folder, one, charts) if isinstance(one, Snapshot) else _remove(one, charts)
-        taken -= sum(entry.bytes_local for entry in went)
-        gone += went
+        taken[folder.path] -= sum(entry.bytes_local for entry in went)
+        gone.extend(went)
+
+    for since, folder, one in sorted(by_age, key=lambda entry: entry[0]):
+        expired = isinstance(one, Snapshot) and is_expired(one, now)
+        if expired or (keep_for is not None and now - since >= keep_for):
+            remove(folder, one)
+        else:
+            kept[folder.path].append((folder, one))
+    while most_bytes is not None and taken.total() > most_bytes and kept:
+        whose = max(kept, key=lambda path: taken[path])
+        remove(*kept[whose].popleft())
+        if not kept[whose]:
+            del kept[whose]
     return gone
 
 

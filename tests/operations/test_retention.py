@@ -127,6 +127,16 @@ async def test_the_oldest_go_where_all_together_are_too_much(filled: Settings) -
     assert [line["removed"] for line in retired(filled)] == [["ancient"], ["old"], ["fresh"]]
 
 
+async def test_nobodys_go_for_what_another_keeps(filled: Settings) -> None:
+    """Whoever keeps most makes room, although the oldest is another's."""
+    aged(filled, "old", 60)
+    async with Gateway(filled) as gateway:
+        sizes = [kept.bytes_local for who in (ME, ANA) for kept in gateway.store.list(who.name)]
+    filled.snapshots.keep_gb = (sum(sizes) - 1) / 2**30
+    assert await left(filled) == {"fresh", "old"}
+    assert [(line["principal"], line["removed"]) for line in retired(filled)] == [("me", ["ancient"])]
+
+
 async def test_old_files_of_the_audit_go_and_a_line_says_which(filled: Settings) -> None:
     filled.audit.keep_days = 365
     await left(filled)
