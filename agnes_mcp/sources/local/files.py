@@ -60,12 +60,17 @@ def find_files(table: Table) -> Files:
     newest = max(stat.st_mtime for stat in stats)
     return Files(
         kind=kind,
-        paths=paths,
+        paths=_without_empty(paths, stats) if kind in ("csv", "json") else paths,
         size_bytes=sum(stat.st_size for stat in stats),
         modified=datetime.fromtimestamp(newest, UTC),
         hive=_hive_columns(root, paths) if table.hive is not False and not literal else [],
         signature=tuple((p, s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats, strict=True)),
     )
+
+
+def _without_empty(paths: list[str], stats: list[os.stat_result]) -> list[str]:
+    """A text without a byte has no rows, nor names of columns; DuckDB would make up one beside the others'."""
+    return [path for path, found in zip(paths, stats, strict=True) if found.st_size] or paths
 
 
 def _made_up(path: str, stats: list[os.stat_result]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ _WHOLE_FILE = -1
 #: have lists in one another.
 _MAX_DEPTH = MAX_PARQUET_LISTS
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MADE_NAME = re.compile(r"c\d+|(.*)_\d+", re.DOTALL)
 _MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
 
 
@@ -101,22 +102,43 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
     """
     if view.kind == "csv" and not table.csv:  # with options of the operator's, DuckDB finds out the rest by itself
         layouts = [layout_of(table, path, view.options, cursor) for path in files.paths]
-        if all(layout == layouts[0] for layout in layouts):
+        # Columns in another order are another layout; as mappings they would be equal.
+        if all(layout == layouts[0] and [*layout["columns"]] == [*layouts[0]["columns"]] for layout in layouts):
             return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
     if view.kind == "csv":
         refuse_skipped(table, files.paths, view.options, cursor)
         view = replace(view, options={**view.options, **quotes_of(files.paths, view.options, cursor)})
-    types = _infer(view, cursor)
+    types = _infer(_without_key_types(view, files), cursor)
     if view.kind == "csv" and table.csv:
         refuse_ragged(table, files.paths, view.options, list(types), cursor)
-    keys = {name.casefold() for name in files.hive}
+    keys = {name.casefold(): name for name in files.hive}
     types = {name: kind for name, kind in types.items() if name.casefold() not in keys}
     if view.kind == "csv":
-        return {**view.options, "types": {**types, **table.csv.get("types", {})}}
+        return {**view.options, **_types_told(table, types, keys)}
+    if _has_renamed(types):
+        return {**view.options, "sample_size": _WHOLE_FILE}
     named = {**view.options, "columns": types} if types else dict(view.options)
     if _is_read_by(replace(view, options=named), cursor):
         return named
     return {**view.options, "sample_size": _WHOLE_FILE}
+
+
+def _types_told(table: Table, found: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The types of a CSV's columns, those that the instance says before those that were found. Of a folder's key that
+    is a column of the files too, DuckDB has to be told by another option, or it ends with an error of its own."""
+    spelt = {**{name.casefold(): name for name in found}, **keys}
+    given = {spelt.get(name.casefold(), name): kind for name, kind in table.csv.get("types", {}).items()}
+    of_keys = {name: kind for name, kind in given.items() if name.casefold() in keys}
+    types = {**found, **{name: kind for name, kind in given.items() if name not in of_keys}}
+    return {"types": types, **({"hive_types": of_keys} if of_keys else {})}
+
+
+def _has_renamed(names_found: Iterable[str]) -> bool:
+    """Whether a name may be one that DuckDB made of an empty one, or of one that another differs from in case alone.
+    Told such a name, it looks for a field of that name, and finds nulls."""
+    taken = {name.casefold() for name in names_found}
+    made = (_MADE_NAME.fullmatch(name) for name in taken)
+    return any(found is not None and (found[1] is None or found[1] in taken) for found in made)
 
 
 def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
@@ -152,6 +174,15 @@ def _compression(paths: list[str]) -> dict[str, str]:
 def csv_options(given: Mapping[str, Any]) -> Options:
     """DuckDB's options for what the instance says of a CSV."""
     return {CSV_OPTIONS[name]: value for name, value in given.items()}
+
+
+def _without_key_types(view: View, files: Files) -> View:
+    keys, types = {name.casefold() for name in files.hive}, view.options.get("types")
+    if not isinstance(types, Mapping) or not keys:
+        return view
+    left = {name: kind for name, kind in types.items() if name.casefold() not in keys}
+    others = {name: value for name, value in view.options.items() if name != "types"}
+    return replace(view, options={**others, "types": left} if left else others)
 
 
 def _infer(view: View, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
