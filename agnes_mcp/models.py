@@ -70,7 +70,6 @@ class Column(Model):
 
 class Partition(Model):
     """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE, HIVE, SHARD.
-
     `also`: of a view over several tables that require a filter, the other columns that have to be filtered too.
     """
 
@@ -85,6 +84,7 @@ class TableSchema(Model):
 
     table_id: str
     columns: list[Column]
+    left_out: dict[str, str] = Field(default_factory=dict)  # columns that cannot be read, and why
     pseudo_columns: list[Column] = Field(default_factory=list)
     partition: Partition | None = None
     clustered_by: list[str] = Field(default_factory=list)

@@ -10,6 +10,7 @@ from agnes_mcp.sql.dialects import DIALECT_HINTS
 from agnes_mcp.untrusted import clean
 
 MAX_COLUMN_DESCRIPTION_CHARS = 1_000
+_MAX_NAMED = 5
 _DESCRIPTIONS_CUT = "Column descriptions are left out, because the table is wide."
 _COLUMNS_CUT = "{} columns are left out. `sample` with select shows any column by name."
 
@@ -34,6 +35,7 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
         labels=schema.labels,
         where_dialect_hints=DIALECT_HINTS[table.dialect],
     )
+    unread = answer.note = _left_out(schema)
     columns = [answered_column(column, table.dialect) for column in schema.columns]
     answer.columns = fit(columns, budget_chars - chars_of(answer))
     if len(answer.columns) == len(columns):
@@ -41,11 +43,23 @@ def schema_answer(table: Table, schema: TableSchema, budget_chars: int) -> Schem
     for column in columns:
         column.description = ""
     answer.columns = []
-    answer.columns_cut, answer.note = len(columns), _COLUMNS_CUT.format(len(columns))  # the longest they can become
+    answer.columns_cut, answer.note = len(columns), _both(_COLUMNS_CUT.format(len(columns)), unread)  # the longest
     answer.columns = fit(columns, budget_chars - chars_of(answer))
     answer.columns_cut = len(columns) - len(answer.columns)
-    answer.note = _COLUMNS_CUT.format(answer.columns_cut) if answer.columns_cut else _DESCRIPTIONS_CUT
+    cut = _COLUMNS_CUT.format(answer.columns_cut) if answer.columns_cut else _DESCRIPTIONS_CUT
+    answer.note = _both(cut, unread)
     return answer
+
+
+def _left_out(schema: TableSchema) -> str | None:
+    """The columns that cannot be read at all, and why."""
+    named = [f"{clean(name, 80)!r}: {reason}" for name, reason in list(schema.left_out.items())[:_MAX_NAMED]]
+    more = len(schema.left_out) - len(named)
+    return f"Not served: {'; '.join(named)}{f'; and {more} more' if more else ''}." if named else None
+
+
+def _both(cut: str, unread: str | None) -> str:
+    return f"{cut} {unread}" if unread else cut
 
 
 def answered_column(column: Column, dialect: Dialect) -> AnsweredColumn:

@@ -115,7 +115,8 @@ async def _describe(gateway: Gateway, table: Table) -> str:
         request = ScanRequest(table_id=table.id, select=[first] if first else None, limit=1)
         estimate = await gateway.scans.estimate(os_user(), request)
         return f"{schema.entity_type}, {rows}; a dry run answers ({estimate.estimated_scan_bytes or 0:,} bytes)"
-    return f"{counted(schema.columns_total, 'column')}, {rows}"
+    unread = f". {schema.note}" if schema.note else ""
+    return f"{counted(schema.columns_total, 'column')}, {rows}{unread}"
 
 
 async def _ask_books(gateway: Gateway) -> str:

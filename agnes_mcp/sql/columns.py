@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.models import Column, TableSchema
+from agnes_mcp.untrusted import tidy
 
 
 def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
@@ -45,13 +46,19 @@ def resolve(name: str, schema: TableSchema) -> tuple[list[str], Column]:
     return path, column
 
 
+def left_out(name: str, schema: TableSchema) -> str:
+    """Why a column of that name cannot be read, as a sentence; "" where none is left out."""
+    reason = next((why for column, why in schema.left_out.items() if column.casefold() == name.casefold()), "")
+    return f"The column {tidy(name)[:80]!r} of {schema.table_id!r} is left out: {reason}." if reason else ""
+
+
 def _unknown_column(name: str, schema: TableSchema) -> AgnesError:
     known = [path for path, _ in schema.walk()]
     close = nearest(name, known)
     hint = f"Did you mean {' or '.join(close)}?" if close else "Call `schema` for the columns of this table."
     return AgnesError(
         "unknown_column",
-        f"The table {schema.table_id!r} has no column {name[:80]!r}.",
+        left_out(name, schema) or f"The table {schema.table_id!r} has no column {name[:80]!r}.",
         hint,
         {"column": name[:80], "nearest": close},
     )

@@ -90,19 +90,22 @@ def open_beside_extension(memory_bytes: int, *, unsigned: bool, folder: str) -> 
     return duckdb.connect(":memory:", config=config)
 
 
-def lock_instance(connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None) -> None:
+def lock_instance(
+    connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None
+) -> dict[str, str]:
     """Grant exactly the files of `views`, make the views, close every other door, and try the doors.
 
-    `statement_names`: as in `make_view`.
+    `statement_names`: as in `make_view`. Returns what `make_views` does.
 
     Raises AgnesError: `table_unavailable` (a file is missing or damaged), `internal_error` (a door is open).
     """
     paths = [path for view in views for path in view.files()]
     connection.execute(f"SET allowed_paths = {literal(paths)}")
-    make_views(connection, views, statement_names)
+    left_out = make_views(connection, views, statement_names)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     _try_doors(connection, views)
+    return left_out
 
 
 class OneAnswer:
@@ -112,11 +115,12 @@ class OneAnswer:
         self._size = memory_bytes, threads
         self._instance = open_instance(*self._size)
         self._granted = False
+        self.left_out: dict[str, str] = {}
 
     def grant(self, views: Sequence[View], statement_names: Names = lambda: None) -> None:
         """As `lock_instance`, once for each question."""
         self._granted = True  # before it can fail: half of the views are enough
-        lock_instance(self._instance, views, statement_names)
+        self.left_out = lock_instance(self._instance, views, statement_names)
 
     def renew(self) -> bool:
         """Be ready for another question. True: that took a new instance, and the memory of the old one is free."""
@@ -127,9 +131,13 @@ class OneAnswer:
         return True
 
 
-def make_views(connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None) -> None:
-    """Create the views; a DuckDB file is attached once, however many of its tables are read."""
+def make_views(
+    connection: DuckDBPyConnection, views: Sequence[View], statement_names: Names = lambda: None
+) -> dict[str, str]:
+    """Create the views; a DuckDB file is attached once, however many of its tables are read. Returns the columns that
+    they leave out, with the reasons."""
     attached: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for view in views:
         with _of(view):
             database = ""
@@ -141,7 +149,8 @@ def make_views(connection: DuckDBPyConnection, views: Sequence[View], statement_
                 database = attached[path]
                 _refuse_open_view(connection, view, database)
             small = {"buffer_size": CSV_BUFFER_BYTES, **view.options} if view.kind == "csv" else view.options
-            make_view(connection, replace(view, options=small), database, statement_names)
+            left_out |= make_view(connection, replace(view, options=small), database, statement_names)
+    return left_out
 
 
 def _refuse_open_view(connection: DuckDBPyConnection, view: View, database: str) -> None:

@@ -26,6 +26,9 @@ _MAX_LEVELS = 60
 #: Columns above which a view shows a statement only those that it names: a view of fewer is bound as quickly whole.
 _MANY_COLUMNS = 500
 
+#: What helps with a column that is left out.
+WRITTEN_FLATTER = "Whoever keeps this instance can write the column flatter, or as JSON text."
+
 ViewKind = Literal["parquet", "csv", "json", "duckdb_table"]
 
 
@@ -79,31 +82,37 @@ Names = Callable[[], Set[str] | None]
 
 def make_view(
     connection: DuckDBPyConnection, view: View, database: str = "", statement_names: Names = lambda: None
-) -> None:
-    """Create the view, or replace it; `database` is the name under which its DuckDB file is attached.
+) -> dict[str, str]:
+    """Create the view, or replace it; `database` is the name under which its DuckDB file is attached. Returns the
+    columns that it leaves out as they are nested too deep, each with the reason.
 
     Columns have names that can be read and written: without hidden characters, none empty, each its own. Of very many
-    those are left out that no name in `statement_names` can mean. Raises what DuckDB raises, also where a name is not
-    UTF-8, and `unsupported_format` where a column is nested deeper than can be read.
+    those are left out, unsaid, that no name in `statement_names` can mean. Raises what DuckDB raises, also where a name
+    is not UTF-8, and `unsupported_format` where each column is nested deeper than can be read.
     """
     plain = relation = relation_of(view, database)
     quick = _binds_quickly(view)
     if not quick:
         connection.execute(_statement(view.name, plain))
     found = bound(connection, f"FROM {plain}")[1] if quick else _columns(connection, view)
-    _refuse_deep(view, found)
     given = [name for name, _ in found]
     names_now = readable_names(given)
+    deep = _too_deep(view, [(name, kind) for name, (_, kind) in zip(names_now, found, strict=True)])
     if names_now != given:
         relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
-    named = _named(names_now if view.columns is None else view.columns, statement_names)
+    offered = [name for name in (names_now if view.columns is None else view.columns) if name not in deep]
+    if deep and not offered:
+        raise _all_too_deep(view, deep)
+    named = _named(offered, statement_names)
     copies = _copies(connection, view, list(zip(names_now, found, strict=True))) if view.kind == "parquet" else {}
     copied = [f"{copy} AS {identifier(name)}" for name, copy in copies.items() if named is None or name in named]
     if copied:
         relation = f"(SELECT * REPLACE ({', '.join(copied)}) FROM {relation})"  # noqa: S608 - quoted parts only
-    seen = view.columns if named is None else named
-    if quick or seen is not None or relation != plain:
-        connection.execute(_statement(view.name, relation, seen))
+    if named is None and (deep or view.columns is not None):
+        named = offered
+    if quick or named is not None or relation != plain:
+        connection.execute(_statement(view.name, relation, named))
+    return deep
 
 
 def _named(columns: Sequence[str], statement_names: Names) -> list[str] | None:
@@ -114,23 +123,29 @@ def _named(columns: Sequence[str], statement_names: Names) -> list[str] | None:
     return [column for column in columns if column.casefold() in held] or list(columns[:1])
 
 
-def _refuse_deep(view: View, columns: Sequence[tuple[str, str]]) -> None:
+def _too_deep(view: View, columns: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Those that DuckDB would read for hours, or Arrow could not hand on; to read those beside them takes no longer."""
     most_lists = MAX_PARQUET_LISTS if view.kind == "parquet" else _MAX_LEVELS
     kinds = {kind for _, kind in columns}  # few, of thousands of columns
     nested = {kind for kind in kinds if kind.count("[") + kind.count("(") > most_lists // 2}  # a map counts twice
+    deep: dict[str, str] = {}
     for name, kind in columns if nested else ():
         if kind not in nested:
             continue
         levels, lists = depth_of(kind)
         if levels > _MAX_LEVELS or lists > most_lists:
             found, most = (f"{levels} levels", _MAX_LEVELS) if levels > _MAX_LEVELS else (f"{lists} lists", most_lists)
-            raise AgnesError(
-                "unsupported_format",
-                f"The table {view.name!r} cannot be read: its column {tidy(name)[:80]!r} has {found} in one another, "
-                f"and no more than {most} are read.",
-                "Whoever keeps this instance can write the column flatter, or as JSON text. Other tables are not "
-                "affected.",
-            )
+            deep[name] = f"it has {found} in one another, and no more than {most} are read"
+    return deep
+
+
+def _all_too_deep(view: View, deep: Mapping[str, str]) -> AgnesError:
+    name, reason = next(iter(deep.items()))
+    return AgnesError(
+        "unsupported_format",
+        f"The table {view.name!r} cannot be read: none of its columns can. Of {tidy(name)[:80]!r}: {reason}.",
+        WRITTEN_FLATTER,
+    )
 
 
 def _statement(name: str, relation: str, columns: Sequence[str] | None = None) -> str:

@@ -16,7 +16,8 @@ from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
 from agnes_mcp.sql.duckdb_types import names_asked, with_null_named
 from agnes_mcp.sql.instance import OneAnswer
-from agnes_mcp.sql.views import View
+from agnes_mcp.sql.views import WRITTEN_FLATTER, View
+from agnes_mcp.untrusted import tidy
 from agnes_mcp.workbench import admission, columns
 from agnes_mcp.workbench.admission import Parser
 from agnes_mcp.workbench.mentions import Mentions
@@ -39,15 +40,24 @@ class Queries(OneAnswer):
         self._paths: list[str] = []
 
     def answer(self, question: dict[str, Any], channel: Channel) -> bool:
-        self._paths = []
+        self._paths, self.left_out = [], {}
         try:
             self._answer(question, channel)
         except (AgnesError, duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
             cause = duckdb_errors.cause_of(error, question["sql"], self._instance.execute)
-            failure = duckdb_errors.of_agents_sql(cause, question["sql"], self._paths)
+            failure = self._told(duckdb_errors.of_agents_sql(cause, question["sql"], self._paths), cause)
             channel.fail(frames.as_message(failure))
             return duckdb_errors.leaves_process_sound(cause, failure)
         return True
+
+    def _told(self, failure: AgnesError, cause: BaseException) -> AgnesError:
+        """With the reason, where it is about a column that a view leaves out."""
+        said = str(cause).casefold()
+        for name, reason in self.left_out.items() if isinstance(cause, duckdb.BinderException) else ():
+            if f'column "{name.casefold()}"' in said:
+                message = f"The column {tidy(name)[:80]!r} is left out: {reason}."
+                return AgnesError("query_failed", message, WRITTEN_FLATTER)
+        return failure
 
     def _answer(self, question: dict[str, Any], channel: Channel) -> None:
         tables = type(self).admit(question["sql"], question["tables"], self._parser)

@@ -55,6 +55,7 @@ class LocalSource(Source):
         self._lock = threading.Lock()
         # One a table; made anew where its files, its reading or the connection are others.
         self._views: dict[str, tuple[object, ...]] = {}
+        self._left_out: dict[str, dict[str, str]] = {}  # as many, made with them
         self._databases = Databases()
         self._stored_views: set[str] = set()
         self._readers = Readers()
@@ -76,6 +77,7 @@ class LocalSource(Source):
         return TableSchema(
             table_id=table.id,
             columns=columns,
+            left_out=self._left_out.get(table.id, {}),
             partition=Partition(column=files.hive[0], type="HIVE") if files.hive else None,
             primary_key=table.primary_key,
             description=table.description,
@@ -218,7 +220,7 @@ class LocalSource(Source):
             named = (view.source_schema, view.source_table)
             wanted = (self._warehouse.generation, files.signature, database, repr(view.options), *named)
             if self._views.get(view.name) != wanted:
-                make_view(cursor, view, database)
+                self._left_out[view.name] = make_view(cursor, view, database)
                 self._views[view.name] = wanted
 
     def _columns_now(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlglot import exp
 
 from agnes_mcp.models import Column, TableSchema
+from agnes_mcp.sql.columns import left_out
 from agnes_mcp.sql.predicate.kinds import OTHER, Kind, kind_of
 
 
@@ -89,6 +90,9 @@ class Columns:
         return False
 
     def _unknown(self, name: str, segment: int) -> UnresolvedError:
+        unread = left_out(name, self._schema)
+        if unread:
+            return UnresolvedError("unknown_column", unread, segment, [], "Leave the column out of the predicate.")
         return unknown(name, f"The table {self.table_id!r}", self._names(), segment)
 
     def _names(self) -> list[str]:

@@ -17,11 +17,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.awkward import Awkward, awkward_files
+from support.awkward import Awkward, awkward_files, nested
 from support.instances import connected, settings_of, table
 from support.workbooks import workbooks
 
 from agnes_mcp.access.grants import os_user
+from agnes_mcp.doctor import examine
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.sql import duckdb_lines
@@ -273,3 +274,36 @@ async def test_a_replaced_file_is_noticed_at_once(tmp_path: Path) -> None:
 
 async def _in_another_process(code: str) -> None:
     await anyio.run_process([sys.executable, "-c", code])
+
+
+async def test_a_column_that_is_too_deep_is_told_wherever_it_is_named(tmp_path: Path) -> None:
+    """The columns beside it are served."""
+    (tmp_path / "nested").mkdir()
+    deep = nested(tmp_path / "nested")["lists_30"].path
+    async with (
+        Gateway(settings_of(tmp_path / "s", [table("t", deep)])) as gateway,
+        connected(gateway, "auto") as client,
+    ):
+
+        async def said(tool: str, **arguments: Any) -> dict[str, Any]:
+            return (await client.call_tool(tool, arguments)).structured_content or {}
+
+        reason = "it has 30 lists in one another, and no more than 16 are read"
+        schema = await said("schema", table_id="t")
+        assert ([column["name"] for column in schema["columns"]], schema["columns_total"]) == (["id"], 1)
+        assert schema["note"] == f"Not served: 'x': {reason}."
+        told = [
+            await said("scan", table_id="t", select=["X"]),
+            await said("scan", table_id="t", where="x IS NULL"),
+            await said("scan", table_id="t", order_by=["x"]),
+            await said("sample", table_id="t", select=["x"]),
+        ]
+        assert {(each["error"], each["message"]) for each in told} == {
+            ("unknown_column", f"The column '{name}' of 't' is left out: {reason}.") for name in "Xx"
+        }
+        query = await said("query", sql="SELECT id, x FROM t")
+        assert (query["error"], query["message"]) == ("query_failed", f"The column 'x' is left out: {reason}.")
+        assert (await said("query", sql="SELECT * FROM t"))["rows"] == [[1]]
+        assert [f.found for f in await examine(gateway) if f.subject == "table t"] == [
+            f"1 column, 1 row. Not served: 'x': {reason}."
+        ]
