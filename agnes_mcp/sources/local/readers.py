@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sources.local.footers import refuse_vast
 from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
 from agnes_mcp.sources.local.texts import PIECE_BYTES, is_utf8, packing_of, refuse_encoding, refuse_torn
 from agnes_mcp.sql import names
@@ -58,6 +59,7 @@ class Readers:
         self._lock = threading.Lock()
         # By id: one for each table. True of the files of that signature, read in the configured way, alone.
         self._found: dict[str, tuple[Signature, Mapping[str, Any], object, Options]] = {}
+        self._measured: dict[str, Signature] = {}  # one a table: files whose footers are not too much
 
     def view(
         self,
@@ -77,6 +79,9 @@ class Readers:
         if files.kind == "json":
             options = {**shared, **_compression(files.paths), "maximum_depth": _MAX_DEPTH}
             return self._text(View(table.id, "json", files.paths, options), table, files, cursor, call)
+        if self._measured.get(table.id) != files.signature:
+            refuse_vast(table.id, paths or files.paths)
+            self._measured[table.id] = files.signature
         return View(table.id, "parquet", paths or files.paths, shared)
 
     def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, call: Call) -> View:
