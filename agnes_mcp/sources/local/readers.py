@@ -13,7 +13,7 @@ from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.files import Files, Signature
 from agnes_mcp.sources.local.footers import refuse_vast
 from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
-from agnes_mcp.sources.local.texts import PIECE_BYTES, is_utf8, packing_of, refuse_encoding, refuse_torn
+from agnes_mcp.sources.local.texts import PIECE_BYTES, is_utf8, packing_of, refuse_deep, refuse_encoding, refuse_torn
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
@@ -92,6 +92,8 @@ class Readers:
         for path in files.paths:
             refuse_torn(table, path, call)
             refuse_encoding(table, path)
+            if view.kind == "json":
+                refuse_deep(table, path, call)
         if view.kind == "json" and any(map(_is_marked_list, files.paths)):
             view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)

@@ -6,6 +6,7 @@ from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.local.nesting import is_too_deep
 from agnes_mcp.sql.duckdb_errors import unavailable
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ def refuse_torn(table: Table, path: str, call: Call) -> None:
     except (OSError, pa.ArrowException):
         reason = "its packed file breaks off or is damaged, or is not packed as its name says"
         raise unavailable(reason, table.id) from None
+
+
+def refuse_deep(table: Table, path: str, call: Call) -> None:
+    """Raise `table_unavailable` for a JSON that would be more than DuckDB's stack holds."""
+    with _unpacked(path) as unpacked:
+        if is_too_deep(unpacked, call.check):
+            raise unavailable("its JSON is nested deeper than DuckDB reads", table.id)
 
 
 def refuse_encoding(table: Table, path: str) -> None:
