@@ -19,8 +19,8 @@ _NO_MARKS = bytes(sorted(set(range(256)) - set(b'[]{}"')))
 def is_too_deep(text: BinaryIO, check: Callable[[], object]) -> bool:
     """Whether more than `MOST_LEVELS` may be open at once; what closes more than was opened, closes nothing.
 
-    `check` is called between pieces, and may raise. One pass at the speed of searching bytes: what is in quotes goes, then, as often as it takes, each pair of brackets
-    with nothing between them.
+    `check` is called between pieces, and may raise. One pass at the speed of searching bytes: what is in quotes goes,
+    then, as often as it takes, each pair of brackets with nothing between them.
     """
     levels, quoted, torn = 0, b"", b""
     while piece := text.read(_PIECE_BYTES):
