@@ -6,7 +6,7 @@ Sizes are characters of compact JSON, which is what a client hands to its model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,7 +158,7 @@ class RowShaper:
             self._put_texts(columns, batch.schema, taken)
             lengths |= {(row - taken, column): chars for (row, column), chars in cut_cells.items()}
             rows = list(zip(*columns, strict=True))
-            plain = 0 if lengths else self._take_plain(rows)
+            plain = 0 if lengths else self._take_plain(rows, self._all_short(columns, piece))
             taken += plain
             for place, row in enumerate(rows[plain:], plain):
                 if not self._take(row, {c: chars for (r, c), chars in lengths.items() if r == place}):
@@ -179,12 +179,20 @@ class RowShaper:
                     columns[place][row - start] = text
                     self.as_text[name] = None
 
-    def _take_plain(self, rows: list[tuple[Any, ...]]) -> int:
+    def _all_short(self, columns: list[list[Any]], piece: pa.RecordBatch) -> bool:
+        """Whether no cell can have to be cut; those of numbers and times are not looked at, while none is a text."""
+        from pyarrow.types import is_primitive
+
+        looked_at = [cells for cells, array in zip(columns, piece.columns, strict=False)
+                     if self.as_text or not is_primitive(array.type)]  # fmt: skip
+        return not any(map(_holds_long, looked_at))
+
+    def _take_plain(self, rows: list[tuple[Any, ...]], all_short: bool) -> int:
         """Take the first of them that fit, measured together, where no cell needs a look of its own; how many."""
         rows = rows if self._max_rows is None else rows[: max(0, self._max_rows - len(self.rows))]
         while rows:
             text = compact(rows)
-            if _hides_nothing(text) and not _may_be_cut(rows):
+            if _hides_nothing(text) and (all_short or not _may_be_cut(rows)):
                 if self._room.take(len(text) - 2):  # what their brackets and commas take one by one
                     self.rows += map(list, rows)
                     if self._texts is not None:
@@ -247,14 +255,14 @@ def _may_be_cut(rows: list[tuple[Any, ...]]) -> bool:
     return any(_holds_long(column) for column in zip(*rows, strict=True))
 
 
-def _holds_long(cells: tuple[Any, ...]) -> bool:
+def _holds_long(cells: Sequence[Any]) -> bool:
     kinds = set(map(type, cells))
     if str in kinds and max(map(len, cells if len(kinds) == 1 else _texts(cells))) > MAX_CELL_CHARS - 2:
         return True
     return not kinds.isdisjoint((list, dict))
 
 
-def _texts(cells: tuple[Any, ...]) -> list[str]:
+def _texts(cells: Sequence[Any]) -> list[str]:
     return [cell for cell in cells if type(cell) is str]
 
 

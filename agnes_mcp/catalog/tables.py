@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agnes_mcp.access.grants import Access, Grants
 from agnes_mcp.calls.audit import AuditLine
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agnes_mcp.answers.models import SampleAnswer
     from agnes_mcp.extracts.directory import AgnesDirectory
 
+T = TypeVar("T")
 #: An ordinary schema takes some tens of KB: all together some tens of MB, and no listing of a warehouse more.
 MAX_SCHEMAS = 512
 MAX_SAMPLES = 512
@@ -171,6 +172,20 @@ class Tables:
 
         await self._forget_changed(call, table)  # first: what is kept of other files, or another place, is not of it
         return await self.schemas.get_or_make(table.id, ask)
+
+    async def with_schema(self, call: Call, table: Table, work: Callable[[TableSchema], T]) -> T:
+        """What `work` makes of that, in a worker thread: where the schema of files is kept, in the same that looks
+        whether they are still those."""
+        kept, state = self.schemas.get(table.id), self._states.get(table.id)
+        if kept is not None and table.query_mode == "local":
+
+            def look_and_work() -> list[T]:
+                return [work(kept)] if self._sources.of(table).state(table) == state else []
+
+            for made in await self._calls.run(call, look_and_work):
+                return made
+        schema = await self.schema_of(call, table)
+        return await self._calls.run(call, lambda: work(schema))
 
     async def _forget_changed(self, call: Call, table: Table) -> None:
         """Files that were replaced are noticed at once, not when what is kept of them has become old."""

@@ -167,9 +167,8 @@ class Purchases:
     ) -> Priced:
         """The same for a statement of ours, which `build` makes, in a worker thread."""
         table = await self._tables.find(call, table_id)
-        schema = await self._tables.schema_of(call, table)
 
-        def work() -> Priced:
+        def work(schema: TableSchema) -> Priced:
             source = self._sources.of(table)
             relation = source.relation(table)
             with self._calls.interpreting(call):
@@ -178,7 +177,7 @@ class Purchases:
             return Priced(table, schema, request or ScanRequest(table_id=table.id), statement, price)
 
         with call.step("price"):
-            return self._capped(await self._calls.run(call, work))
+            return self._capped(await self._tables.with_schema(call, table, work))
 
     def _capped(self, priced: Priced) -> Priced:
         """Where the price is not known, the cap that is set for that is what may be billed, and what is set aside."""
