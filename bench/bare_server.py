@@ -9,10 +9,12 @@ FOLDER holds `events.parquet` and the texts to be said. Not a bench itself: `cal
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import sys
 import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from mcp.server import MCPServer  # isort: skip
 from mcp.types import CallToolResult, TextContent  # isort: skip
 
 server = MCPServer("bare")
+structure: ContextVar[list[Any]] = ContextVar("structure of this answer")
 folder = Path(sys.argv[1])
 events = str(folder / "events.parquet")
 connection = duckdb.connect(config={"threads": 2})
@@ -35,6 +38,10 @@ books.execute("CREATE TABLE booked (bytes INT, open INT)")
 one_at_a_time = threading.Lock()
 
 
+#: What a scan of ours owes its caller beside the rows' text, in the order in which `bought` is asked to keep it.
+PROMISES = ("structured", "confirmed", "looked", "reserved", "measured", "recorded", "stopped")
+
+
 def text_of(name: str) -> str:
     return (folder / f"{name}.txt").read_text()
 
@@ -43,9 +50,21 @@ def compact(body: Any) -> str:
     return json.dumps(body, separators=(",", ":"), default=str)
 
 
-def both(text: str) -> CallToolResult:
+async def keep_structure(ctx: Any, call_next: Any) -> Any:
+    """What is JSON already stands aside while the SDK shapes the envelope, which it walks through twice."""
+    kept: list[Any] = []
+    mark = structure.set(kept)
+    try:
+        result = await call_next(ctx)
+    finally:
+        structure.reset(mark)
+    return {**result, "structuredContent": kept[0]} if kept and isinstance(result, dict) else result
+
+
+def both(text: str, body: Any = None) -> CallToolResult:
     """As text and in structure."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=json.loads(text))
+    structure.get().append(json.loads(text) if body is None else body)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content={})
 
 
 def record(what: str) -> None:
@@ -90,22 +109,62 @@ def confirmed(columns: str, where: str, limit: int) -> str:
     condition = sqlglot.parse_one(where, dialect="duckdb").sql("duckdb")
     assert sqlglot.parse_one(condition, dialect="duckdb").sql("duckdb") == condition
     sql = f"SELECT {columns} FROM events WHERE ({condition}) LIMIT {limit}"
-    parsed = connection.cursor().execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+    quoted = sql.replace("'", "''")
+    parsed = connection.cursor().execute(f"SELECT json_serialize_sql('{quoted}')").fetchone()
     assert parsed is not None
     assert len(json.loads(parsed[0])["statements"]) == 1
     return sql
 
 
-def buy(columns: str, where: str, limit: int) -> CallToolResult:
-    sql = confirmed(columns, where, limit)
-    look()
-    row = reserve()
-    body = rows_of(connection, sql)
-    settle(row)
-    text = compact(body)
+class Purchase:
+    """One scan that keeps the first so many of the promises, each in the fewest steps there are."""
+
+    def __init__(self, columns: str, where: str, limit: int, promises: int) -> None:
+        self.columns, self.where, self.limit = columns, where, limit
+        self.keeps = set(PROMISES[:promises])
+        self.sql, self.text, self.body, self.row = "", "", dict[str, Any](), 0
+
+    def state(self) -> None:
+        filtering = f" WHERE {self.where}" if self.where else ""
+        self.sql = f"SELECT {self.columns} FROM events{filtering} LIMIT {self.limit}"
+        if "confirmed" in self.keeps:
+            self.sql = confirmed(self.columns, self.where, self.limit)
+        if "looked" in self.keeps:
+            look()
+
+    def reserve(self) -> None:
+        if "reserved" in self.keeps:
+            self.row = reserve()
+
+    def read(self) -> None:
+        self.body = rows_of(connection, self.sql)
+        self.text = compact(self.body)
+        if "measured" in self.keeps:
+            check(self.body["rows"], self.text)
+        if self.row:
+            settle(self.row)
+
+    def note(self) -> None:
+        if "recorded" in self.keeps:
+            record(self.where)
+
+    def whole(self) -> None:
+        for step in (self.state, self.reserve, self.read, self.note):
+            step()
+
+
+def check(rows: list[Any], text: str) -> None:
+    """What a scan looks for in every cell: one that is too long, one that no JSON holds exactly, a hidden character."""
     assert len(text) < 10**6
-    record(where)
-    return both(text)
+    assert text.isascii()
+    for cells in zip(*rows, strict=True):
+        kind = type(cells[0])
+        if kind is str:
+            assert max(map(len, cells)) < 4000
+        elif kind is int:
+            assert max(map(abs, cells)) < 2**53
+        elif kind is float:
+            assert math.isfinite(sum(cells))
 
 
 def ask_alone(sql: str) -> CallToolResult:
@@ -116,7 +175,10 @@ def ask_alone(sql: str) -> CallToolResult:
         own.execute("SET lock_configuration = true")
         body = rows_of(own, sql)
     record(sql)
-    return both(compact(body))
+    return both(compact(body), body)
+
+
+server._lowlevel_server.middleware.append(keep_structure)
 
 
 @server.tool()
@@ -161,15 +223,16 @@ async def rows(sql: str) -> str:
 
 
 @server.tool()
-async def structured(sql: str) -> CallToolResult:
-    """The same rows as structured content beside the text."""
-    return await anyio.to_thread.run_sync(lambda: both(compact(rows_of(connection, sql))))
-
-
-@server.tool()
-async def bought(columns: str, where: str, limit: int) -> CallToolResult:
-    """All that a scan of ours owes its caller, one after the other in one thread."""
-    return await anyio.to_thread.run_sync(buy, columns, where, limit)
+async def bought(columns: str, where: str, limit: int, promises: int) -> CallToolResult:
+    """A scan that keeps the first so many promises: in one thread, and with the last of them in a thread for each step,
+    so that it can be stopped in between."""
+    purchase = Purchase(columns, where, limit, promises)
+    if "stopped" in purchase.keeps:
+        for step in (purchase.state, purchase.reserve, purchase.read, purchase.note):
+            await anyio.to_thread.run_sync(step)
+    else:
+        await anyio.to_thread.run_sync(purchase.whole)
+    return both(purchase.text, purchase.body)
 
 
 @server.tool()

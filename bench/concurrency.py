@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from measuring import Figure, main, speed
 
-from calls import COLUMNS, both  # isort: skip
+from calls import COLUMNS, PROMISES, both  # isort: skip
 from mcp import Client  # isort: skip
 from mcp.client.streamable_http import streamable_http_client  # isort: skip
 from serving.served import connect, serve, write_instance  # isort: skip
@@ -72,7 +72,12 @@ async def throughput(turns: int) -> list[Figure]:
     selected = COLUMNS[:3]
     asks: dict[str, Callable[[str], dict[str, Any]]] = {
         "scan": lambda where: {"table_id": "events", "select": selected, "where": where, "limit": 100},
-        "bought": lambda where: {"columns": ", ".join(selected), "where": where, "limit": 100},
+        "bought": lambda where: {
+            "columns": ", ".join(selected),
+            "where": where,
+            "limit": 100,
+            "promises": len(PROMISES),
+        },
         "rows": lambda where: {"sql": f"SELECT {', '.join(selected)} FROM events WHERE {where} LIMIT 100"},
     }
     taken: dict[str, list[float]] = {tool: [] for tool in asks}
