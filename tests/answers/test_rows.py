@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from agnes_mcp.answers.fitting import Room, chars_of, fit, quota_beside
+from agnes_mcp.answers.fitting import Room, WrittenRows, chars_of, compact, fit, quota_beside
 from agnes_mcp.answers.models import QueryAnswer, SampleAnswer, ScanAnswer
 from agnes_mcp.answers.rows import LATE_FACTS_CHARS, NO_ROWS, RowsFitting, note_cut_columns
 from agnes_mcp.models import QuotaLeft
@@ -46,6 +46,25 @@ def fitting_of(answer: ScanAnswer, batch: pa.RecordBatch, chars: int) -> RowsFit
     fitting = RowsFitting(answer, batch.schema.names, [str(kind) for kind in batch.schema.types], chars)
     fitting.add(batch)
     return fitting
+
+
+@pytest.mark.parametrize("count", [0, 1, 300, 1_000])
+@pytest.mark.parametrize("most", [None, 299])
+def test_the_text_of_rows_is_that_which_was_measured(count: int, most: int | None) -> None:
+    """Over several slices, up to a limit; and where a cell has to be looked at alone, there is none yet."""
+    answer = ScanAnswer(**NO_ROWS)
+    for batch, plain in ((rows(count), True), (one_hidden(rows(count)), count == 0)):
+        fitting = RowsFitting(answer, batch.schema.names, ["VARCHAR"] * 2, 100_000, most)
+        fitting.add(batch)
+        shown = fitting.finish().rows
+        assert len(shown) == min(count, most or count)
+        assert isinstance(shown, WrittenRows) is plain
+        assert not isinstance(shown, WrittenRows) or shown.text == compact(list(shown))
+
+
+def one_hidden(batch: pa.RecordBatch) -> pa.RecordBatch:
+    cells = ["a\u202eb", *batch.column(0).to_pylist()[1:]][: batch.num_rows]
+    return batch.set_column(0, batch.schema.field(0), pa.array(cells, batch.schema.field(0).type))
 
 
 @pytest.mark.parametrize("chars", [2_000, 8_000, 40_000])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
+from support import waiting
 
 from agnes_mcp.calls.audit import Audit
-from agnes_mcp.calls.call import Call, cancelled, timed_out
+from agnes_mcp.calls.call import Call, Threads, cancelled, timed_out
 from agnes_mcp.calls.frame import Calls
 from agnes_mcp.calls.workers import Workers
 from agnes_mcp.errors import AgnesError
@@ -120,6 +123,38 @@ async def test_what_work_raises_arrives_as_it_is() -> None:
 
     with pytest.raises(Odd):
         await workers().run(Call("scan", ANA), work)
+
+
+WHO: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+async def test_a_thread_that_waits_takes_the_next_piece_and_ends_when_all_do() -> None:
+    threads, turns = Threads(), asyncio.Semaphore()
+    first = await threads.finish(threading.current_thread, turns)
+    assert await threads.finish(threading.current_thread, turns) is first, "it waits before anybody hears of its end"
+    token = WHO.set("ana")
+    try:
+        assert await threads.finish(WHO.get, turns) == "ana", "in the context of whoever asked"
+    finally:
+        WHO.reset(token)
+    threads.close()
+    assert await threads.finish(threading.current_thread, turns) is not first, "what comes late is done all the same"
+    await waiting.until(lambda: not first.is_alive())
+
+
+async def test_what_is_to_be_finished_is_waited_for_by_whoever_is_cancelled() -> None:
+    threads, turns, found = Threads(), asyncio.Semaphore(), list[str]()
+
+    async def ask() -> None:
+        found.append(await threads.finish(blocked, turns))
+
+    async with Blocked().released_at_end() as blocked, anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await until(blocked.begun)
+        group.cancel_scope.cancel()
+        blocked.released.set()
+    assert found == ["late"]
+    threads.close()
 
 
 @pytest.fixture

@@ -11,7 +11,11 @@ from contextlib import suppress
 import anyio
 import anyio.to_thread
 import pytest
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification, JSONRPCRequest
+from pydantic import ValidationError
 
+from agnes_mcp.serving.unreadable import Received, Sent
 from agnes_mcp.serving.wire import Lines, Messages
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there the SDK reads and writes in threads")
@@ -115,6 +119,32 @@ async def test_whoever_has_left_is_an_error(ends: Ends) -> None:
     await messages.write("anybody?\n")
     with pytest.raises(OSError, match="pipe"):
         await messages.flush()
+
+
+async def test_a_client_that_has_left_is_noticed_by_the_next_message(ends: Ends) -> None:
+    reading, writing = ends
+    left, hello = list[str](), SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="notifications/hello"))
+    sent = Sent(Messages(writing), lambda: left.append("left"))
+    await sent.send(hello)
+    received = Received(Lines(reading))
+    assert await received.receive() == hello
+    os.close(reading)
+    with pytest.raises(anyio.BrokenResourceError):
+        await sent.send(hello)
+    assert left == ["left"]
+    assert isinstance(sent.failure, OSError)
+
+
+async def test_messages_are_received_in_order_and_what_is_none_says_why(ends: Ends) -> None:
+    reading, writing = ends
+    write_all(writing, b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n{"jsonrpc":"2.0","id":\n[]\n')
+    os.close(writing)
+    received = Received(Lines(reading))
+    assert await received.receive() == SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=1, method="ping"))
+    unread = [await received.receive() for _ in range(2)]
+    assert [isinstance(one, ValidationError) for one in unread] == [True, True]
+    with pytest.raises(anyio.EndOfStream):
+        await received.receive()
 
 
 async def test_a_message_that_has_begun_is_written_to_its_end_by_whoever_is_stopped(ends: Ends) -> None:

@@ -37,6 +37,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("scan", {"table_id": "orders", "select": "*", "order_by": "amount DESC NULLS LAST", "keep": "every_order"}),
     ("fetch", {"table_id": "orders", "select": ["order_id"], "name": "kept"}),
     ("fetch", {"table_id": "orders", "estimate_only": True}),
+    ("query", {"sql": 'SELECT \'"rows":[]\' AS """rows"":[]", i, i * 1e300 AS huge FROM range(300) AS r(i)'}),
     ("query", {"sql": "SELECT count(*) AS n FROM kept JOIN orders USING (order_id)"}),
     ("chart", {"mark": "bar", "x": "country", "y": "sum(amount)", "sql": "SELECT country, amount FROM orders"}),
     ("chart", {"mark": "line", "x": "day", "y": None, "table_id": "orders", "where": "order_id < 500"}),
