@@ -83,6 +83,7 @@ class Cursor:
         return refuse(kind, message, hint, self.text, lexeme.start, lexeme.end, **details)
 
     def note(self, unresolved: UnresolvedError, segment: Lexeme) -> None:
+        unresolved.__traceback__ = None  # kept with the fault, it would keep every frame of the reader
         self.faults.append(Fault(unresolved.kind, segment.start, lambda: self._unresolved(unresolved, segment)))
 
     def _unresolved(self, unresolved: UnresolvedError, segment: Lexeme) -> PredicateError:
