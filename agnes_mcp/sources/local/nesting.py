@@ -9,7 +9,8 @@ from typing import BinaryIO
 #: Levels that are read; DuckDB was seen to end the process at some 10,000 with a stack of 8 MB, of which some systems
 #: give a thread 512 kB.
 MOST_LEVELS = 1_000
-_PIECE_BYTES = 2**20
+#: Of a piece that is deep each byte is looked at once for each level.
+_PIECE_BYTES = 2**16
 _OPENING, _CLOSING, _QUOTE, _ESCAPE = b"[", b"]", b'"', b"\\"
 #: Records count as lists do.
 _AS_LISTS = bytes.maketrans(b"{}", b"[]")
@@ -17,7 +18,8 @@ _NO_MARKS = bytes(sorted(set(range(256)) - set(b'[]{}"')))
 
 
 def is_too_deep(text: BinaryIO, check: Callable[[], object]) -> bool:
-    """Whether more than `MOST_LEVELS` may be open at once; what closes more than was opened, closes nothing.
+    """Whether more than `MOST_LEVELS` may be open at once; what closes more than was opened, closes nothing. Half
+    as many may be taken for too many where what is before and what is within a piece adds up.
 
     `check` is called between pieces, and may raise. One pass at the speed of searching bytes: what is in quotes goes,
     then, as often as it takes, each pair of brackets with nothing between them.
@@ -32,9 +34,9 @@ def is_too_deep(text: BinaryIO, check: Callable[[], object]) -> bool:
         outside = b"".join([*whole, last][::2])
         rest, removed = _without_pairs(outside)
         opened = rest.count(_OPENING)
-        if levels + removed + opened > MOST_LEVELS:
+        before, levels = levels, max(0, levels - (len(rest) - opened)) + opened
+        if max(before, levels) + removed > MOST_LEVELS:
             return True
-        levels = max(0, levels - (len(rest) - opened)) + opened
     return False
 
 
