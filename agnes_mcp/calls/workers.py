@@ -57,7 +57,9 @@ class Workers:
         woken = asyncio.Event()
         ticket = self._turns.ask(call.principal.name, woken.set)
         try:
-            if not ticket.granted:
+            if ticket.granted:
+                call.waits.setdefault(self._waited_as, 0.0)  # no wait is counted as one, of nothing
+            else:
                 await self._stand_in_line(call, woken, within_s)
             call.check()  # first: who was stopped while waiting is told that, not that all were busy
             if not ticket.granted:
