@@ -192,8 +192,8 @@ def _copies(
     decimals = {written: name for name, (written, kind) in columns if kind.startswith("DECIMAL") and kind[-1] == ")"}
     if decimals:
         misjudged = _with_old_bounds(connection, view.files())
-        named = {name: identifier(name) for written, name in decimals.items() if written in misjudged}
-        copies |= {name: f"greatest({quoted}, {quoted})" for name, quoted in named.items()}
+        # Whatever else DuckDB computes of one column, it computes of its bounds too.
+        copies |= {name: f"TRY({identifier(name)})" for written, name in decimals.items() if written in misjudged}
     return copies
 
 

@@ -110,7 +110,10 @@ def problems(each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
     ("compression", "written", "patched", "words"),
     [
         ("none", b"caf__", b"caf\xe9_", "holds text that is not UTF-8"),
-        ("lz4", b"\x01t\x15\x0e", b"\x01t\x15\x0a", "is compressed in a way"),  # the column's codec: Hadoop's LZ4
+        pytest.param(  # the column's codec: Hadoop's LZ4
+            *("lz4", b"\x01t\x15\x0e", b"\x01t\x15\x0a", "is compressed in a way"),
+            marks=pytest.mark.skipif(duckdb_lines.line() != "1.5", reason="this line reads it"),
+        ),
     ],
 )
 async def test_a_column_of_parquet_that_cannot_be_read_is_called_what_it_is(
