@@ -27,7 +27,7 @@ _MAX_LEVELS = 60
 _MANY_COLUMNS = 500
 
 #: What helps with a column that is left out.
-WRITTEN_FLATTER = "Whoever keeps this instance can write the column flatter, or as JSON text."
+WRITTEN_ANEW = "Whoever keeps this instance can write the column anew: flatter, with fewer digits, or as text."
 
 ViewKind = Literal["parquet", "csv", "json", "duckdb_table"]
 
@@ -43,7 +43,8 @@ class View:
     kind `parquet`, `csv` and `json`: `options` are named arguments of DuckDB's `read_parquet`, `read_csv`, `read_json`
     (`{"hive_partitioning": True, "union_by_name": True}`, `{"delim": ";", "columns": {"a": "INTEGER"}}`).
     kind `duckdb_table`: `paths[0]` is the DuckDB file and `source_table` (in `source_schema`) a table or view in it;
-    further paths are files that the view reads. `columns`, where given, are the only columns that are seen.
+    further paths are files that the view reads. `columns`, where given, are the only columns that are seen; those that
+    `misread` names, with the reason, are left out.
     """
 
     name: str
@@ -53,6 +54,7 @@ class View:
     columns: Sequence[str] | None = None
     source_table: str = ""
     source_schema: str = "main"
+    misread: Mapping[str, str] = field(default_factory=dict)
 
     def files(self) -> list[str]:
         """The files that reading this view needs, listed now."""
@@ -66,6 +68,7 @@ class View:
             "paths": self.files(),
             "options": dict(self.options),
             "columns": None if self.columns is None else list(self.columns),
+            "misread": dict(self.misread),
             "source_table": self.source_table,
             "source_schema": self.source_schema,
         }
@@ -84,11 +87,11 @@ def make_view(
     connection: DuckDBPyConnection, view: View, database: str = "", statement_names: Names = lambda: None
 ) -> dict[str, str]:
     """Create the view, or replace it; `database` is the name under which its DuckDB file is attached. Returns the
-    columns that it leaves out as they are nested too deep, each with the reason.
+    columns that it leaves out as they are misread or nested too deep, each with the reason.
 
     Columns have names that can be read and written: without hidden characters, none empty, each its own. Of very many
     those are left out, unsaid, that no name in `statement_names` can mean. Raises what DuckDB raises, also where a name
-    is not UTF-8, and `unsupported_format` where each column is nested deeper than can be read.
+    is not UTF-8, and `unsupported_format` where no column can be read.
     """
     plain = relation = relation_of(view, database)
     quick = _binds_quickly(view)
@@ -97,22 +100,26 @@ def make_view(
     found = bound(connection, f"FROM {plain}")[1] if quick else _columns(connection, view)
     given = [name for name, _ in found]
     names_now = readable_names(given)
-    deep = _too_deep(view, [(name, kind) for name, (_, kind) in zip(names_now, found, strict=True)])
+    unread = _too_deep(view, [(name, kind) for name, (_, kind) in zip(names_now, found, strict=True)])
+    if view.misread:
+        misread = {name.casefold(): reason for name, reason in view.misread.items()}
+        folded = zip(names_now, map(str.casefold, given), strict=True)
+        unread |= {name: misread[written] for name, written in folded if written in misread}
     if names_now != given:
         relation = f"{relation} AS named({', '.join(map(identifier, names_now))})"
-    offered = [name for name in (names_now if view.columns is None else view.columns) if name not in deep]
-    if deep and not offered:
-        raise _all_too_deep(view, deep)
+    offered = [name for name in (names_now if view.columns is None else view.columns) if name not in unread]
+    if unread and not offered:
+        raise _none_can_be_read(view, unread)
     named = _named(offered, statement_names)
     copies = _copies(connection, view, list(zip(names_now, found, strict=True))) if view.kind == "parquet" else {}
     copied = [f"{copy} AS {identifier(name)}" for name, copy in copies.items() if named is None or name in named]
     if copied:
         relation = f"(SELECT * REPLACE ({', '.join(copied)}) FROM {relation})"  # noqa: S608 - quoted parts only
-    if named is None and (deep or view.columns is not None):
+    if named is None and (unread or view.columns is not None):
         named = offered
     if quick or named is not None or relation != plain:
         connection.execute(_statement(view.name, relation, named))
-    return deep
+    return unread
 
 
 def _named(columns: Sequence[str], statement_names: Names) -> list[str] | None:
@@ -139,12 +146,12 @@ def _too_deep(view: View, columns: Sequence[tuple[str, str]]) -> dict[str, str]:
     return deep
 
 
-def _all_too_deep(view: View, deep: Mapping[str, str]) -> AgnesError:
-    name, reason = next(iter(deep.items()))
+def _none_can_be_read(view: View, unread: Mapping[str, str]) -> AgnesError:
+    name, reason = next(iter(unread.items()))
     return AgnesError(
         "unsupported_format",
         f"The table {view.name!r} cannot be read: none of its columns can. Of {tidy(name)[:80]!r}: {reason}.",
-        WRITTEN_FLATTER,
+        WRITTEN_ANEW,
     )
 
 

@@ -16,7 +16,7 @@ from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.cells import cut_batch, shown_schema
 from agnes_mcp.sql.duckdb_types import names_asked, with_null_named
 from agnes_mcp.sql.instance import OneAnswer
-from agnes_mcp.sql.views import WRITTEN_FLATTER, View
+from agnes_mcp.sql.views import WRITTEN_ANEW, View
 from agnes_mcp.untrusted import tidy
 from agnes_mcp.workbench import admission, columns
 from agnes_mcp.workbench.admission import Parser
@@ -56,7 +56,7 @@ class Queries(OneAnswer):
         for name, reason in self.left_out.items() if isinstance(cause, duckdb.BinderException) else ():
             if f'column "{name.casefold()}"' in said:
                 message = f"The column {tidy(name)[:80]!r} is left out: {reason}."
-                return AgnesError("query_failed", message, WRITTEN_FLATTER)
+                return AgnesError("query_failed", message, WRITTEN_ANEW)
         return failure
 
     def _answer(self, question: dict[str, Any], channel: Channel) -> None:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sql.duckdb_lines import line, misreads_wide_decimals
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: Columns, and fields inside of them. To make a view of as many takes 3 s of a processor, of 20,000 half a second.
 MOST_COLUMNS = 50_000
@@ -21,6 +26,13 @@ _TAIL = struct.Struct("<I4s")
 #: Fields 1 and 2 of Thrift's compact FileMetaData: an integer, and a list of records whose length may follow.
 _VERSION, _SCHEMA, _RECORDS, _LONG = 0x15, 0x19, 0x0C, 0xF
 _LOOKED_AT = 32
+#: The digits of each decimal, and how many bytes it has: none says that each says so itself.
+_DECIMALS = r"""
+    FROM (FROM parquet_schema(?) SELECT *,
+        coalesce(precision, TRY_CAST(regexp_extract(logical_type, 'precision=(\d+)', 1) AS INTEGER), 0) AS digits)
+"""
+_MOST_DIGITS = 38
+_WIDE = f"(digits > {_MOST_DIGITS} AND (type = 'BYTE_ARRAY' OR CAST(type_length AS INTEGER) % 8 <> 0))"
 
 
 def refuse_vast(table_id: str, paths: Iterable[str]) -> None:
@@ -32,6 +44,30 @@ def refuse_vast(table_id: str, paths: Iterable[str]) -> None:
         if footer_bytes > MOST_BYTES:
             found = f"{footer_bytes / 2**20:,.0f} MiB that say what is in it (its footer)"
             raise _vast(table_id, found, f"{MOST_BYTES // 2**20} MiB")
+
+
+def misread_columns(cursor: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, str]:
+    """The columns of which this DuckDB would give other numbers than the file has, with the reason. Raises what DuckDB
+    does."""
+    if not misreads_wide_decimals():
+        return {}
+    found = cursor.execute(f"{_DECIMALS} SELECT file_name, max(digits) WHERE {_WIDE} GROUP BY ALL", [paths]).fetchall()
+    digits = max((int(most) for _, most in found), default=0)
+    reason = f"it has decimals of {digits} digits, and DuckDB {line()} reads no more than {_MOST_DIGITS} as they are"
+    return {name: reason for path, _ in found for name in _holders(cursor, path)}
+
+
+def _holders(cursor: duckdb.DuckDBPyConnection, path: str) -> Iterator[str]:
+    """The columns of a file that have such decimals, themselves or in a field."""
+    rows = cursor.execute(f"{_DECIMALS} SELECT name, coalesce(num_children, 0), {_WIDE}", [[path]]).fetchall()
+    elements = iter(rows[1:])  # the first is the root of all
+    for name, children, is_wide in elements:
+        left, held = int(children), bool(is_wide)
+        while left:  # its fields follow it, and theirs follow them
+            _, more, is_wide_too = next(elements)
+            left, held = left - 1 + int(more), held or bool(is_wide_too)
+        if held:
+            yield str(name)
 
 
 def _measured(path: str) -> tuple[int, int]:

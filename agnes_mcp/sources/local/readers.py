@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.files import Files, Signature
-from agnes_mcp.sources.local.footers import refuse_vast
+from agnes_mcp.sources.local.footers import misread_columns, refuse_vast
 from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
-from agnes_mcp.sources.local.texts import PIECE_BYTES, is_utf8, packing_of, refuse_deep, refuse_encoding, refuse_torn
+from agnes_mcp.sources.local.texts import is_marked_list, is_utf8, packing_of, refuse_deep, refuse_encoding, refuse_torn
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
@@ -47,7 +47,6 @@ _WHOLE_FILE = -1
 #: Levels of JSON that become lists and records; what is deeper stays JSON: as many as a snapshot, which is Parquet, may
 #: have lists in one another.
 _MAX_DEPTH = MAX_PARQUET_LISTS
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MADE_NAME = re.compile(r"c\d+|(.*)_\d+", re.DOTALL)
 _MOMENT = re.compile(r"\b(?:DATE|TIME|TIMESTAMP)\b")
 
@@ -59,7 +58,7 @@ class Readers:
         self._lock = threading.Lock()
         # By id: one for each table. True of the files of that signature, read in the configured way, alone.
         self._found: dict[str, tuple[Signature, Mapping[str, Any], object, Options]] = {}
-        self._measured: dict[str, Signature] = {}  # one a table: files whose footers are not too much
+        self._misread: dict[str, tuple[Signature, dict[str, str]]] = {}  # likewise; and footers are not too much
 
     def view(
         self,
@@ -79,10 +78,12 @@ class Readers:
         if files.kind == "json":
             options = {**shared, **_compression(files.paths), "maximum_depth": _MAX_DEPTH}
             return self._text(View(table.id, "json", files.paths, options), table, files, cursor, call)
-        if self._measured.get(table.id) != files.signature:
-            refuse_vast(table.id, paths or files.paths)
-            self._measured[table.id] = files.signature
-        return View(table.id, "parquet", paths or files.paths, shared)
+        paths = paths or files.paths
+        known = self._misread.get(table.id)
+        if known is None or known[0] != files.signature:
+            refuse_vast(table.id, paths)
+            known = self._misread[table.id] = files.signature, misread_columns(cursor, paths)
+        return View(table.id, "parquet", paths, shared, misread=known[1])
 
     def _text(self, view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConnection, call: Call) -> View:
         with self._lock:
@@ -94,7 +95,7 @@ class Readers:
             refuse_encoding(table, path)
             if view.kind == "json":
                 refuse_deep(table, path, call)
-        if view.kind == "json" and any(map(_is_marked_list, files.paths)):
+        if view.kind == "json" and any(map(is_marked_list, files.paths)):
             view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)
         with self._lock:
@@ -160,15 +161,6 @@ def _is_read_by(view: View, cursor: duckdb.DuckDBPyConnection) -> bool:
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException):
         return False
     return True
-
-
-def _is_marked_list(path: str) -> bool:
-    """Whether a JSON begins with a byte order mark, before which DuckDB does not see the list."""
-    if packing_of(path) is not None:
-        return False
-    with open(path, "rb") as file:
-        head = file.read(PIECE_BYTES)
-    return head.startswith(_BYTE_ORDER_MARK) and head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
 
 def _compression(paths: list[str]) -> dict[str, str]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from agnes_mcp.models import Table
 
 #: So much of a text is looked at in one piece.
-PIECE_BYTES = 2**20
+_PIECE_BYTES = 2**20
 _PACKED = {"gz": "gzip", "zst": "zstd"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LITTLE_ENDIAN, _BIG_ENDIAN = b"\xff\xfe", b"\xfe\xff"
 
 
@@ -43,7 +44,7 @@ def refuse_torn(table: Table, path: str, call: Call) -> None:
         return
     try:
         with _unpacked(path) as unpacked:
-            while unpacked.read(PIECE_BYTES):
+            while unpacked.read(_PIECE_BYTES):
                 call.check()
     except (OSError, pa.ArrowException):
         reason = "its packed file breaks off or is damaged, or is not packed as its name says"
@@ -60,7 +61,7 @@ def refuse_deep(table: Table, path: str, call: Call) -> None:
 def refuse_encoding(table: Table, path: str) -> None:
     """Raise `table_unavailable` where a text is not in the encoding that is told, which DuckDB reads as other signs."""
     with _unpacked(path) as unpacked:
-        head = unpacked.read(PIECE_BYTES)
+        head = unpacked.read(_PIECE_BYTES)
     told = table.csv.get("encoding")
     if head.startswith(_BIG_ENDIAN):
         raise unavailable("its text is UTF-16 with the higher byte first; written as UTF-8 it can be read", table.id)
@@ -85,10 +86,19 @@ def is_utf8(path: str, call: Call) -> bool:
     with _unpacked(path) as unpacked:
         while True:
             call.check()
-            piece = unpacked.read(PIECE_BYTES)
+            piece = unpacked.read(_PIECE_BYTES)
             try:
                 decoder.decode(piece, final=not piece)
             except UnicodeDecodeError:
                 return False
             if not piece:
                 return True
+
+
+def is_marked_list(path: str) -> bool:
+    """Whether a JSON begins with a byte order mark, before which DuckDB does not see the list."""
+    if packing_of(path) is not None:
+        return False
+    with open(path, "rb") as file:
+        head = file.read(_PIECE_BYTES)
+    return head.startswith(_BYTE_ORDER_MARK) and head.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] == b"["

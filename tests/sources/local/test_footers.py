@@ -1,9 +1,12 @@
-"""Parquet files that say more of themselves than is read, told before DuckDB opens them."""
+"""Parquet files that say more of themselves than is read, or hold what is misread, told before DuckDB opens them."""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +15,8 @@ from support.instances import connected, settings_of, table
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.sources.local import footers
-from agnes_mcp.sources.local.footers import refuse_vast
+from agnes_mcp.sources.local.footers import misread_columns, refuse_vast
+from agnes_mcp.sql.duckdb_lines import misreads_wide_decimals
 
 
 def wide(path: Path, columns: int) -> str:
@@ -57,3 +61,49 @@ def test_what_is_damaged_is_left_to_duckdb(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
     refuse_vast("t", [str(path)])
+
+
+def decimals(path: Path, digits: int) -> str:
+    """A plain column of such decimals, and columns that hold them in fields, beside one that has none."""
+    kind = pa.decimal256(digits, 2)
+    one = Decimal("12.50")
+    columns: dict[str, Any] = {
+        "id": [1],
+        "d": pa.array([one], kind),
+        "within": pa.array([{"a": 1, "b": [one]}], pa.struct([("a", pa.int8()), ("b", pa.list_(kind))])),
+        "beside": [{"a": {"b": 1}, "d": 2.5}],
+    }
+    pq.write_table(pa.table(columns), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("digits", [38, 39, 50, 56, 57, 58, 74, 75, 76])
+def test_columns_of_which_duckdb_gives_other_numbers_are_named(tmp_path: Path, digits: int) -> None:
+    """Wherever what it reads is not what was written, and nowhere else. Once no line has such columns,
+    `misread_columns` can go."""
+    path = decimals(tmp_path / "t.parquet", digits)
+    with duckdb.connect() as connection:
+        read = connection.execute(f"SELECT d::DOUBLE, within.b[1]::DOUBLE FROM '{path}'").fetchall()
+        misread = misread_columns(connection, [path, decimals(tmp_path / "u.parquet", 20)])
+    assert set(misread) == (set() if read == [(12.5, 12.5)] else {"d", "within"})
+    assert misreads_wide_decimals() or not misread
+    assert all(reason.startswith(f"it has decimals of {digits} digits, ") for reason in misread.values())
+
+
+@pytest.mark.skipif(not misreads_wide_decimals(), reason="this line reads them")
+async def test_columns_that_duckdb_misreads_are_left_out(tmp_path: Path) -> None:
+    """In the server's own view and in those of other processes; the columns beside them are served."""
+    settings = settings_of(tmp_path / "s", [table("t", decimals(tmp_path / "t.parquet", 50))])
+    async with Gateway(settings) as gateway, connected(gateway, "auto") as client:
+
+        async def said(tool: str, **arguments: Any) -> dict[str, Any]:
+            return (await client.call_tool(tool, arguments)).structured_content or {}
+
+        schema = await said("schema", table_id="t")
+        assert [column["name"] for column in schema["columns"]] == ["id", "beside"]
+        assert schema["note"].startswith("Not served: 'd': it has decimals of 50 digits")
+        assert (await said("scan", table_id="t", select=["id"]))["rows"] == [[1]]
+        assert (await said("scan", table_id="t", select=["d"]))["error"] == "unknown_column"
+        assert (await said("query", sql="SELECT id FROM t"))["rows"] == [[1]]
+        told = await said("query", sql="SELECT d FROM t")
+        assert (told["error"], "The column 'd' is left out" in told["message"]) == ("query_failed", True)
