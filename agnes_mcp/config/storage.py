@@ -29,7 +29,8 @@ class AuditSettings(Section):
 class SnapshotSettings(Section):
     quota_gb: Number = Field(
         default=10,
-        description="GiB meant for one caller's snapshots. Beyond it a write warns and goes on; 0 always warns.",
+        description="GiB meant for one caller's snapshots. Beyond it a write warns, and goes on while twice "
+        "`snapshots.min_free_gb` stay free; 0: always.",
     )
     stale_warn_days: Number = Field(
         default=7, description="Age in days from which a snapshot is called stale; 0: always."

@@ -168,7 +168,7 @@ def keep_rows(
 
 def require_room(store: SnapshotStore, call: Call, name: str, expected_bytes: int, *, force: bool = False) -> None:
     """Refuse, before anything is reserved, what could not be kept: name and disk are looked at again later."""
-    store.check_space(expected_bytes)
+    store.check_space(call.principal.name, expected_bytes)
     with store.claim(call.principal.name, name, call, force=force):
         pass
 

@@ -22,7 +22,7 @@ from .folder import Folder, new_token, token_of, used_bytes
 from .reading import Stored, Verifier, computed, load, not_found, reading
 from .sidecar import Sidecar, render
 from .sweeping import current_token, sweep_name
-from .writing import Staged, stage
+from .writing import Room, Staged, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +38,9 @@ class Rules:
     now: Callable[[], datetime]
     engine: Engine
     verifier: Verifier
+
+    def room(self, folder: Folder) -> Room:
+        return Room(folder.path, self.quota_bytes, self.min_free_bytes)
 
 
 class Claim:
@@ -113,16 +116,15 @@ class Claim:
             engine=self._rules.engine,
             call=self._call,
             ordered=bool(facts.order_by),
-            min_free_bytes=self._rules.min_free_bytes,
+            room=self._rules.room(self._folder),
         )
 
     def _columns_of(self, schema: pa.Schema) -> list[Column]:
         """What DuckDB will call these columns: asked of a file without rows."""
-        scratch = self._folder.staged_data(self.name, new_token())
+        scratch, room = self._folder.staged_data(self.name, new_token()), self._rules.room(self._folder)
         try:
-            return stage(
-                scratch, [], schema, engine=self._rules.engine, call=self._call, ordered=False, min_free_bytes=0
-            ).columns
+            staged = stage(scratch, [], schema, engine=self._rules.engine, call=self._call, ordered=False, room=room)
+            return staged.columns
         finally:
             remove(scratch)
 

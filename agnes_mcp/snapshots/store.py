@@ -31,7 +31,6 @@ from .reading import Stored, Verifier, computed, load, not_found, reading
 from .removal import drop_if, plan_prune, prune_filter, prune_folder
 from .retirement import Retired, retire
 from .sweeping import folders, forget_lock, sweep_folder, sweep_if_replaced
-from .writing import require_space
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +46,8 @@ def _now() -> datetime:
 
 
 class SnapshotStore:
-    """`quota_bytes` is soft, per principal: above it a write warns. `min_free_bytes` is hard: below it none is."""
+    """`quota_bytes` is per principal: above it a write warns, and leaves twice `min_free_bytes` free. Below those, as
+    they are, nothing is written."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class SnapshotStore:
         check_name(name)
         folder = self._folder(principal)
         self._require_absent(folder, name, force)
-        self.check_space(0)
+        self._check_space(folder, 0)
         with disk_errors("prepare the snapshots folder"):
             folder.create()
         with exclusive(folder.lock(name), name, self._lock_wait_s, call):
@@ -188,7 +188,7 @@ class SnapshotStore:
         """
         folder = self._folder(principal)
         own = [name for name in tables if is_name(name) and load(folder, name) is not None]
-        self.check_space(len(spec))
+        self._check_space(folder, len(spec))
         with disk_errors("prepare the snapshots folder"):
             folder.create()
         chart = KeptChart(spec=spec, principal=principal, tables=[*tables], snapshots=own)
@@ -203,10 +203,10 @@ class SnapshotStore:
         """A chart that is kept; None: there is none of that id, or none any more."""
         return load_chart(self._folder(principal), chart_id)
 
-    def check_space(self, expected_bytes: int) -> None:
-        """`disk_full` unless the floor of free space holds once `expected_bytes` are written: ask before paying."""
-        with disk_errors("ask for free space"):
-            require_space(nearest_existing(self.root), expected_bytes, self._rules.min_free_bytes)
+    def check_space(self, principal: str, expected_bytes: int) -> None:
+        """`disk_full` unless as much stays free as has to once the principal has written `expected_bytes`: ask before
+        paying. Beyond its quota it has to leave twice as much as others."""
+        self._check_space(self._folder(principal), expected_bytes)
 
     def drop(self, principal: str, name: str, call: Call | None = None) -> Snapshot:
         """Remove a snapshot, damaged or not, and return what it was. `snapshot_not_found`, `snapshot_busy`."""
@@ -265,6 +265,10 @@ class SnapshotStore:
         return removed
 
     # inside
+
+    def _check_space(self, folder: Folder, expected_bytes: int) -> None:
+        with disk_errors("ask for free space"):
+            self._rules.room(folder).require(nearest_existing(self.root), expected_bytes)
 
     def _folder(self, principal: str) -> Folder:
         folder = Folder(self.root / folder_name(principal))

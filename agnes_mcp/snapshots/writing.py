@@ -21,6 +21,7 @@ from agnes_mcp.models import Column
 from .amounts import format_bytes
 from .content import ContentHash, Engine
 from .files import disk_errors, disk_full, open_new, write_all
+from .folder import used_bytes
 from .storable import storable_schema, store_as
 
 if TYPE_CHECKING:
@@ -42,6 +43,29 @@ _WORTH_COMPRESSING_BYTES = 512
 
 
 @dataclass(frozen=True)
+class Room:
+    """What may be written in a principal's `folder`: `min_free_bytes` stay free on its disk, and twice as many for
+    others once all that is in it takes more than `quota_bytes`, so that nobody alone takes the last of the disk."""
+
+    folder: Path
+    quota_bytes: int
+    min_free_bytes: int
+
+    def require(self, disk: Path, expected_bytes: int) -> None:
+        """`disk_full` unless it holds once `expected_bytes` are written to the disk of that folder, which exists."""
+        free, floor = shutil.disk_usage(disk).free, self.min_free_bytes
+        left = free - expected_bytes
+        wanted = f"The disk has {format_bytes(free)} free; {format_bytes(expected_bytes)} more are wanted and"
+        if left < floor:
+            raise disk_full(f"{wanted} {format_bytes(floor)} have to stay free.")
+        if left < 2 * floor and used_bytes(self.folder) + expected_bytes > self.quota_bytes:
+            raise disk_full(
+                f"{wanted} {format_bytes(2 * floor)} have to stay free for others, "
+                f"as your snapshots would take more than the {format_bytes(self.quota_bytes)} meant for them."
+            )
+
+
+@dataclass(frozen=True)
 class Staged:
     """A complete file under its staging name."""
 
@@ -60,7 +84,7 @@ def stage(
     engine: Engine,
     call: Call,
     ordered: bool,
-    min_free_bytes: int,
+    room: Room,
 ) -> Staged:
     """Write `batches` to the new file `path`, to the disk. Whatever is raised, the caller removes the file.
 
@@ -70,7 +94,7 @@ def stage(
     with engine.cursor() as cursor:
         content = ContentHash(cursor, stored, ordered=ordered)
         with _Sink(path, call) as sink:
-            with closing(_with_room(regroup(batches, stored, call), path.parent, min_free_bytes)) as tables:
+            with closing(_with_room(regroup(batches, stored, call), path.parent, room)) as tables:
                 _write_parquet(sink, tables, content, stored)
             sink.sync()
     columns = _read_back(path, sink.size_bytes, content.rows, engine)
@@ -103,21 +127,11 @@ def _rows_that_fit(batch: pa.RecordBatch, size_bytes: int) -> int:
     return max(1, size_bytes * rows // max(1, int(batch.nbytes)))
 
 
-def _with_room(tables: Iterator[pa.Table], folder: Path, min_free_bytes: int) -> Generator[pa.Table, None, None]:
+def _with_room(tables: Iterator[pa.Table], folder: Path, room: Room) -> Generator[pa.Table, None, None]:
     """The tables, each once there is room for it."""
     for table in tables:
-        require_space(folder, table.nbytes if min_free_bytes else 0, min_free_bytes)
+        room.require(folder, table.nbytes if room.min_free_bytes else 0)
         yield table
-
-
-def require_space(folder: Path, expected_bytes: int, min_free_bytes: int) -> None:
-    """`disk_full` unless `min_free_bytes` stay free once `expected_bytes` are written."""
-    free = shutil.disk_usage(folder).free
-    if free - expected_bytes < min_free_bytes:
-        raise disk_full(
-            f"The disk has {format_bytes(free)} free; {format_bytes(expected_bytes)} more are wanted "
-            f"and {format_bytes(min_free_bytes)} have to stay free."
-        )
 
 
 def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], content: ContentHash, schema: pa.Schema) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from snapshots.shelves import (
     ANA,
+    BEN,
     FACTS,
     files_below,
     new_call,
@@ -27,6 +28,7 @@ from snapshots.shelves import (
 )
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.snapshots import SnapshotStore
 
 
 def noise(rows: int) -> pa.Table:
@@ -120,7 +122,7 @@ def test_a_file_size_limit_is_a_full_disk(tmp_path: Path, children: ForkServerCo
 def test_the_floor_of_free_space_is_kept(tmp_path: Path) -> None:
     floor = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize + 10**9
     store = new_store(tmp_path / "snapshots", min_free_bytes=floor)
-    for attempt in (lambda: store.check_space(0), lambda: put(store, "s", sessions(1))):
+    for attempt in (lambda: store.check_space(ANA, 0), lambda: put(store, "s", sessions(1))):
         with pytest.raises(AgnesError) as refused:
             attempt()
         assert refused.value.kind == "disk_full"
@@ -129,9 +131,9 @@ def test_the_floor_of_free_space_is_kept(tmp_path: Path) -> None:
 
 def test_what_would_not_fit_is_refused_before_it_is_paid(tmp_path: Path) -> None:
     store = new_store(tmp_path / "snapshots")
-    store.check_space(1)
+    store.check_space(ANA, 1)
     with pytest.raises(AgnesError) as refused:
-        store.check_space(10**18)
+        store.check_space(ANA, 10**18)
     assert refused.value.kind == "disk_full"
 
 
@@ -144,6 +146,35 @@ def test_the_floor_is_kept_while_rows_arrive(tmp_path: Path, monkeypatch: pytest
         put(store, "s", sessions(300_000))
     assert refused.value.kind == "disk_full"
     assert files_below(tmp_path) == []
+
+
+def test_beyond_the_quota_the_last_of_the_disk_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SnapshotStore(tmp_path, quota_bytes=500_000, min_free_bytes=10**6)
+    put(store, "much", noise(20_000))  # 640 kB
+    now = FreeBytes(19 * 10**5)  # less than twice the floor
+    monkeypatch.setattr("agnes_mcp.snapshots.writing.shutil.disk_usage", lambda _: now)
+    table, chart = sessions(10), "{}"
+    for attempt in (
+        lambda: store.check_space(ANA, 0),
+        lambda: put(store, "s", table),
+        lambda: put(store, "much", table, force=True),
+        lambda: store.keep_chart(ANA, chart, []),
+        lambda: store.check_space(BEN, 500_001),  # not yet beyond it
+        lambda: put(store, "s", noise(20_000), principal=BEN),  # as its rows arrive
+    ):
+        with pytest.raises(AgnesError, match="for others") as refused:
+            attempt()
+        assert (refused.value.kind, "snapshot_drop" in refused.value.hint) == ("disk_full", True)
+    store.check_space(BEN, 500_000)
+    put(store, "s", table, principal=BEN)
+    store.drop(ANA, "much")
+    put(store, "s", table)
+    put(store, "much", table)
+    now.free = 2 * 10**6
+    put(store, "t", table)
+    assert [kept.name for kept in store.list(ANA)] == ["much", "s", "t"]
 
 
 class FreeBytes:

@@ -41,7 +41,7 @@ def test_nothing_is_on_the_disk_before_the_first_write(tmp_path: Path) -> None:
     assert store.list(ANA) == []
     assert store.prune(ANA, older_than="1d").dropped == []
     assert store.sweep() == 0
-    store.check_space(0)
+    store.check_space(ANA, 0)
     usage = store.disk_usage(ANA)
     assert (usage.used_bytes, usage.snapshot_count) == (0, 0)
     assert usage.free_bytes > 0
