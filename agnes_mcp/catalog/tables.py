@@ -33,6 +33,12 @@ MAX_CALLERS = 64
 _MISLED = ("schema_changed", "approval_outdated", "bq_not_found")
 
 
+def kept_as(table: Table) -> str:
+    """The key of what is kept of a table, below its id: also how it is configured. A call that began before a reload
+    goes on with the table of then, beside calls with that of now."""
+    return f"{table.id}|{table.model_dump_json()}"
+
+
 class Tables:
     """`lists_datasets`: there are tables that are only known once their datasets have been listed. `directory`: there
     are tables that come and go with files.
@@ -40,7 +46,8 @@ class Tables:
     `index` is what the catalog knows of them; `dataset_problems` says which datasets could not be listed, by name: at
     least while their tables are missing.
 
-    `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far.
+    `schemas` and `samples` are kept for every principal alike: only who may read the table gets that far. Their keys
+    begin with `kept_as`.
     """
 
     def __init__(
@@ -171,12 +178,16 @@ class Tables:
             return schema
 
         await self._forget_changed(call, table)  # first: what is kept of other files, or another place, is not of it
-        return await self.schemas.get_or_make(table.id, ask)
+        return await self.schemas.get_or_make(kept_as(table), ask)
+
+    def kept_schema(self, table: Table) -> TableSchema | None:
+        """Its schema if it is kept; costs nothing of a table whose schema nobody has asked for."""
+        return self.schemas.get(kept_as(table)) if table.id in self._states else None
 
     async def with_schema(self, call: Call, table: Table, work: Callable[[TableSchema], T]) -> T:
         """What `work` makes of that, in a worker thread: where the schema of files is kept, in the same that looks
         whether they are still those."""
-        kept, state = self.schemas.get(table.id), self._states.get(table.id)
+        kept, state = self.schemas.get(kept_as(table)), self._states.get(table.id)
         if kept is not None and table.query_mode == "local":
 
             def look_and_work() -> list[T]:

@@ -15,7 +15,7 @@ from agnes_mcp.answers.rows import NO_ROWS, RowsFitting, columns_of, sample_answ
 from agnes_mcp.answers.values import type_name
 from agnes_mcp.calls.call import Call
 from agnes_mcp.calls.frame import Calls, OnProgress
-from agnes_mcp.catalog.tables import Tables
+from agnes_mcp.catalog.tables import Tables, kept_as
 from agnes_mcp.config.settings import ApiSettings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Consent, Priced, Principal, Relation, ScanRequest, Statement, Table, TableSchema
@@ -137,7 +137,7 @@ class Descriptions:
         columns = [column.name for column in schema.columns]
         if select is not None:  # a name that is none is compared with all of them
             columns = await self._calls.run(call, lambda: select_columns(select, schema))
-        key = f"{table.id}|{n}|{chars}|{compact(columns)}"
+        key = f"{kept_as(table)}|{n}|{chars}|{compact(columns)}"
         kept = self._tables.samples.get(key)
         if kept is not None:
             return kept

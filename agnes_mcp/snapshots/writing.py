@@ -54,14 +54,15 @@ class Room:
     def require(self, disk: Path, expected_bytes: int) -> None:
         """`disk_full` unless it holds once `expected_bytes` are written to the disk of that folder, which exists."""
         free, floor = shutil.disk_usage(disk).free, self.min_free_bytes
-        left = free - expected_bytes
-        wanted = f"The disk has {format_bytes(free)} free; {format_bytes(expected_bytes)} more are wanted and"
-        if left < floor:
-            raise disk_full(f"{wanted} {format_bytes(floor)} have to stay free.")
+        left, why = free - expected_bytes, ""
         if left < 2 * floor and used_bytes(self.folder) + expected_bytes > self.quota_bytes:
+            floor *= 2
+            quota = format_bytes(self.quota_bytes)
+            why = f" for others, as your snapshots would take more than the {quota} meant for them"
+        if left < floor:
             raise disk_full(
-                f"{wanted} {format_bytes(2 * floor)} have to stay free for others, "
-                f"as your snapshots would take more than the {format_bytes(self.quota_bytes)} meant for them."
+                f"The disk has {format_bytes(free)} free; {format_bytes(expected_bytes)} more are wanted "
+                f"and {format_bytes(floor)} have to stay free{why}."
             )
 
 

@@ -105,7 +105,7 @@ class Statements:
 
     async def _admit_now(self, call: Call, text: str) -> Admitted:
         visible = self._tables.visible(call.principal)
-        schemas = {table.id: kept for table in visible if (kept := self._tables.schemas.get(table.id)) is not None}
+        schemas = {table.id: kept for table in visible if (kept := self._tables.kept_schema(table)) is not None}
         admitted = await self._calls.run(call, lambda: self._read(call, text, visible, schemas))
         wanted = [table for p in admitted.tables if p.schema is None and (table := self._table(p.table_id)) is not None]
         if not wanted:

@@ -12,7 +12,7 @@ from anyio import from_thread, lowlevel
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
-from agnes_mcp.models import Principal, ScanRequest
+from agnes_mcp.models import Principal, ScanRequest, Table
 
 ME = Principal("me", local=True)
 
@@ -127,3 +127,47 @@ async def test_no_call_reads_one_table_under_the_grant_of_another(
     had, has = before != "not to her", after != "not to her"
     both = had and has
     assert seen == [old if had else none, old if both else none, new if both else none, new if has else none]
+
+
+@pytest.mark.parametrize("described", [False, True], ids=["columns", "rows"])
+async def test_calls_over_a_reload_keep_nothing_of_each_other(
+    files: Path, described: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file is read otherwise: a reload comes exactly between a call's look at the table and its schema, and a
+    call exactly between the exchange of the tables and the end of the reload."""
+
+    def at(**csv: Any) -> Settings:
+        return instance(files, {"path": str(files / "some.csv"), "csv": csv})
+
+    async def seen() -> list[str]:
+        if described:
+            return [str(value) for value in (await gateway.descriptions.sample(ME, "numbers", 1)).rows[0]]
+        return [column.type for column in (await gateway.catalog.columns(ME, "numbers")).columns]
+
+    old, new, newest = (["007", "1"], ["7", "1"], ["7.0", "1"]) if described else (
+        ["VARCHAR", "BIGINT"], ["BIGINT", "BIGINT"], ["DOUBLE", "BIGINT"]
+    )  # fmt: skip
+    loop = lowlevel.current_token()
+    async with Gateway(at()) as gateway:
+        source = gateway.sources.of(gateway.tables.registered["numbers"])
+        look, exchange = source.state, gateway.registry.replace_configured
+        reloads = [at(types={"code": "BIGINT"})]
+        meanwhile: list[list[str]] = []
+
+        def look_and_reload(table: Table) -> object:
+            found = look(table)
+            while reloads:
+                from_thread.run(gateway.upkeep.reload, reloads.pop(), token=loop)
+            return found
+
+        def exchange_and_call(settings: Settings) -> set[str]:
+            changed = exchange(settings)
+            meanwhile.append(from_thread.run(seen, token=loop))
+            return changed
+
+        monkeypatch.setattr(source, "state", look_and_reload)
+        assert await seen() == old  # it began before
+        assert await seen() == new
+        monkeypatch.setattr(gateway.registry, "replace_configured", exchange_and_call)
+        await gateway.upkeep.reload(at(types={"code": "DOUBLE"}))
+        assert [*meanwhile, await seen()] == [newest, newest]
