@@ -465,7 +465,7 @@ def test_every_kind_of_error_and_every_setting_is_used() -> None:
     assert set(KINDS) - words_of_code([alone]) == set(KINDS) - {"timeout"}
 
 
-HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas")
+HEAVY = ("duckdb", "pyarrow", "sqlglot", "google", "grpc", "numpy", "pandas", "rich")
 LOADS = {
     "the server": "from agnes_mcp.config.settings import Settings; from agnes_mcp.gateway import Gateway;"
     "from agnes_mcp.serving.server import build_server; build_server(Gateway(Settings()))",

@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 #: So many lines of one place in the code are written in one period; warnings and worse only.
 WRITTEN = 10
@@ -55,3 +57,19 @@ class Repeats(logging.Filter):
 
 def _add_note(record: logging.LogRecord, note: str) -> None:
     record.msg, record.args = f"{record.getMessage()} ({note})", ()
+
+
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """While a server of the SDK's is made. It gives the root logger a level and a handler of its own where that has
+    none, and loads a library for it that draws, of 1.5 MB, where that has one as well; how this process logs has been
+    said by then, or is for the program to say that the server is part of."""
+    from mcp.server.mcpserver import server
+
+    sdk: Any = server  # it does not offer what is replaced
+    configure = sdk.configure_logging
+    sdk.configure_logging = lambda level="INFO": None
+    try:
+        yield
+    finally:
+        sdk.configure_logging = configure

@@ -51,6 +51,7 @@ from agnes_mcp.serving.errors import (
     with_call,
 )
 from agnes_mcp.serving.prompts import INSTRUCTIONS, check_prompt, prompt_failure
+from agnes_mcp.serving.repeats import logging_left_alone
 from agnes_mcp.serving.strict_tools import StrictTools, load_feature
 from agnes_mcp.serving.unreadable import stdio_streams
 from agnes_mcp.untrusted import tidy
@@ -118,11 +119,12 @@ class AgnesServer(MCPServer[Serving]):
 
     def __init__(self, serving: Serving, **options: Any) -> None:
         self.announcements = AnnouncementBus(serving.identify)
-        super().__init__(
-            "agnes", title="Agnes", version=__version__, instructions=INSTRUCTIONS, lifespan=_lend(serving),
-            extensions=[Apps()], subscriptions=self.announcements, cache_hints=CACHE_HINTS,
-            warn_on_duplicate_resources=False, **options,
-        )  # fmt: skip
+        with logging_left_alone():
+            super().__init__(
+                "agnes", title="Agnes", version=__version__, instructions=INSTRUCTIONS, lifespan=_lend(serving),
+                extensions=[Apps()], subscriptions=self.announcements, cache_hints=CACHE_HINTS,
+                warn_on_duplicate_resources=False, **options,
+            )  # fmt: skip
         self.serving = serving
         self.tools = StrictTools(self._tool_manager, serving.gateway.settings.api.max_result_chars)
         low = self._lowlevel_server
