@@ -22,6 +22,10 @@ BODY_SHARE = 6
 KEPT_FILES = 256
 #: What is read and dropped, in bytes, of what a client still sends after its last answer.
 MAX_DROPPED = 64 * 2**20
+#: So many pieces a body may come in however small they are, and one more for so many bytes: less than the smallest
+#: segment of TCP (536 bytes, RFC 9293), in which those come who write theirs at once.
+MAX_SMALL_PIECES = 64
+LEAST_PIECE_BYTES = 256
 _LEAST_CONNECTIONS = 16
 HEAD, BODY = "head", "body"
 
@@ -73,11 +77,34 @@ class Connections:
         self.arrived(connection)
 
 
+class _WholePieces(h11.Connection):
+    """h11's, that reads no body of very many small pieces: each, a chunk or what came at once, takes as long to read
+    as kilobytes do, on the event loop that is everybody's."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER)
+        self.refusal = ""  # why what came is not read; "": h11 says so
+        self._pieces = self._bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if self._pieces > MAX_SMALL_PIECES + self._bytes // LEAST_PIECE_BYTES:
+                self.refusal = "The body comes in too many small pieces: send it as one."
+                raise h11.RemoteProtocolError(self.refusal)
+        return event
+
+
 class BoundedHttp(H11Protocol):
     """uvicorn's HTTP/1.1, each connection counted and its requests awaited no longer than allowed."""
 
     def __init__(self, connections: Connections, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.conn: _WholePieces = _WholePieces()
         self._shared = connections
         self._counted = False
 
@@ -94,7 +121,7 @@ class BoundedHttp(H11Protocol):
             cycle.keep_alive = False  # it follows a whole request, whose answer is the last then
             return
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
+            super().send_400_response(self.conn.refusal or msg)
         else:
             self.transport.close()
         if cycle is not None:

@@ -13,6 +13,8 @@ from serving.served import Served, serve, token_of, user, write_instance
 from support.counts import count, tell
 from support.waiting import PATIENCE_S, wait_until
 
+from agnes_mcp.serving.http.connections import LEAST_PIECE_BYTES, MAX_SMALL_PIECES
+
 ANA = token_of("ana")
 MIB = 2**20
 KNOWN = f"Authorization: Bearer {ANA}\r\n"
@@ -193,3 +195,13 @@ def test_what_is_hardly_http_is_answered_or_closed(served: Served, name: str) ->
     assert served.get("/healthz").status_code == 200
     assert "Traceback" not in "".join(served.log[before:]), "".join(served.log[before:])
     tell(f"hardly HTTP: {name}", tried=1, through=0)
+
+
+@pytest.mark.parametrize(("more", "size", "is_read"), [(0, 1, True), (1, 1, False), (100, LEAST_PIECE_BYTES, True)])
+def test_a_body_of_very_many_small_chunks_is_refused(served: Served, more: int, size: int, is_read: bool) -> None:
+    body = PING.ljust((MAX_SMALL_PIECES + more) * size)
+    chunks = (b"%x\r\n%s\r\n" % (size, body[at : at + size]) for at in range(0, len(body), size))
+    asked = head("POST /mcp HTTP/1.1", TOKEN, *JSON.strip().split("\r\n"), CHUNKED, CLOSE)
+    received = answer_to(served, asked + b"".join(chunks) + b"0\r\n\r\n")
+    assert (b"too many small pieces" not in received) is is_read
+    assert received.startswith(b"HTTP/1.1 4" if is_read else b"HTTP/1.1 400 "), received[:200]
