@@ -26,11 +26,24 @@ from serving.served import connect, serve, write_instance  # isort: skip
 from support.instances import ME, settings_of, table, write  # isort: skip
 
 from agnes_mcp.gateway import Gateway
+from agnes_mcp.serving.server import RESOURCE_MODULES
 
 CALLERS = 16
 SESSIONS = 64
 #: Runs for about five seconds on one processor, in memory that it needs none of.
 LONG = "SELECT sum(hash(a.i * 31 + b.i)) AS s FROM range({rows}) AS a(i), range(1000) AS b(i)"
+#: What a bare server that scans has imported, what ours has beside it, and of our own code what brings the rest along.
+SCANNING = "duckdb, uvicorn, mcp.server, sqlglot, sqlglot.dialects.duckdb, pyarrow"
+LIBRARIES = "typer, yaml, pydantic_settings, prometheus_client, sqlite3, filelock"
+OWN = ", ".join(
+    f"agnes_mcp.{module}"
+    for module in (
+        "cli.serving", "config.loading", "serving.telemetry", "serving.http.run", "operations.catalog", "tools.scan",
+        "operations.scan", "spending.stores.sqlite", "spending.recovery", "sources.local.source", "sql.instance",
+        "sql.statement", "sql.cells",
+        *(f"resources.{name}" for name in RESOURCE_MODULES),
+    )
+)  # fmt: skip
 BARE_HTTP = """
 import sys
 import duckdb
@@ -62,7 +75,9 @@ async def gather(small: bool) -> list[Figure]:
         *await throughput(1 if small else 5),
         await lag(small),
         *await memory(4 if small else SESSIONS),
-        *[loaded(name) for name in ("pyarrow", "sqlglot")],
+        *[loaded(name, after="duckdb, mcp.server") for name in ("pyarrow", "sqlglot")],
+        loaded(LIBRARIES, after=SCANNING),
+        loaded(OWN, after=f"{SCANNING}, {LIBRARIES}", named="our own code of a scan over HTTP"),
     ]
 
 
@@ -173,14 +188,14 @@ def connected(url: str) -> Client:
     return Client(streamable_http_client(url), mode="legacy")
 
 
-def loaded(library: str) -> Figure:
-    """What a library adds to a process of Python's that serves nothing."""
+def loaded(modules: str, *, after: str, named: str = "") -> Figure:
+    """What modules add to a process of Python's that serves nothing and has imported others already."""
     code = (
-        f"import duckdb, mcp.server, psutil; before = psutil.Process().memory_info().rss; import {library}; "
+        f"import psutil, {after}; before = psutil.Process().memory_info().rss; import {modules}; "
         "print(psutil.Process().memory_info().rss - before)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return Figure(f"of it, {library} being imported", "", int(ran.stdout) / 1e6, None, unit="MB")
+    return Figure(f"of it, {named or modules} being imported", "", int(ran.stdout) / 1e6, None, unit="MB")
 
 
 @asynccontextmanager
