@@ -75,7 +75,7 @@ def test_what_stands_for_more_work_than_its_size_is_refused(
     assert {each.name for each in tmp_path.iterdir()} == {"t.arrow", "u.arrow"}
 
 
-@pytest.mark.parametrize("ending", ["arrow", pytest.param("arrows", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("ending", ["arrow", "arrows"])
 def test_a_large_file_is_served_beside_little_memory(tmp_path: Path, little: Conversions, ending: str) -> None:
     """Also where all of it is one batch; all of it is more than the process may use."""
     path = tmp_path / f"t.{ending}"
