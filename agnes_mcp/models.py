@@ -70,8 +70,7 @@ class Column(Model):
 
 class Partition(Model):
     """How a table is cut: `column` is None for ingestion time; `type` is HOUR, DAY, MONTH, YEAR, RANGE, HIVE, SHARD.
-    `also`: of a view over several tables that require a filter, the other columns that have to be filtered too.
-    """
+    `also`: of a view over several tables that require a filter, the other columns that have to be filtered too."""
 
     column: str | None = None
     type: str = "DAY"
@@ -98,6 +97,7 @@ class TableSchema(Model):
     labels: dict[str, str] = Field(default_factory=dict)
     location: str = ""  # BigQuery: where jobs over it run
     heavy_values: dict[str, int] = Field(default_factory=dict)  # bytes that one may take, by column; "" for any of them
+    longest_text: int = 0  # bytes that a text may take, as far as it can be told without reading; 0 where nothing tells
     always: str = ""  # a condition that every statement over it has: it is part of what the table is
 
     def column(self, name: str) -> Column | None:

@@ -4,6 +4,8 @@ DuckDB cannot be interrupted inside one vector of 2,048 rows, and counts no memo
 condition runs on the shared connection only where both are bounded by the rows themselves; any other runs in a process
 that can be killed.
 
+What fails and says of which text waits for the square of it where the text has zero bytes, so that is counted too.
+
 For each node: the size of its value, and the characters touched to make it (`bounds`). A node that no table knows, or
 whose cost grows faster than the row's texts, has no bound.
 """
@@ -30,17 +32,36 @@ MAX_CONSTANT_SIZE = 16_384
 #: characters per row, touched and standing in memory at once, are bounded by the longest text there may be.
 MAX_WORK = 2**21
 MAX_SIZE = 2**17
+#: For each zero byte of what a failure quotes DuckDB moves the rest: a tenth of a second, of ten times as many ten.
+MAX_QUOTED = 2**17
 
 #: What one byte becomes in text: `\\xFF`.
 _BYTE_CHARS = 4
 _FIXED = frozenset({"number", "boolean", "date", "time", "datetime", "timestamp", "interval", "null"})
 _TEXTS = frozenset({"text", "bytes"})
+#: What takes texts as they are, to compare or to join them.
+_COMPARING = (
+    exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.NullSafeEQ, exp.NullSafeNEQ, exp.Between, exp.In, exp.Is,
+    exp.Like, exp.ILike, exp.Escape, exp.DPipe,
+)  # fmt: skip
+#: Functions that never fail over what a text says: they measure it, make another text of it, or take one of several.
+_MEASURING = frozenset({
+    "LENGTH", "LEN", "STRLEN", "CHAR_LENGTH", "STARTS_WITH", "PREFIX", "ENDS_WITH", "SUFFIX", "STRPOS", "INSTR",
+    "CONTAINS", "TRY_STRPTIME",
+})  # fmt: skip
+_MAKING = frozenset({
+    "SUBSTR", "SUBSTRING", "LEFT", "RIGHT", "LOWER", "LCASE", "UPPER", "UCASE", "REVERSE", "STRIP_ACCENTS", "TRIM",
+    "LTRIM", "RTRIM", "SPLIT_PART", "CONCAT", "CONCAT_WS", "REPLACE",
+})  # fmt: skip
+_TAKING = frozenset({"GREATEST", "LEAST", "IFNULL", "COALESCE", "NULLIF"})
 
 
 def is_bounded(predicate: exp.Expr, schema: TableSchema) -> bool:
     """Whether a validated predicate of DuckDB's dialect costs no more per row than the row itself allows."""
     try:
         bound = bound_of(predicate, schema)
+        if schema.longest_text > MAX_QUOTED:
+            _Quoting(schema).condition(predicate)
     except (UnboundedError, RecursionError):
         return False
     longest = max((schema.heavy_values.get(name, 0) for name in _heads_of(predicate)), default=0)
@@ -91,7 +112,7 @@ class _Reader:
 
     def path(self, node: exp.Expr) -> Bound:
         """A column, or a field inside one; what the row holds is held anyway."""
-        column = self._column_at(node)
+        column = self.column_at(node)
         family, word = kind_of(column).family, column.type.upper()
         if word == "BIGNUM":  # to be shown, read or calculated with, it takes the square of its digits
             raise UnboundedError(word)
@@ -126,7 +147,7 @@ class _Reader:
         if target not in _TEXTS:
             raise UnboundedError(target)
         is_column = isinstance(node.this, (exp.Column, exp.Dot))
-        in_bytes = is_column and kind_of(self._column_at(node.this)).family == "bytes"
+        in_bytes = is_column and kind_of(self.column_at(node.this)).family == "bytes"
         return made([value], factor=_BYTE_CHARS if in_bytes else 1)
 
     def choice(self, node: exp.Expr) -> Bound:
@@ -158,7 +179,7 @@ class _Reader:
         arguments = [a for a in node.expressions if not isinstance(a, (exp.Var, exp.Interval))]
         return rule(self.read_all(*arguments), arguments)
 
-    def _column_at(self, node: exp.Expr) -> Column:
+    def column_at(self, node: exp.Expr) -> Column:
         path = _path_of(node)
         column = self._columns.get(path[0])
         for name in path[1:]:
@@ -166,6 +187,75 @@ class _Reader:
         if column is None:
             raise UnboundedError(".".join(path))
         return column
+
+
+class _Quoting:
+    """Refuses texts of the row that something else is made of, which may fail. Each method raises UnboundedError."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self._columns = _Reader(schema)
+
+    def condition(self, node: exp.Expr) -> None:
+        for part in _joined(node):
+            if self.is_text(part):
+                raise UnboundedError("a text as a condition")
+
+    def is_text(self, node: exp.Expr) -> bool:
+        """Whether the value is a text of the row; of a literal DuckDB makes what it stands beside, once."""
+        if isinstance(node, (exp.And, exp.Or)):
+            self.condition(node)
+            return False
+        if isinstance(node, (exp.Column, exp.Dot)):
+            return kind_of(self._columns.column_at(node)).family == "text"
+        if isinstance(node, exp.Case):
+            return self._choice(node)
+        parts = self._parts(node)
+        texts = [self.is_text(part) for part in parts]
+        if isinstance(node, (exp.Cast, exp.TryCast)):
+            return self._cast(node, texts[0])
+        if isinstance(node, exp.Anonymous):
+            return self._call(node, texts)
+        if isinstance(node, exp.Paren):
+            return texts[0]
+        if any(texts) and not isinstance(node, _COMPARING):
+            raise UnboundedError("a text that is calculated with")
+        self._alike(parts, texts)
+        return isinstance(node, exp.DPipe)
+
+    def _parts(self, node: exp.Expr) -> list[exp.Expr]:
+        return [part for part in node.iter_expressions() if not isinstance(part, (exp.DataType, exp.Var))]
+
+    def _alike(self, parts: list[exp.Expr], texts: list[bool]) -> None:
+        others = [part for part, text in zip(parts, texts, strict=True) if not text and not isinstance(part, exp.Null)]
+        if any(texts) and not all(isinstance(part, exp.Literal) and part.is_string for part in others):
+            raise UnboundedError("a text beside what is none")
+
+    def _cast(self, node: exp.Expr, of_text: bool) -> bool:
+        family = kind_named(node.args["to"].sql(dialect="duckdb")).family
+        if of_text and family != "text" and not isinstance(node, exp.TryCast):
+            raise UnboundedError("a text to be read as another type")
+        return family == "text"
+
+    def _call(self, node: exp.Expr, texts: list[bool]) -> bool:
+        name = str(node.this).upper()
+        if name in _TAKING:
+            self._alike(self._parts(node), texts)
+        elif any(texts) and name not in _MAKING | _MEASURING:
+            raise UnboundedError(name)
+        return name in _MAKING or (name in _TAKING and any(texts))
+
+    def _choice(self, node: exp.Expr) -> bool:
+        branches = node.args.get("ifs") or []
+        tests = [*([node.this] if node.this is not None else []), *(branch.this for branch in branches)]
+        if node.this is not None:
+            self._alike(tests, [self.is_text(test) for test in tests])
+        elif any(self.is_text(test) for test in tests):
+            raise UnboundedError("a text as a condition")
+        default = node.args.get("default")
+        results = [*(branch.args["true"] for branch in branches), *([default] if default is not None else [])]
+        texts = [self.is_text(result) for result in results]
+        self._alike(results, texts)
+        return any(texts)
 
 
 def _path_of(node: exp.Expr) -> list[str]:

@@ -122,6 +122,52 @@ def test_costs_add_up() -> None:
     assert twice.held == once.held  # one after the other
 
 
+QUOTING = [
+    "CAST(note AS INTEGER) = 1",
+    "CAST(lower(note) AS DATE) > day",
+    "id = note",
+    "note = 1",
+    "id IN (1, note)",
+    "note BETWEEN id AND 5",
+    "strptime(note, '%Y') > seen",
+    "coalesce(note, 1) = 'x'",
+    "CASE WHEN ok THEN note ELSE id END = 1",
+    "CASE note WHEN 1 THEN ok ELSE FALSE END",
+    "inside.s = inside.n",
+    "ok AND NOT (day > CURRENT_DATE OR NOT (CAST(note AS DOUBLE) > 1))",
+    "note || other = 1",
+]
+PLAIN = [
+    "note = 'x' AND id = 1",
+    "'a' < note AND note <= other",
+    "note LIKE '%abc%' OR note ILIKE 'b%'",
+    "TRY_CAST(note AS INTEGER) = 1",
+    "note IN ('a', 'b') AND note IS NOT NULL",
+    "lower(trim(note)) = 'x'",
+    "length(note) > 10",
+    "coalesce(note, other, '') <> ''",
+    "concat(note, id) = 'a1'",
+    "CAST(id AS VARCHAR) = note",
+    "CAST(id AS DOUBLE) > 1 AND day > DATE '2024-01-01'",
+    "CASE WHEN id > 1 THEN note ELSE other END = 'x'",
+]
+
+
+@pytest.mark.parametrize("where", QUOTING)
+def test_what_fails_with_a_long_text_goes(where: str) -> None:
+    """Only where there may be one: to say of it which text it was takes the square of its zero bytes."""
+    long = SCHEMA.model_copy(update={"longest_text": 2**18})
+    predicate = validate_predicate(where, SCHEMA, "duckdb")
+    assert is_bounded(predicate, SCHEMA)
+    assert not is_bounded(predicate, long)
+
+
+@pytest.mark.parametrize("where", PLAIN)
+def test_what_reads_long_texts_as_they_are_stays(where: str) -> None:
+    long = SCHEMA.model_copy(update={"longest_text": 2**24})
+    assert is_bounded(validate_predicate(where, long, "duckdb"), long)
+
+
 @pytest.mark.parametrize("name", sorted(RULES["duckdb"].functions))
 def test_every_function_is_either_known_or_runs_apart(name: str) -> None:
     """A function that is new to the predicate runs apart until somebody says what it costs."""

@@ -46,6 +46,9 @@ _CHUNKS = """
 """
 #: Of a DuckDB file whose rows may be heavy.
 _LOOKED_AT_ROWS = 2048
+_PACKED = (".gz", ".zst")
+#: In DuckDB's statistics of a column of texts.
+_MOST = re.compile(r"Max String Length: (\d+)")
 #: In place of a column's name: whatever stands in the table.
 ANY = ""
 
@@ -75,6 +78,23 @@ def heavy_values(
     """
     numbers = {c.name: MAX_VALUE_BYTES + 1 for c in columns if any("BIGNUM" in each.type for each in _walk(c))}
     return {**numbers, **_heavy_values(cursor, source, relation, columns, mean_bytes)}
+
+
+def longest_text(
+    cursor: duckdb.DuckDBPyConnection, files: Files, source: Held | View, relation: str, columns: Sequence[Column]
+) -> int:
+    """The most bytes that a text may take: of a text file no more than its largest file has, where that is not packed;
+    of a DuckDB file what its statistics say. 0 of others. `relation` is quoted. Raises what DuckDB does."""
+    if files.kind in ("csv", "json"):
+        packed = any(path.lower().endswith(_PACKED) for path in files.paths)
+        return _UNTOLD_BYTES if packed else max(size for _, _, size, _ in files.signature)
+    texts = [c.name for c in columns if any("VARCHAR" in each.type for each in _walk(c))]
+    if not isinstance(source, Held) or source.is_view or not texts:
+        return 0
+    told = ", ".join(f"stats({identifier(name)})" for name in texts)
+    found = cursor.execute(f"SELECT {told} FROM {relation} LIMIT 1").fetchall()  # noqa: S608 - quoted names only
+    lengths = [_MOST.findall(str(each)) or [_UNTOLD_BYTES] for each in (found[0] if found else [])]
+    return max((int(length) for each in lengths for length in each), default=0)
 
 
 def _is_fixed(column: Column) -> bool:

@@ -21,7 +21,7 @@ from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
 from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
-from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_texts, measure
+from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_text, longest_texts, measure
 from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
 from agnes_mcp.sql.duckdb_types import (
@@ -74,6 +74,7 @@ class LocalSource(Source):
             heavy = heavy_values(cursor, source, identifier(table.id), columns, mean_bytes)
             if max(heavy.values(), default=0) > MAX_VALUE_BYTES and rows and rows * len(heavy) <= MEASURED_VALUES:
                 heavy = longest_texts(cursor, identifier(table.id), columns, heavy)
+            longest = longest_text(cursor, files, source, identifier(table.id), columns)
         return TableSchema(
             table_id=table.id,
             columns=columns,
@@ -85,6 +86,7 @@ class LocalSource(Source):
             size_bytes=size_bytes,
             modified=files.modified,
             heavy_values=self._noted(table, heavy),
+            longest_text=longest,
         )
 
     def _noted(self, table: Table, heavy: dict[str, int]) -> dict[str, int]:

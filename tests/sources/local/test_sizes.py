@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,29 @@ def test_what_makes_text_of_long_ones_runs_apart(tmp_path: Path, source: LocalSo
     assert statement(schema, where="note = 'x'").bounded
     assert not statement(schema, where="lower(note) || note = 'x'").bounded
     assert not statement(schema, where=f"note LIKE '%{'a' * 28}b%'").bounded
+
+
+def test_what_fails_with_a_text_runs_apart_where_one_may_be_long(tmp_path: Path, source: LocalSource) -> None:
+    """A text file has no longer ones than it has bytes, unless it is packed; a DuckDB file keeps their lengths."""
+    for name, rows in (("short", 1), ("long", 300_000)):
+        with duckdb.connect(str(tmp_path / f"{name}.duckdb")) as connection:
+            long = f"repeat('a', CASE WHEN i = 5000 THEN {rows} ELSE 1 END)"
+            connection.execute(
+                f"CREATE TABLE {name} AS SELECT i AS id, {long} AS note, {{'n': note}} AS s FROM range(9000) r(i)"
+            )
+            for kind in ("csv", "json"):
+                connection.execute(
+                    f"COPY (SELECT id, note FROM {name} WHERE id >= 5000 LIMIT 9) TO '{tmp_path}/{name}.{kind}'"
+                )
+    (tmp_path / "packed.csv.gz").write_bytes(gzip.compress((tmp_path / "long.csv").read_bytes()))
+    for path in sorted(tmp_path.iterdir()):
+        name = path.name.split(".")[0]
+        table = Table(id=name, source_type="local", path=str(path))
+        schema = source.schema(table, Call("schema", ANA, 60))
+        for where in ("CAST(note AS INTEGER) = 4", "id = note"):
+            assert source.reads_apart(table, statement(schema, where=where)) is (name != "short"), (path.name, where)
+        for where in ("note = 'x'", "note LIKE 'a%' AND id > 1", "TRY_CAST(note AS INTEGER) = 4", ""):
+            assert not source.reads_apart(table, statement(schema, where=where)), (path.name, where)
 
 
 def test_a_batch_holds_no_more_than_it_may() -> None:
