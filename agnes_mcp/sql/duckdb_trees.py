@@ -55,11 +55,11 @@ def all_parsed(connection: DuckDBPyConnection, *texts: str, positions: bool = Tr
     """The same of several texts, each on its own, in one statement.
 
     As literals: for each text handed over as a parameter, DuckDB looks for pandas twice, and where there is none that
-    takes longer than to parse it. Its parser reads a text up to the first NUL, which no literal holds.
+    takes longer than to parse it. A text with a NUL, which no literal holds, is a parameter all the same.
     """
-    quoted = [literal(text.partition("\0")[0]) for text in texts]
-    more = "".join(f", json_serialize_sql({text})" for text in quoted[1:])
-    row = connection.execute(f"SELECT json_serialize_sql({quoted[0]}){more}").fetchone()
+    given = [text for text in texts if "\0" in text]
+    calls = ", ".join(f"json_serialize_sql({'?::VARCHAR' if text in given else literal(text)})" for text in texts)
+    row = connection.execute(f"SELECT {calls}", given or None).fetchone()
     documents: list[Node] = [json.loads(tree, object_hook=None if positions else _unplaced) for tree in row or ()]
     return [one_form(document) for document in documents] if writes_new_trees() else documents
 

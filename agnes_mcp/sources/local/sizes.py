@@ -48,7 +48,7 @@ _CHUNKS = """
 _LOOKED_AT_ROWS = 2048
 _PACKED = (".gz", ".zst")
 #: In DuckDB's statistics of a column of texts.
-_MOST = re.compile(r"Max String Length: (\d+)")
+_MOST = re.compile(r"(?:Max String Length|'max_string_length'): (\d+)")  # as DuckDB 1.5 writes it, and 2.0
 #: In place of a column's name: whatever stands in the table.
 ANY = ""
 

@@ -46,7 +46,7 @@ def parquet(conversions: Conversions, path: Path, call: Call | None = None) -> A
     """What is made of the file at `path`, beside it."""
     table = Table(id="t", source_type="local", path=str(path))
     (made,) = conversions.parquet(table, find_files(table), path.parent, call or Call("scan", ME))
-    return duckdb.read_parquet(made)
+    return duckdb.connect().read_parquet(made)
 
 
 def test_what_stands_for_more_than_there_is_memory_is_refused_once(tmp_path: Path, little: Conversions) -> None:

@@ -15,6 +15,7 @@ from support.instances import connected, settings_of, table
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.sources.local import nesting
 from agnes_mcp.sources.local.nesting import is_too_deep
+from agnes_mcp.sql.duckdb_lines import line
 
 LEVELS = 50
 
@@ -51,7 +52,8 @@ async def test_what_would_end_the_server_is_refused(tmp_path: Path, of_lists: bo
     texts = {"plain.json": deep(100_000, of_lists), "packed.json.gz": gzip.compress(deep(100_000, of_lists))}
     for name, text in texts.items():
         (tmp_path / name).write_bytes(text)
-    (tmp_path / "fine.json").write_bytes(b'{"a":' + deep(300, of_lists) + b"}")
+    levels = 300 if line() == "1.5" else 60  # to DuckDB 2.0 the former is too deep, and no more than that
+    (tmp_path / "fine.json").write_bytes(b'{"a":' + deep(levels, of_lists) + b"}")
     tables = [table(name.partition(".")[0], tmp_path / name) for name in (*texts, "fine.json")]
     async with Gateway(settings_of(tmp_path / "s", tables)) as gateway, connected(gateway, "auto") as client:
         for name in ("plain", "packed"):
