@@ -23,7 +23,7 @@ from support.counts import count, tell
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are of POSIX")
 
-KILLS = count(12, 250)
+KILLS = count(6, 250)
 
 
 def finished(children: ForkServerContext, target: Callable[..., None], *args: Any) -> int:
@@ -95,7 +95,7 @@ def test_a_kill_at_each_call_to_the_operating_system(
     """Every one of them, in turn: the old version, or the new one, and nothing beside it."""
     new = {"write": 2, "same": 2, "drop": None}[action]
     seen: Counter[int | None] = Counter()
-    for dies_at in range(1, 500, count(3, 1)):  # in the suite every third
+    for dies_at in range(1, 500, count(5, 1)):  # in the suite every fifth
         root = tmp_path / str(dies_at)
         store = new_store(root)
         if existing:
@@ -144,7 +144,7 @@ def test_a_sweep_killed_at_each_call_finishes_next_time(
     assert finished(children, act_and_die, littered, "write", leftover_at, False) == -signal.SIGKILL
     leftovers = [name.partition("/")[2] for name in files_below(littered) if name not in before]
     assert {re.sub(r"\.[0-9a-f]{16}\.", ".", name) for name in leftovers} == left
-    for dies_at in range(1, 200, count(2, 1)):
+    for dies_at in range(1, 200, count(3, 1)):
         root = tmp_path / str(dies_at)
         shutil.copytree(littered, root)
         code = finished(children, act_and_die, root, "sweep", dies_at, False)
