@@ -53,7 +53,7 @@ STATEMENTS = [
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("blobs") / "b.parquet"
-    duckdb.execute(f"COPY ({ROWS}) TO '{path}'")
+    duckdb.execute(f"COPY ({ROWS}) TO '{path}'").fetchall()
     return path
 
 

@@ -44,7 +44,7 @@ datasets:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "orders").mkdir()
     sql = "SELECT i AS id, DATE '2024-01-01' + (i % 2)::INT AS day FROM range(10) t(i)"
-    duckdb.execute(f"COPY ({sql}) TO '{tmp_path}/orders/one.parquet' (FORMAT parquet)")
+    duckdb.execute(f"COPY ({sql}) TO '{tmp_path}/orders/one.parquet' (FORMAT parquet)").fetchall()
     # a view must come after those it names
     first, over = SPEC.index("      first_v"), SPEC.index("      over")
     swapped = (

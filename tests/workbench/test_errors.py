@@ -91,7 +91,7 @@ def test_values_of_rows_stay_out_of_errors(bench: Workbench, dataset: Dataset) -
 )
 def test_a_value_with_quotes_and_lines_stays_out_of_errors(value: str, bench: Workbench, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    duckdb.execute(f"COPY (SELECT $v AS v) TO '{path}'", {"v": value})
+    duckdb.execute(f"COPY (SELECT $v AS v) TO '{path}'", {"v": value}).fetchall()
     for expression in ("v::INT", "v::DATE", "strptime(v, '%Y')", "v::JSON", "v::INT[]", "v::ENUM('a')", "v::UUID"):
         error = error_of(bench, f"SELECT {expression} FROM t", [View("t", "parquet", [str(path)])])
         assert "canary" not in str(vars(error))
@@ -121,7 +121,7 @@ def test_a_missing_or_damaged_file_is_the_tables_failure_without_its_path(bench:
 
 def test_a_file_damaged_in_the_middle_is_the_tables_failure(bench: Workbench, tmp_path: Path) -> None:
     path = tmp_path / "middle.parquet"
-    duckdb.execute(f"COPY (SELECT hash(range) AS h, range AS n FROM range(100000)) TO '{path}'")
+    duckdb.execute(f"COPY (SELECT hash(range) AS h, range AS n FROM range(100000)) TO '{path}'").fetchall()
     content = bytearray(path.read_bytes())
     content[4:4000] = b"\xff" * 3996
     path.write_bytes(content)

@@ -56,7 +56,7 @@ def test_names_and_paths_with_quotes_are_only_names_and_paths(bench: Workbench, 
     folder.mkdir()
     path = folder / "a'b.parquet"
     escaped = str(path).replace("'", "''")
-    duckdb.execute(f'COPY (SELECT 1 AS "x""y") TO \'{escaped}\'')
+    duckdb.execute(f'COPY (SELECT 1 AS "x""y") TO \'{escaped}\'').fetchall()
     views = [View('odd"name', "parquet", [str(path)], columns=['x"y'])]
     assert rows(run(bench, 'SELECT "x""y" FROM "odd""name"', views)) == [[1]]
 

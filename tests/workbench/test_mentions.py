@@ -178,7 +178,7 @@ def test_the_view_itself_has_the_named_columns_alone(tables: list[View]) -> None
     ],
 )
 def test_names_are_every_text_of_the_tree(sql: str, named: set[str] | None) -> None:
-    row: Any = duckdb.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
+    row: Any = duckdb.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0]
     found = names_in(json.loads(row[0]))
     assert (found is None) if named is None else (found is not None and named <= found)
 
