@@ -147,7 +147,9 @@ class Flood:
             while True:
                 json_headers = {**headers, "content-type": "application/json"}
                 answer = await http.post(f"{self.served.url}/mcp", content=content, headers=json_headers)
-                if answer.status_code not in (200, 413) or "internal_error" in answer.text:
+                told_its_share = answer.status_code == 503 and "you hold your share" in answer.text
+                expected = answer.status_code in (200, 413) or told_its_share
+                if not expected or "internal_error" in answer.text:
                     self.odd.append(f"{kind}: {answer.status_code} {answer.text[:200]}")
                 self.answered[kind] += 1
 
@@ -188,7 +190,7 @@ async def test_honest_calls_are_answered_beside_a_flood_of_whatever_costs_nothin
     flood, wrong, asked = Flood(served), list[str](), 0
     async with anyio.create_task_group() as group:
         for kind, (method, params) in FLOODS.items():
-            for _ in range(count(1, 8)):
+            for _ in range(count(1, 4)):
                 group.start_soon(flood.send, kind, method, params)
         group.start_soon(flood.cancel)
         group.start_soon(flood.listen)
@@ -196,7 +198,7 @@ async def test_honest_calls_are_answered_beside_a_flood_of_whatever_costs_nothin
             while len(flood.answered) < len(FLOODS) + 2:
                 await anyio.sleep(0.05)
             async with connect(served, "http", "auto", token_of("ana")) as client:
-                for _ in range(count(1, 20)):
+                for _ in range(count(1, 10)):
                     for tool, arguments in (call for call in HONEST if call[0] in ("query", "scan", "catalog")):
                         body = body_of(await client.call_tool(tool, arguments))
                         asked += 1
