@@ -40,12 +40,14 @@ class Question:
     """One question for the job of that name; `content` is JSON-ready.
 
     `out_of_memory` is what to say where the process took more than it may, `died` where it ended by itself otherwise.
+    `begun` is called once a process is there to be asked.
     """
 
     job: str
     content: Mapping[str, Any]
     out_of_memory: Callable[[], AgnesError]
     died: Callable[[int], AgnesError]
+    begun: Callable[[], None] = lambda: None
 
 
 class Processes:
@@ -100,6 +102,7 @@ class Processes:
         deadline = time.monotonic() + limit_s
         for _ in range(_ATTEMPTS):
             worker = self.pool.acquire(call, deadline)
+            question.begun()
             watch = Watch(worker, deadline, limit_s, self.memory_bytes, question.out_of_memory)
             reusable = False
             try:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from agnes_mcp.sources.local import arrow_files, workbooks
 from agnes_mcp.sources.local.arrow_files import ARROW, too_much
 from agnes_mcp.sources.local.as_parquet import OVERWORKED, damaged
 from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sources.local.refusals import Attempt, Refusals
 from agnes_mcp.sources.local.workbooks import SHEET
 from agnes_mcp.sql.duckdb_errors import unavailable
 
@@ -33,8 +35,6 @@ JOBS = {
 _LONGEST_S = 3600.0
 #: How a process ends that could not have the memory it asked for: the library that reads workbooks aborts.
 _ABORTED = -6
-#: Kinds that are true of a state of a file, whoever asks.
-_OF_THE_FILE = ("table_unavailable", "unsupported_format")
 #: An Arrow file that takes more than this part of a process' memory is mapped.
 _PART_IN_MEMORY = 8
 #: The Parquet of a file may take so many times its size, or this; and half of what is free on the disk.
@@ -55,25 +55,25 @@ class Conversions:
         self._processes = Processes(JOBS, size=1, memory_bytes=memory_bytes, threads=1)
         self._changed = threading.Condition()
         self._busy: set[str] = set()
-        # Both one a table at most; true of the files of that signature, and of that sheet, alone.
-        self._made: dict[str, tuple[Signature, str, list[str]]] = {}
-        self._refused: dict[str, tuple[Signature, str, AgnesError]] = {}
+        # One a table at most, of the files of that signature, and of that sheet, alone: what each became, by path.
+        self._made: dict[str, tuple[Signature, str, dict[str, str]]] = {}
+        self._refusals = Refusals()
 
     def parquet(self, table: Table, files: Files, folder: Path, call: Call) -> list[str]:
         """The Parquet files that hold the same rows, one for each of the table's; in `folder`, which is this process's
-        own, and goes with it. Raises AgnesError."""
+        own, and goes with it. What a call has no time for, the next goes on with. Raises AgnesError."""
         state = (files.signature, table.source_table)
         with self._alone(table.id, call):
-            known, refused = self._made.get(table.id), self._refused.get(table.id)
-            if refused is not None and refused[:2] == state:
-                raise refused[2]
-            if known is not None and known[:2] == state:
-                return known[2]
-            made = [self._convert(table, files, path, folder, call) for path in files.paths]
-            self._made[table.id] = (*state, made)
-            for old in set(known[2] if known is not None else ()) - set(made):
-                Path(old).unlink(missing_ok=True)
-            return made
+            known = self._made.get(table.id)
+            if known is None or known[:2] != state:
+                for old in known[2].values() if known is not None else ():
+                    Path(old).unlink(missing_ok=True)
+                known = self._made[table.id] = (*state, {})
+            made = known[2]
+            for path in files.paths:
+                if path not in made:
+                    made[path] = self._convert(table, files, path, folder, call)
+            return [made[path] for path in files.paths]
 
     def close(self) -> None:
         self._processes.close()
@@ -98,29 +98,31 @@ class Conversions:
             self._changed.notify_all()
 
     def _convert(self, table: Table, files: Files, path: str, folder: Path, call: Call) -> str:
-        state = repr((path, files.signature, table.source_table)).encode("utf-8", "surrogateescape")
-        target = folder / f"{table.id}-{hashlib.sha256(state).hexdigest()[:16]}.parquet"
-        try:
-            self._write(table, files, path, target, call)
-            found = os.stat(path)
-            if (path, found.st_mtime_ns, found.st_size, found.st_ino) not in files.signature:
-                raise damaged(table.id)  # written anew meanwhile: a stream that is cut short ends like a whole one
-        except AgnesError as error:
-            target.unlink(missing_ok=True)
-            if error.kind in _OF_THE_FILE:  # of this state of the file, and next time again
-                self._refused[table.id] = (files.signature, table.source_table, error)
-            raise
-        except OSError as error:
-            target.unlink(missing_ok=True)
-            raise _no_room(table.id) if error.errno in _FULL else damaged(table.id) from None
+        state = (path, files.signature, table.source_table)
+        digest = hashlib.sha256(repr(state).encode("utf-8", "surrogateescape")).hexdigest()
+        target = folder / f"{table.id}-{digest[:16]}.parquet"
+        with self._refusals.attempt(table.id, state, call, for_good=True) as attempt:
+            attempt.end()  # until a process is there
+            try:
+                self._write(table, files, path, target, call, attempt)
+                found = os.stat(path)
+                if (path, found.st_mtime_ns, found.st_size, found.st_ino) not in files.signature:
+                    raise damaged(table.id)  # written anew meanwhile: a stream that is cut short ends like a whole one
+            except AgnesError:
+                target.unlink(missing_ok=True)
+                raise
+            except OSError as error:
+                target.unlink(missing_ok=True)
+                raise _no_room(table.id) if error.errno in _FULL else damaged(table.id) from None
         return str(target)
 
-    def _write(self, table: Table, files: Files, path: str, target: Path, call: Call) -> None:
+    def _write(self, table: Table, files: Files, path: str, target: Path, call: Call, attempt: Attempt) -> None:
         """The file as Parquet. Raises AgnesError; OSError, of the target."""
         size = os.path.getsize(path)
         limit_s = _LONGEST_S if call.remaining_s is None else call.remaining_s
         with self._process(files, size, call) as (processes, mapped):
             question = _question(table, files, path, mapped, _LEAST_WORK_S + size // 2**20)
+            question = replace(question, begun=attempt.begin)
             with processes.ask(question, _grant_nothing, call, limit_s) as answer, open(target, "wb") as file:
                 most, room = max(_LEAST_BYTES, _MOST_TIMES * size), shutil.disk_usage(target.parent).free // 2
                 written = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files
 from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
+from agnes_mcp.sources.local.refusals import Attempt, Refusals
 from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_text, longest_texts, measure
 from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
@@ -60,6 +61,7 @@ class LocalSource(Source):
         self._stored_views: set[str] = set()
         self._readers = Readers()
         self._conversions = Conversions(processes.memory_bytes)
+        self._refusals = Refusals()
         # By id, like the views: one for each table. True of the files of that signature, read in that way, alone. With
         # them, whether Arrow can carry all of them.
         self._columns: dict[str, tuple[Signature, tuple[object, ...], tuple[dict[str, Column], bool]]] = {}
@@ -171,8 +173,14 @@ class LocalSource(Source):
         files = find_files(table)
         if files.kind == "duckdb":
             return _stored(table, files)
-        with self._cursor(table, call) as cursor, of_files(table, files, call):
+        with self._attempt(table, files, call), self._cursor(table, call) as cursor, of_files(table, files, call):
             return self._view(cursor, table, files, call)
+
+    def _attempt(self, table: Table, files: Files, call: Call) -> AbstractContextManager[Attempt | None]:
+        """Around all that is done with a text: to find out how it is read takes as long as it is."""
+        if files.kind not in ("csv", "json"):
+            return nullcontext()
+        return self._refusals.attempt(table.id, (files.signature, _read_as(table)), call)
 
     def _view(self, cursor: duckdb.DuckDBPyConnection, table: Table, files: Files, call: Call) -> View:
         paths = None
@@ -184,7 +192,8 @@ class LocalSource(Source):
     def _opened(self, table: Table, call: Call) -> Iterator[tuple[duckdb.DuckDBPyConnection, Files, Held | View]]:
         """A cursor on which the table's id is a view over its files as they are now."""
         files = find_files(table)
-        with self._cursor(table, call) as cursor, ExitStack() as held, of_text(table, files, call):
+        attempt, opened = self._attempt(table, files, call), self._cursor(table, call)
+        with attempt as finding, opened as cursor, ExitStack() as held, of_text(table, files, call):
             source: Held | View
             with of_files(table, files, call):
                 if files.kind == "duckdb":
@@ -198,6 +207,8 @@ class LocalSource(Source):
                 else:
                     source = self._view(cursor, table, files, call)
                     self._ensure_view(cursor, source, files)
+            if finding is not None:
+                finding.end()
             yield cursor, files, source
 
     @contextmanager

@@ -83,13 +83,13 @@ async def test_one_that_is_too_much_is_told_and_harms_nobody(tmp_path: Path) -> 
 async def test_a_state_of_a_workbook_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is refused: what takes a process to find out is not found out by every call."""
     read: list[str] = []
-    known = Conversions._convert
+    known = Conversions._write
 
-    def counting(self: Conversions, table: Any, *more: Any) -> str:
+    def counting(self: Conversions, table: Any, *more: Any) -> None:
         read.append(table.id)
-        return known(self, table, *more)
+        known(self, table, *more)
 
-    monkeypatch.setattr(Conversions, "_convert", counting)
+    monkeypatch.setattr(Conversions, "_write", counting)
     good = workbook(tmp_path / "good.xlsx", {"S": HEADER + row(2, cell("A2", 1))})
     bad = workbook(tmp_path / "bad.xlsx", {"S": ""})
     async with Gateway(settings_of(tmp_path / "s", [table("good", good), table("bad", bad)])) as gateway:
