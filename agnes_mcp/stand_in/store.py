@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from agnes_mcp.stand_in.fields import Field, from_duckdb, quoted
-from agnes_mcp.stand_in.googlesql.macros import macros
+from agnes_mcp.stand_in.googlesql.macros import called_by
 from agnes_mcp.stand_in.jobs.sizes import measure
 from agnes_mcp.stand_in.tables import Table
 
@@ -33,8 +33,7 @@ class Store:
         self._root = duckdb.connect(database, config=config | ({"threads": threads} if threads else {}))
         self._creating = threading.Lock()
         self._names: dict[str, str] = {}
-        with self.cursor() as cursor:
-            cursor.execute(";".join(f"CREATE OR REPLACE MACRO {macro}" for macro in macros()))
+        self._macros: set[str] = set()
 
     def close(self) -> None:
         self._root.close()
@@ -43,6 +42,23 @@ class Store:
         cursor = self._root.cursor()
         cursor.execute("SET TimeZone = 'UTC'")
         return cursor
+
+    def knowing(self, sql: str) -> str:
+        """`sql` itself, once the macros that it calls are there: all of them would take longer than most databases
+        live, and few statements call any."""
+        called = called_by(sql)
+        with self._creating:
+            if new := called.keys() - self._macros:
+                with self.cursor() as cursor:
+                    made = (f"CREATE OR REPLACE MACRO {called[name]}" for name in called if name in new)
+                    cursor.execute(";".join(made))
+                self._macros |= new
+        return sql
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What a rendered SELECT yields."""
+        with self.cursor() as cursor:
+            return cursor.execute(self.knowing(sql)).fetchall()
 
     def place(self, project: str, dataset: str, name: str) -> str:
         """The quoted DuckDB name of a table. DuckDB folds case where BigQuery does not: what collides is numbered."""
@@ -71,7 +87,8 @@ class Store:
         with self._bound(bound) as cursor:
             self.create_schema(cursor, table.physical)
             # S608: identifiers are quoted, `source` and `ingested` are the owner's own SQL
-            cursor.execute(f"CREATE OR REPLACE TABLE {table.physical} AS SELECT {', '.join(columns)} FROM ({source})")  # noqa: S608
+            sql = f"CREATE OR REPLACE TABLE {table.physical} AS SELECT {', '.join(columns)} FROM ({source})"  # noqa: S608
+            cursor.execute(self.knowing(sql))
             table.segments, bounds = measure(cursor, table.physical, table.fields, table.partition)
             if table.partition:
                 self._keep_bounds(cursor, table, bounds)

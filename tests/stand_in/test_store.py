@@ -10,6 +10,7 @@ import pytest
 from support.counts import count, tell
 
 from agnes_mcp.stand_in.fields import Field
+from agnes_mcp.stand_in.googlesql.macros import _by_name, called_by
 from agnes_mcp.stand_in.store import Store
 from agnes_mcp.stand_in.tables import Partition, Table
 
@@ -34,3 +35,25 @@ def test_writers_of_a_new_dataset_do_not_collide() -> None:
             tables = list(writers.map(write, range(WRITERS)))
             assert [table.rows for table in tables] == [9] * WRITERS, f"round {number}"
     tell("writers of a new dataset at once", tried=rounds * WRITERS, through=rounds * WRITERS)
+
+
+def test_every_macro_is_made_with_those_that_it_uses() -> None:
+    names = _by_name().keys()
+    for name in names:
+        made = called_by(f"SELECT {name}(1)")
+        assert list(made)[-1] == name, "each after those that it uses"
+    with closing(Store(threads=1)) as store, store.cursor() as cursor:
+        store.knowing(" ".join(f"{name}()" for name in names))
+        known = cursor.execute("SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'macro'")
+        assert names <= {name for (name,) in known.fetchall()}
+
+
+def test_a_macro_is_there_for_everybody_who_calls_it_at_once() -> None:
+    with closing(Store(threads=2)) as store, ThreadPoolExecutor(WRITERS) as readers:
+        together = threading.Barrier(WRITERS)
+
+        def read(number: int) -> object:
+            together.wait(60)
+            return store.rows(f"SELECT bq_float_text(CAST({number} AS DOUBLE)), bq_text('a'::BLOB)")
+
+        assert list(readers.map(read, range(WRITERS))) == [[(str(number), "a")] for number in range(WRITERS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 
 _TEXT = r"""
@@ -37,8 +38,7 @@ bq_local(a, z) AS CASE WHEN bq_fixed_zone(z) THEN CAST(a AS TIMESTAMP) + bq_zone
 bq_utc(a, z) AS CASE WHEN bq_fixed_zone(z) THEN CAST(a - bq_zone_offset(z) AS TIMESTAMPTZ) ELSE timezone(CASE
     WHEN bq_fixed_zone(z) THEN 'UTC' ELSE bq_zone(z) END, CAST(a AS TIMESTAMP)) END
 bq_int(a) AS CASE WHEN a IS NULL THEN NULL ELSE coalesce(CASE WHEN regexp_full_match(a,
-    '\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*') THEN TRY_CAST(trim(a) AS BIGINT) END, error('Bad int64 value: ' || a))
-    END
+    '\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*') THEN TRY_CAST(trim(a) AS BIGINT) END, error('Bad int64 value: ' || a)) END
 bq_double(a) AS CASE WHEN a IS NULL THEN NULL ELSE coalesce(CASE WHEN regexp_full_match(lower(trim(a)),
     '[+-]?(\d+(\.\d*)?([e][+-]?\d+)?|\.\d+([e][+-]?\d+)?|inf|infinity|nan)') THEN TRY_CAST(trim(a) AS DOUBLE)
     END, error('Bad double value: ' || a)) END
@@ -253,9 +253,9 @@ def _named(line: str) -> str:
     return line.partition("(")[0]
 
 
-def _used(line: str) -> set[str]:
-    """The macros that a macro's text calls."""
-    return set(re.findall(r"(?<![\w.])((?:safe_)?bq_\w+)\(", line)) - {_named(line)}
+def _used(text: str) -> set[str]:
+    """The macros that a text calls, but not the one that it defines."""
+    return set(re.findall(r"(?<![\w.])((?:safe_)?bq_\w+)\(", text)) - {_named(text)}
 
 
 def _raising(lines: list[str]) -> frozenset[str]:
@@ -278,13 +278,22 @@ def _safe_name(name: str, raising: frozenset[str]) -> str:
     return f"safe_{name}(" if name in raising else f"{name}("
 
 
-def macros() -> list[str]:
-    """Each as the text after CREATE MACRO, in an order in which each finds those it uses."""
+@cache
+def _by_name() -> dict[str, str]:
+    """Each macro by its name, as the text after CREATE MACRO, in an order in which each finds those it uses."""
     lines = _lines()
     twins = [safe_text(line, RAISING) for line in lines if _named(line) in RAISING]
     by_name = {_named(line): line for line in [*lines, *twins]}
-    order = TopologicalSorter({name: _used(line) for name, line in by_name.items()}).static_order()
-    return [by_name[name] for name in order]
+    uses = TopologicalSorter({name: _used(line) for name, line in by_name.items()})
+    return {name: by_name[name] for name in uses.static_order()}
+
+
+def called_by(sql: str) -> dict[str, str]:
+    """The macros that a text calls, and those that they use: by name, the text after CREATE MACRO, in that order."""
+    known, wanted = _by_name(), _used(sql)
+    for name in reversed(known):
+        wanted |= _used(known[name]) if name in wanted else set()
+    return {name: line for name, line in known.items() if name in wanted}
 
 
 #: The names of the macros that have a twin.

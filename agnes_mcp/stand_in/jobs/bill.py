@@ -18,7 +18,7 @@ from agnes_mcp.stand_in.googlesql.session import Place
 from agnes_mcp.stand_in.googlesql.values import Read
 from agnes_mcp.stand_in.jobs.partitions import HIGH, LOW, partition_filter, required_filter_missing
 from agnes_mcp.stand_in.sql.wording import refusal_of
-from agnes_mcp.stand_in.store import bounds_of
+from agnes_mcp.stand_in.store import Store, bounds_of
 from agnes_mcp.stand_in.tables import Table
 from agnes_mcp.stand_in.wire.replies import tag_denied
 
@@ -31,9 +31,7 @@ def billed(bytes_read: int) -> int:
     return max(MINIMUM_BILL_BYTES, -(-bytes_read // _MIB) * _MIB) if bytes_read else 0
 
 
-def bytes_by_table(
-    cursor: duckdb.DuckDBPyConnection, places: Sequence[Place], reads: Iterable[Read]
-) -> dict[Table, int]:
+def bytes_by_table(store: Store, places: Sequence[Place], reads: Iterable[Read]) -> dict[Table, int]:
     """What each table costs. Raises where a policy tag denies a column, or where a required filter is missing."""
     by_place: dict[int, set[str]] = {}
     for number, path in reads:
@@ -47,7 +45,7 @@ def bytes_by_table(
         used = [number for number in numbers if number in by_place]
         leaves = _leaves_under(table, set().union(*(by_place[number] for number in used)))
         _refuse_tagged(table, leaves)
-        sizes |= _scanned(cursor, table, leaves, [places[number].conditions for number in used])
+        sizes |= _scanned(store, table, leaves, [places[number].conditions for number in used])
     return sizes
 
 
@@ -69,17 +67,15 @@ def _refuse_tagged(table: Table, leaves: set[str]) -> None:
                 raise tag_denied(held.policy_tags[column], f"{held.dotted}.{column}")
 
 
-def _scanned(
-    cursor: duckdb.DuckDBPyConnection, table: Table, leaves: set[str], mentions: Sequence[list[exp.Expr]]
-) -> dict[Table, int]:
+def _scanned(store: Store, table: Table, leaves: set[str], mentions: Sequence[list[exp.Expr]]) -> dict[Table, int]:
     """The bytes of `leaves` that one of the mentions, each with its conditions, needs."""
     filters = [partition_filter(table, conditions) for conditions in mentions]
     if table.partition and table.partition.require_filter and any(condition is None for condition in filters):
         raise required_filter_missing(table)
     if table.shards:
-        read = _kept_shards(cursor, table, filters)
+        read = _kept_shards(store, table, filters)
         return {shard: sum(s.bytes_of(leaves) for s in shard.segments) for shard in read}
-    kept = _kept_partitions(cursor, table, filters)
+    kept = _kept_partitions(store, table, filters)
     return {table: sum(s.bytes_of(leaves) for s in table.segments if kept is None or s.id in kept)}
 
 
@@ -91,9 +87,7 @@ def _either(filters: Sequence[exp.Expr | None], kind: t.Type) -> str:
     return condition_text(exp.or_(*usable), {LOW: (LOW, kind), HIGH: (HIGH, kind)})
 
 
-def _kept_partitions(
-    cursor: duckdb.DuckDBPyConnection, table: Table, filters: Sequence[exp.Expr | None]
-) -> set[str] | None:
+def _kept_partitions(store: Store, table: Table, filters: Sequence[exp.Expr | None]) -> set[str] | None:
     if table.partition is None:
         return None
     named = table.partition.field
@@ -102,20 +96,20 @@ def _kept_partitions(
     if not condition:
         return None
     sql = f"SELECT id FROM {bounds_of(table)} WHERE id = '__UNPARTITIONED__' OR ({condition})"  # noqa: S608 - rendered
-    return {row[0] for row in _rows(cursor, sql)}
+    return {row[0] for row in _rows(store, sql)}
 
 
-def _kept_shards(cursor: duckdb.DuckDBPyConnection, table: Table, filters: Sequence[exp.Expr | None]) -> list[Table]:
+def _kept_shards(store: Store, table: Table, filters: Sequence[exp.Expr | None]) -> list[Table]:
     condition = _either(filters, t.STRING)
     if not condition:
         return list(table.shards.values())
     suffixes = ", ".join("('" + suffix.replace("'", "''") + "')" for suffix in table.shards)
     bounds = f"(SELECT s AS low, s AS high FROM (VALUES {suffixes}) AS r(s))"  # noqa: S608 - quoted literals
-    return [table.shards[row[0]] for row in _rows(cursor, f"SELECT low FROM {bounds} WHERE {condition}")]  # noqa: S608
+    return [table.shards[row[0]] for row in _rows(store, f"SELECT low FROM {bounds} WHERE {condition}")]  # noqa: S608
 
 
-def _rows(cursor: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, ...]]:
+def _rows(store: Store, sql: str) -> list[tuple[str, ...]]:
     try:
-        return cursor.execute(sql).fetchall()
+        return store.rows(sql)
     except duckdb.Error as error:
         raise refusal_of(error) from None

@@ -140,7 +140,7 @@ class Job:
             threading.Thread(target=self._interrupt, args=(cursor,), daemon=True).start()
             # S608: identifiers are the stand-in's own, the statement was rendered from its tree
             source = f"SELECT {columns} FROM ({self.analysis.duckdb_sql}) AS r({names})"  # noqa: S608
-            cursor.execute(f"CREATE TABLE {table.physical} AS {source}")
+            cursor.execute(store.knowing(f"CREATE TABLE {table.physical} AS {source}"))
             counted = cursor.execute(f"SELECT count(*) FROM {table.physical}").fetchone()  # noqa: S608
         table.segments = [Segment("", counted[0] if counted else 0, {})]
         return table

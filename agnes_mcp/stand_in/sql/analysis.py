@@ -104,10 +104,9 @@ def analyse(
     duckdb_sql = _whole(session, relation, columns)
     reads = relation.always.union(*(column.value.reads for column in columns))
     sizes: dict[Table, int] = {}
-    with store.cursor() as cursor:
-        _refuse_unbound(cursor, duckdb_sql, sql)
-        if priced:
-            sizes = bytes_by_table(cursor, session.places, reads)
+    _refuse_unbound(store, duckdb_sql, sql)
+    if priced:
+        sizes = bytes_by_table(store, session.places, reads)
     return Analysis(
         sql,
         duckdb_sql,
@@ -163,9 +162,9 @@ def _written(column: Column) -> str:
     )
 
 
-def _refuse_unbound(cursor: duckdb.DuckDBPyConnection, duckdb_sql: str, sql: str) -> None:
+def _refuse_unbound(store: Store, duckdb_sql: str, sql: str) -> None:
     """Raise for whatever DuckDB finds wrong before a row is read."""
     try:
-        cursor.execute(f"SELECT * FROM ({duckdb_sql}) LIMIT 0")  # noqa: S608 - rendered
+        store.rows(f"SELECT * FROM ({duckdb_sql}) LIMIT 0")  # noqa: S608 - rendered
     except duckdb.Error as error:
         raise refusal_of(error, sql) from None

@@ -190,11 +190,10 @@ class StorageRead:
         if not both:
             return ""
         condition = " AND ".join(_condition(part, table.fields) for part in both)
-        with self._store.cursor() as cursor:
-            try:
-                cursor.execute(f"SELECT 1 FROM {table.physical} WHERE {condition} LIMIT 0")  # noqa: S608 - rendered
-            except duckdb.Error as error:
-                raise ApiError(400, "invalid", f"request failed: {refusal_of(error).message}") from None
+        try:
+            self._store.rows(f"SELECT 1 FROM {table.physical} WHERE {condition} LIMIT 0")  # noqa: S608 - rendered
+        except duckdb.Error as error:
+            raise ApiError(400, "invalid", f"request failed: {refusal_of(error).message}") from None
         return condition
 
     def _stall(self, seconds: float, context: grpc.ServicerContext) -> None:

@@ -37,7 +37,7 @@ def batches(
     # S608: identifiers are quoted, the restriction was rendered from a parsed condition
     sql = f"SELECT {columns} FROM {table.physical} WHERE rowid >= {start} AND rowid < {end}{condition}"  # noqa: S608
     with closing(store.cursor()) as cursor:
-        for batch in cursor.sql(sql).to_arrow_reader(batch_rows):
+        for batch in cursor.sql(store.knowing(sql)).to_arrow_reader(batch_rows):
             if batch.num_rows:
                 yield _conform(batch, schema)
 
