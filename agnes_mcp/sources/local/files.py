@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from glob import escape, glob, has_magic
-from stat import S_ISREG
+from stat import S_ISDIR, S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
 from agnes_mcp.errors import AgnesError
@@ -27,6 +28,9 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 #: Where an operating system shows files that it makes up as they are read; to read some of them waits for ever.
 _MADE_UP = ("/proc", "/sys")
+_NO_FILE = "its path is that of a pipe or a device, not of a file"
+#: Files of which is kept what they are, of all tables together; of more, some are opened again.
+_KEPT_LOOKS = 20_000
 
 _HIVE_FOLDER = re.compile(r"([A-Za-z_][A-Za-z0-9_ .\-]*)=(.*)", re.DOTALL)
 
@@ -47,14 +51,14 @@ def find_files(table: Table) -> Files:
 
     Raises `table_unavailable` where there are none, and `unsupported_format` where they are not what can be read.
     """
-    root, literal = _root(table.path)
     try:
+        root, literal = _root(table.path)
         paths = [table.path] if literal else _below(root, _found(table.path, root))
         stats = [os.stat(path) for path in paths]
         # To open one may wait for ever, and to read one never end.
-        if not all(S_ISREG(found.st_mode) for found in stats) or _made_up(table.path if literal else root, stats):
-            raise _refused("its path is that of a pipe or a device, not of a file", table)
-        kind = _one_kind(paths, table)
+        if not all(S_ISREG(found.st_mode) for found in stats):
+            raise _refused(_NO_FILE, table)
+        kind = _one_kind(paths, stats, table)
     except OSError:
         raise unavailable("its files are missing or cannot be read", table.id) from None
     newest = max(stat.st_mtime for stat in stats)
@@ -73,22 +77,16 @@ def _without_empty(paths: list[str], stats: list[os.stat_result]) -> list[str]:
     return [path for path, found in zip(paths, stats, strict=True) if found.st_size] or paths
 
 
-def _made_up(path: str, stats: list[os.stat_result]) -> bool:
-    """Whether files at or below that path are none of a disk, under whatever name they are mounted."""
-    real = os.path.realpath(path)
-    if any(real.startswith(os.path.join(place, "")) for place in _MADE_UP):
-        return True
-    mounted = {os.stat(place).st_dev for place in _MADE_UP if os.path.isdir(place)} - {os.stat(os.sep).st_dev}
-    return any(found.st_dev in mounted for found in stats)
-
-
 def _root(path: str) -> tuple[str, bool]:
-    """The folder below which files are looked for, and whether the path is that of one file."""
-    if os.path.isdir(path):
-        return path, False
-    if os.path.exists(path) or not has_magic(path):
-        return os.path.dirname(path), True
-    return _fixed_part(path), False
+    """The folder below which files are looked for, and whether the path is that of one file. Raises OSError where it is
+    neither there nor a pattern."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        if has_magic(path):
+            return _fixed_part(path), False
+        raise
+    return (path, False) if S_ISDIR(found.st_mode) else (os.path.dirname(path), True)
 
 
 def _fixed_part(path: str) -> str:
@@ -144,20 +142,44 @@ def _below(root: str, paths: Iterator[str]) -> list[str]:
     return list(kept)
 
 
-def _one_kind(paths: list[str], table: Table) -> Kind:
+def _one_kind(paths: list[str], stats: list[os.stat_result], table: Table) -> Kind:
     if not paths:
         raise unavailable("its files are missing", table.id)
-    kinds = {kind_of(path) for path in paths}
+    looks = [_look(path, *_seen(found)) for path, found in zip(paths, stats, strict=True)]
+    kinds = {kind for kind, _ in looks}
     if len(kinds) > 1:
         raise _refused(f"its files are of several kinds: {', '.join(sorted(kinds))}", table)
     kind = kinds.pop()
     if len(paths) > 1 and kind in ("duckdb", "xlsx"):
         raise _refused("a database or workbook is served one file at a time", table)
-    for path in paths:
-        problem = problem_of(path, kind)
+    for _, problem in looks:
         if problem:
             raise _refused(problem, table)
     return kind
+
+
+def _seen(found: os.stat_result) -> tuple[int, int, int, int, int]:
+    """What no two files have in common, nor one file before and after it was written to."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(_KEPT_LOOKS)
+def _look(path: str, *seen: int) -> tuple[Kind, str]:
+    """The kind of the file that is `seen` there, and why it cannot be read, if so: true for as long as that file is
+    there, so it is opened no more than once meanwhile. Raises OSError, which is not kept."""
+    if _is_made_up(path, device=seen[0]):
+        return kind_by_name(path) or "csv", _NO_FILE
+    kind = kind_of(path)
+    return kind, problem_of(path, kind)
+
+
+def _is_made_up(path: str, device: int) -> bool:
+    """Whether a file is none of a disk, under whatever name it is mounted."""
+    real = os.path.realpath(path)
+    if any(real.startswith(os.path.join(place, "")) for place in _MADE_UP):
+        return True
+    mounted = {os.stat(place).st_dev for place in _MADE_UP if os.path.isdir(place)} - {os.stat(os.sep).st_dev}
+    return device in mounted
 
 
 def _refused(reason: str, table: Table) -> AgnesError:
