@@ -20,15 +20,14 @@ from typing import Any
 
 import duckdb
 import psutil
+from ladder import bought, few, statement_of_its_own
 from measuring import Figure, cpu_seconds, main, ratio
 
 from mcp import Client, StdioServerParameters  # isort: skip
 from serving.served import connect, environment, write_instance  # isort: skip
 from support.instances import table, write  # isort: skip
 
-from agnes_mcp.models import Column, Relation, ScanRequest, TableSchema
 from agnes_mcp.sql.instance import lock_instance, open_instance
-from agnes_mcp.sql.statement import build_statement
 from agnes_mcp.sql.views import View
 
 #: What an impatient person writes; it is given the folder of the texts and of the file.
@@ -40,8 +39,7 @@ EVENTS = """
 AGGREGATE = (
     "SELECT bucket % 4 AS part, count(*) AS n, sum(amount) AS total FROM events WHERE bucket >= 9000 GROUP BY ALL"
 )
-#: The promise, by its number, that only a scan with a condition keeps.
-CONFIRMED = 2
+INLINE = 1000
 COLUMNS = ["id", "bucket", "note", "amount", "day"]
 Ask = Callable[[], Awaitable[Any]]
 
@@ -51,7 +49,8 @@ async def both(folder: Path) -> AsyncIterator[tuple[Client, Client]]:
     """Our server and the bare one over the same file."""
     path = write(folder, "events.parquet", EVENTS)
     many = {"scan": {"max_concurrent_per_user": 64}}
-    tables = [table("events", path, description="What happened")]
+    few = write(folder, "few.parquet", EVENTS.replace("1000000", "1000").replace("9973", "10"))
+    tables = [table("events", path, description="What happened"), table("few", few)]
     instance = write_instance(folder / "instance.yaml", tables=tables, api=many)
     bare = StdioServerParameters(command=sys.executable, args=[str(BARE), str(folder)], env=environment())
     async with connect(instance, "stdio", "legacy") as ours, Client(bare, mode="legacy") as theirs:
@@ -93,15 +92,16 @@ async def gather(small: bool) -> list[Figure]:
                 *[await cached(ours, theirs, folder, turns, *call) for call in CACHED],
                 *[await owed(theirs, turns, *debt) for debt in OWED],
                 await filtered(ours, theirs, turns, *SCANS[0]),
-                *await bought(theirs, turns, "100 rows by `=`", COLUMNS, "bucket = {}", 100),
-                statement_of_its_own(turns),
+                *await bought(ours, theirs, turns, "100 rows by `=`", COLUMNS, "bucket = {}", 100),
+                await few(ours, theirs, folder, turns),
+                *statement_of_its_own(folder, turns),
                 await filtered(ours, theirs, turns, *SCANS[1]),
                 await queried(ours, theirs, turns),
                 await alone(theirs, turns),
                 instance_of_its_own(folder, turns),
                 empty_instance(turns),
                 await inline(ours, theirs, turns),
-                *await bought(theirs, turns, "1,000 rows", COLUMNS[:4], "", 1000),
+                *await bought(ours, theirs, turns, f"{INLINE:,} rows", COLUMNS[:4], "", INLINE),
             ]
 
 
@@ -134,40 +134,6 @@ async def owed(theirs: Client, turns: int, tool: str, text: str, what: str) -> F
     return ratio(f"of `{text}`, {what}, p50", "a trivial tool that returns the same text", *both_s, None)
 
 
-#: What `bought` of the bare server keeps, one more in each row; the first is to be structured as well as text.
-PROMISES = (
-    "a bare tool whose {} are structured as well",
-    "and whose condition is read, rendered and read again, and the statement parsed by DuckDB",
-    "and whose file was looked at",
-    "and with a reservation in the books, made and settled",
-    "and with each cell measured",
-    "and with a line on the disk",
-    "and each step in a thread of its own, so that it can be stopped",
-)
-
-
-async def bought(theirs: Client, turns: int, rows: str, columns: list[str], where: str, limit: int) -> list[Figure]:
-    """What any scan pays that keeps such promises, one more at a time; each condition is new."""
-    kept = [number for number in range(1, len(PROMISES) + 1) if where or number != CONFIRMED]
-    taken: dict[int, list[float]] = {number: [] for number in (0, *kept)}
-    for turn in range(turns // 2 + 1):
-        condition = where.format(turn)
-        filtering = f" WHERE {condition}" if condition else ""
-        sql = f"SELECT {', '.join(columns)} FROM events{filtering} LIMIT {limit}"
-        asked = {"columns": ", ".join(columns), "where": condition, "limit": limit}
-        for number, times in taken.items():
-            tool, arguments = ("bought", {**asked, "promises": number}) if number else ("rows", {"sql": sql})
-            started = time.perf_counter()
-            assert not (await theirs.call_tool(tool, arguments)).is_error
-            times.append(time.perf_counter() - started)
-    median_s = {number: statistics.median(times[1:] or times) for number, times in taken.items()}
-    return [
-        ratio(f"of it, {PROMISES[number - 1].format(rows)}, p50", "the same tool with text alone", median_s[number],
-              median_s[0], None)
-        for number in kept
-    ]  # fmt: skip
-
-
 async def alone(theirs: Client, turns: int) -> Figure:
     """What any tool pays whose statement has an instance of its own."""
     both_s = await in_turn(theirs, {"alone": {"sql": AGGREGATE}, "rows": {"sql": AGGREGATE}}, turns // 2 or 1)
@@ -192,23 +158,6 @@ async def filtered(ours: Client, theirs: Client, turns: int, name: str, where: s
     return await compare(
         name, "the same statement behind a trivial tool", target, turns // 2 or 1,
         lambda: ours.call_tool("scan", scan), lambda: theirs.call_tool("rows", {"sql": sql}),
-    )  # fmt: skip
-
-
-def statement_of_its_own(turns: int) -> Figure:
-    """What a filtered scan does before DuckDB has it: its condition is read, rendered, read again, and the finished
-    statement is confirmed."""
-    names = {"id": "BIGINT", "bucket": "BIGINT", "note": "VARCHAR", "amount": "DOUBLE", "day": "DATE"}
-    schema = TableSchema(table_id="events", columns=[Column(name=name, type=kind) for name, kind in names.items()])
-    taken = []
-    for number in range(turns + 1):
-        request = ScanRequest(table_id="events", select=COLUMNS, where=f"bucket = {number}", limit=100)
-        started = time.process_time()
-        build_statement(request, schema, Relation("", "", "events"), "duckdb", 1000, one_more=True)
-        taken.append(time.process_time() - started)
-    return Figure(
-        "of it, a condition that is new read, and the statement confirmed by DuckDB's parser, processor time", "",
-        1000 * statistics.median(taken[1:]), None, unit="ms",
     )  # fmt: skip
 
 

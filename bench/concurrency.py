@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ladder import PROMISES
 from measuring import Figure, main, speed
 
-from calls import COLUMNS, PROMISES, both  # isort: skip
+from calls import COLUMNS, both  # isort: skip
 from mcp import Client  # isort: skip
 from mcp.client.streamable_http import streamable_http_client  # isort: skip
 from serving.served import connect, serve, write_instance  # isort: skip
