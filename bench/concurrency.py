@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ladder import PROMISES
-from measuring import Figure, main, speed
+from ladder import PROMISES, share
+from measuring import Figure, computed_seconds, main, speed
 
 from calls import COLUMNS, both  # isort: skip
 from mcp import Client  # isort: skip
@@ -97,23 +97,28 @@ async def throughput(turns: int) -> list[Figure]:
         "rows": lambda where: {"sql": f"SELECT {', '.join(selected)} FROM events WHERE {where} LIMIT 100"},
     }
     taken: dict[str, list[float]] = {tool: [] for tool in asks}
+    computed = dict.fromkeys(asks, 0.0)
     with tempfile.TemporaryDirectory() as name:
         async with both(Path(name)) as (ours, theirs):
+            servers = psutil.Process().children()
             for turn in range(turns + 1):
                 for tool, arguments in asks.items():
                     client = ours if tool == "scan" else theirs
                     conditions = [f"bucket = {turn * CALLERS + n}" for n in range(CALLERS)]
-                    started = time.perf_counter()
+                    before, started = computed_seconds(servers), time.perf_counter()
                     answers = await asyncio.gather(*[client.call_tool(tool, arguments(one)) for one in conditions])
                     if turn:
                         taken[tool].append(time.perf_counter() - started)
+                        computed[tool] += computed_seconds(servers) - before
                     assert not [answer for answer in answers if answer.is_error]
     scan_s, bought_s, rows_s = (statistics.median(times) for times in taken.values())
+    scan_cpu, bought_cpu = (share(computed[tool], computed["rows"]) for tool in ("scan", "bought"))
     against = "the same statements on cursors in threads behind a trivial tool"
     return [
-        speed(f"{CALLERS} concurrent scans", against, scan_s, rows_s, 0.95, CALLERS, "calls"),
-        speed("of it, a bare tool that owes as much", against, bought_s, rows_s, None, CALLERS, "calls"),
-    ]
+        speed(f"{CALLERS} concurrent scans", against, scan_s, rows_s, 0.95, CALLERS, "calls", cpu=scan_cpu),
+        speed("of it, a bare tool that owes as much", against, bought_s, rows_s, None, CALLERS, "calls",
+              cpu=bought_cpu),
+    ]  # fmt: skip
 
 
 async def lag(small: bool) -> Figure:
