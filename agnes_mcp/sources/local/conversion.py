@@ -21,7 +21,7 @@ from agnes_mcp.models import Table
 from agnes_mcp.sources.local import arrow_files, workbooks
 from agnes_mcp.sources.local.arrow_files import ARROW, too_much
 from agnes_mcp.sources.local.as_parquet import OVERWORKED, damaged
-from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sources.local.files import Files, Signature, of_file
 from agnes_mcp.sources.local.refusals import Attempt, Refusals
 from agnes_mcp.sources.local.workbooks import SHEET
 from agnes_mcp.sql.duckdb_errors import unavailable
@@ -108,12 +108,13 @@ class Conversions:
                 found = os.stat(path)
                 if (path, found.st_mtime_ns, found.st_size, found.st_ino) not in files.signature:
                     raise damaged(table.id)  # written anew meanwhile: a stream that is cut short ends like a whole one
-            except AgnesError:
+            except AgnesError as error:
                 target.unlink(missing_ok=True)
-                raise
+                raise of_file(error, path, files.paths) from None
             except OSError as error:
                 target.unlink(missing_ok=True)
-                raise _no_room(table.id) if error.errno in _FULL else damaged(table.id) from None
+                told = _no_room(table.id) if error.errno in _FULL else damaged(table.id)
+                raise of_file(told, path, files.paths) from None
         return str(target)
 
     def _write(self, table: Table, files: Files, path: str, target: Path, call: Call, attempt: Attempt) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from glob import escape, glob, has_magic
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.sources.local.formats import FOLDER_KINDS, Kind, kind_by_name, kind_of, problem_of
 from agnes_mcp.sql.duckdb_errors import unavailable
+from agnes_mcp.untrusted import clean
 
 if TYPE_CHECKING:
     from agnes_mcp.models import Table
@@ -31,6 +33,10 @@ _MADE_UP = ("/proc", "/sys")
 _NO_FILE = "its path is that of a pipe or a device, not of a file"
 #: Files of which is kept what they are, of all tables together; of more, some are opened again.
 _KEPT_LOOKS = 20_000
+
+#: Kinds that are about what a file holds, and as much of its name as is shown.
+_OF_FILES = ("table_unavailable", "unsupported_format")
+_SHOWN_CHARS = 120
 
 _HIVE_FOLDER = re.compile(r"([A-Za-z_][A-Za-z0-9_ .\-]*)=(.*)", re.DOTALL)
 
@@ -152,9 +158,9 @@ def _one_kind(paths: list[str], stats: list[os.stat_result], table: Table) -> Ki
     kind = kinds.pop()
     if len(paths) > 1 and kind in ("duckdb", "xlsx"):
         raise _refused("a database or workbook is served one file at a time", table)
-    for _, problem in looks:
+    for path, (_, problem) in zip(paths, looks, strict=True):
         if problem:
-            raise _refused(problem, table)
+            raise of_file(_refused(problem, table), path, paths)
     return kind
 
 
@@ -180,6 +186,31 @@ def _is_made_up(path: str, device: int) -> bool:
         return True
     mounted = {os.stat(place).st_dev for place in _MADE_UP if os.path.isdir(place)} - {os.stat(os.sep).st_dev}
     return device in mounted
+
+
+def of_file(error: AgnesError, path: str | None, paths: Sequence[str]) -> AgnesError:
+    """The same error, saying which of several files it is about: by its name below the folder that they share."""
+    if path is None or len(paths) < 2 or error.kind not in _OF_FILES or "file" in error.details:
+        return error
+    shared = os.path.commonpath([os.path.dirname(os.path.realpath(each)) for each in paths])
+    name = clean(os.path.relpath(os.path.realpath(path), shared), _SHOWN_CHARS)
+    message = f"{error.message} It is the file {name!r}."
+    return AgnesError(error.kind, message, error.hint, {**error.details, "file": name})
+
+
+@contextmanager
+def naming(path: str, paths: Sequence[str]) -> Iterator[None]:
+    """What is raised of a file says which of several it is."""
+    try:
+        yield
+    except AgnesError as error:
+        raise of_file(error, path, paths) from None
+
+
+def named_in(said: str, paths: Sequence[str]) -> str | None:
+    """The file that DuckDB names in what it complains of; below that stands our own statement, with all of them."""
+    complaint = said.partition("\n\nLINE ")[0].partition("\nLINE ")[0]
+    return max((path for path in paths if path in complaint), key=len, default=None)
 
 
 def _refused(reason: str, table: Table) -> AgnesError:

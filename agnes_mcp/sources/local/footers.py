@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.local.files import of_file
 from agnes_mcp.sql.duckdb_lines import line, misreads_wide_decimals
 
 if TYPE_CHECKING:
@@ -35,15 +36,16 @@ _MOST_DIGITS = 38
 _WIDE = f"(digits > {_MOST_DIGITS} AND (type = 'BYTE_ARRAY' OR CAST(type_length AS INTEGER) % 8 <> 0))"
 
 
-def refuse_vast(table_id: str, paths: Iterable[str]) -> None:
+def refuse_vast(table_id: str, paths: Sequence[str]) -> None:
     """Raises `unsupported_format` for a file with more columns, or a longer footer, than are read. Raises OSError."""
     for path in paths:
         footer_bytes, columns = _measured(path)
         if columns > MOST_COLUMNS:
-            raise _vast(table_id, f"{columns:,} columns, with the fields inside of them", f"{MOST_COLUMNS:,}")
+            refused = _vast(table_id, f"{columns:,} columns, with the fields inside of them", f"{MOST_COLUMNS:,}")
+            raise of_file(refused, path, paths)
         if footer_bytes > MOST_BYTES:
             found = f"{footer_bytes / 2**20:,.0f} MiB that say what is in it (its footer)"
-            raise _vast(table_id, found, f"{MOST_BYTES // 2**20} MiB")
+            raise of_file(_vast(table_id, found, f"{MOST_BYTES // 2**20} MiB"), path, paths)
 
 
 def misread_columns(cursor: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> dict[str, str]:

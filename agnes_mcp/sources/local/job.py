@@ -11,7 +11,7 @@ from agnes_mcp.calls.processes import frames
 from agnes_mcp.calls.processes.arrow import Stream
 from agnes_mcp.calls.processes.child import Channel
 from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.local.readers import refuse_text
+from agnes_mcp.sources.local.complaints import refuse_text
 from agnes_mcp.sql import duckdb_errors
 from agnes_mcp.sql.duckdb_types import columns_of, lossless
 from agnes_mcp.sql.instance import OneAnswer
@@ -53,7 +53,7 @@ def _explain(error: BaseException, table_id: str, view: View, own: str) -> Agnes
     cause = error.__cause__ if isinstance(error, AgnesError) else error
     if view.kind in ("csv", "json") and cause is not None:
         try:
-            refuse_text(table_id, view.kind, str(cause))
+            refuse_text(table_id, view.kind, str(cause), view.files())
         except AgnesError as refused:
             return refused
     if isinstance(cause, duckdb.Error | pa.ArrowException | MemoryError | OSError):

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.local.files import naming, of_file
 from agnes_mcp.sql import names
 from agnes_mcp.sql.names import literal
 
@@ -71,7 +72,8 @@ def refuse_ragged(
     known = {name: value for name, value in options.items() if name not in ("types", "sample_size")}
     for path in paths:
         found = _sniff(path, known, cursor)
-        _refuse(table, path, options, columns if len(columns) > 1 else _names(found), found, cursor)
+        with naming(path, paths):
+            _refuse(table, path, options, columns if len(columns) > 1 else _names(found), found, cursor)
 
 
 def refuse_skipped(table: Table, paths: list[str], options: Options, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -84,13 +86,14 @@ def refuse_skipped(table: Table, paths: list[str], options: Options, cursor: duc
     for path in paths if skipped else ():
         lines = len(_first_lines(path, least, options, cursor))
         if lines < least:
-            raise AgnesError(
+            refused = AgnesError(
                 "table_unavailable",
                 f"The table {table.id!r} cannot be read: csv.skip is {skipped}, and its file has no more than "
                 f"{lines} {'line' if lines == 1 else 'lines'}.",
                 "Whoever keeps this instance can set csv.skip to fewer lines, or take it out.",
                 {"options": ["skip"]},
             )
+            raise of_file(refused, path, paths)
 
 
 def quotes_of(paths: list[str], options: Options, cursor: duckdb.DuckDBPyConnection) -> Options:

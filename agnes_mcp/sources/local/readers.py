@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agnes_mcp.errors import AgnesError
-from agnes_mcp.sources.local.files import Files, Signature
+from agnes_mcp.sources.local.complaints import refuse_files
+from agnes_mcp.sources.local.files import Files, Signature, named_in, naming, of_file
 from agnes_mcp.sources.local.footers import misread_columns, refuse_vast
 from agnes_mcp.sources.local.layouts import Options, layout_of, quotes_of, refuse_ragged, refuse_skipped
-from agnes_mcp.sources.local.texts import is_marked_list, is_utf8, packing_of, refuse_deep, refuse_encoding, refuse_torn
+from agnes_mcp.sources.local.texts import is_marked_list, packing_of, refuse_deep, refuse_encoding, refuse_torn
 from agnes_mcp.sql import names
 from agnes_mcp.sql.duckdb_errors import Complaint, complaint_of, unavailable
 from agnes_mcp.sql.duckdb_types import MAX_PARQUET_LISTS
@@ -91,10 +91,11 @@ class Readers:
         if known is not None and known[:3] == (files.signature, table.csv, table.hive):
             return replace(view, options=known[3])
         for path in files.paths:
-            refuse_torn(table, path, call)
-            refuse_encoding(table, path)
-            if view.kind == "json":
-                refuse_deep(table, path, call)
+            with naming(path, files.paths):
+                refuse_torn(table, path, call)
+                refuse_encoding(table, path)
+                if view.kind == "json":
+                    refuse_deep(table, path, call)
         if view.kind == "json" and any(map(is_marked_list, files.paths)):
             view = replace(view, options={**view.options, "format": "array"})
         options = _options(view, table, files, cursor)
@@ -109,7 +110,10 @@ def _options(view: View, table: Table, files: Files, cursor: duckdb.DuckDBPyConn
     Files of one layout are read by it; of others, the types of all columns together are kept.
     """
     if view.kind == "csv" and not table.csv:  # with options of the operator's, DuckDB finds out the rest by itself
-        layouts = [layout_of(table, path, view.options, cursor) for path in files.paths]
+        layouts = []
+        for path in files.paths:
+            with naming(path, files.paths):
+                layouts.append(layout_of(table, path, view.options, cursor))
         # Columns in another order are another layout; as mappings they would be equal.
         if all(layout == layouts[0] and [*layout["columns"]] == [*layouts[0]["columns"]] for layout in layouts):
             return {**view.options, "union_by_name": False, "auto_detect": False, **layouts[0]}
@@ -190,62 +194,6 @@ def _infer(view: View, cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return {str(name): str(kind) for name, kind, *_ in cursor.fetchall()}
 
 
-_BROKEN_JSON = "it is not well-formed JSON"
-_NOT_UTF8 = "its text is not UTF-8"
-#: What DuckDB says of a text that it cannot read, what is wrong in our words, and the options that serve.
-_COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    (
-        r'Error when converting column "(?P<column>(?:[^"]|"")*)"\..*?as type (?P<type>[A-Z][A-Z0-9_]*)',
-        "its column {column!r} holds something that is not {type}",
-        ("types", "null_values", "ignore_errors"),
-    ),
-    (r"[Mm]alformed JSON", _BROKEN_JSON, ()),
-    (
-        r"not latin-1 encoded",
-        "its text is none of UTF-8, UTF-16 and Latin-1, as Windows-1252 is none; written as UTF-8 it can be read",
-        (),
-    ),
-    (r"not utf-8 encoded|byte sequence mismatch|[Ii]nvalid unicode", _NOT_UTF8, ("encoding",)),
-    (
-        r"Expected Number of Columns|[Tt]oo many columns|[Mm]issing columns",
-        "its lines have different numbers of fields",
-        ("null_padding", "ignore_errors", "delimiter"),
-    ),
-    (r"[Uu]nterminated quote|quote should be followed", "a quote in it does not end", ("quote", "escape")),
-    (r"[Mm]aximum line size", "one of its lines is longer than 2 MB", ("quote", "escape", "delimiter")),
-    (r"does not support the encoding", "its encoding is none of utf-8, utf-16 and latin-1", ("encoding",)),
-    (r"Type with name \S+ does not exist", "`csv.types` names a type that DuckDB does not have", ("types",)),
-    (r"do not exist in the CSV File|COLUMN_TYPES", "`csv.types` names a column that it does not have", ("types",)),
-    (
-        r"sniffing file|auto[- ]?detect|dialect",
-        "its delimiter, quotes or header were not recognised",
-        ("delimiter", "quote", "escape", "header", "skip"),
-    ),
-    (r"exceeds maximum recursion depth", "its JSON is nested deeper than DuckDB reads", ()),
-    (r"Invalid Input Error:.*JSON", _BROKEN_JSON, ()),
-)
-
-
-def refuse_text(table_id: str, kind: str, said: str) -> None:
-    """Raises `table_unavailable` naming the option that serves, where DuckDB's complaint is one of a text file's.
-
-    Nothing of the file's content is repeated, apart from the name of a column.
-    """
-    for pattern, reason, options in _COMPLAINTS:
-        found = re.search(pattern, said, re.DOTALL)
-        if found:
-            options = options if kind == "csv" else ()
-            words = {name: str(value).strip() for name, value in found.groupdict().items()}
-            raise AgnesError(
-                "table_unavailable",
-                f"The table {table_id!r} cannot be read: {reason.format(**words)}.",
-                f"Whoever keeps this instance can set {' or '.join(f'csv.{name}' for name in options)} for the table."
-                if options
-                else "Whoever keeps this instance can look at the file. Other tables are not affected.",
-                {"options": list(options), **({"column": words["column"]} if "column" in words else {})},
-            )
-
-
 @contextmanager
 def of_text(table: Table, files: Files, call: Call) -> Iterator[None]:
     """What DuckDB says of a text file names the option that serves."""
@@ -255,9 +203,7 @@ def of_text(table: Table, files: Files, call: Call) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         if files.kind in ("csv", "json") and not call.stopped:
-            told = "encoding" in table.csv or all(is_utf8(path, call) for path in files.paths)
-            # Of a short text in another encoding DuckDB says that it could not find out anything.
-            refuse_text(table.id, files.kind, str(error) if told else "not utf-8 encoded")
+            refuse_files(table, files, str(error), call)
         raise
 
 
@@ -275,7 +221,7 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
             raise
         said = str(error).partition("\n\nLINE ")[0]  # below it stands our own statement
         reason = next((ours for pattern, ours in _OF_FILES if re.search(pattern, said)), _DAMAGED)
-        raise unavailable(reason, table.id) from None
+        raise of_file(unavailable(reason, table.id), named_in(said, files.paths), files.paths) from None
 
 
 #: What DuckDB says of a file that it cannot open, and what it means.

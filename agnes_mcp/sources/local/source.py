@@ -17,10 +17,11 @@ from agnes_mcp.calls.processes.processes import Processes, Question
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Column, Partition, Price, Relation, Statement, Table, TableSchema
 from agnes_mcp.sources import Source
+from agnes_mcp.sources.local.complaints import refuse_text
 from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.databases import Databases, Held
-from agnes_mcp.sources.local.files import Files, Signature, find_files
-from agnes_mcp.sources.local.readers import Readers, of_files, of_text, refuse_text
+from agnes_mcp.sources.local.files import Files, Signature, find_files, named_in, of_file
+from agnes_mcp.sources.local.readers import Readers, of_files, of_text
 from agnes_mcp.sources.local.refusals import Attempt, Refusals
 from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_text, longest_texts, measure
 from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
@@ -225,8 +226,9 @@ class LocalSource(Source):
         """What a failure of this statement means."""
         cause = self._warehouse.cause_of(error, call, statement.sql)
         if files.kind in ("csv", "json") and not call.stopped:
-            refuse_text(table.id, files.kind, str(cause))
-        return self._warehouse.explain(cause, call, _own(statement))
+            refuse_text(table.id, files.kind, str(cause), files.paths)
+        explained = self._warehouse.explain(cause, call, _own(statement))
+        return of_file(explained, named_in(str(cause), files.paths), files.paths)
 
     def _ensure_view(self, cursor: duckdb.DuckDBPyConnection, view: View, files: Files, database: str = "") -> None:
         with self._lock:

@@ -95,6 +95,13 @@ def is_utf8(path: str, call: Call) -> bool:
                 return True
 
 
+def holds_nul(path: str) -> bool:
+    """Whether a text begins with bytes among which there is one that no text has, but for UTF-16."""
+    with _unpacked(path) as unpacked:
+        head = unpacked.read(_PIECE_BYTES)
+    return b"\0" in head and not head.startswith(_LITTLE_ENDIAN)
+
+
 def is_marked_list(path: str) -> bool:
     """Whether a JSON begins with a byte order mark, before which DuckDB does not see the list."""
     if packing_of(path) is not None:
