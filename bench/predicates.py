@@ -74,7 +74,7 @@ def measure(small: bool) -> Iterator[Figure]:
             f"predicates validated a second, {dialect}", "a bare sqlglot.parse_one of the same",
             parsed / validated, 0.5, "at least", 1 / validated, 1 / parsed, "per s",
         )  # fmt: skip
-        yield ratio(f"of it, its tree rendered by sqlglot, {dialect}", "that bare parse", rendering, parsed, None)
+        yield ratio(f"of it, its tree written as text, {dialect}", "that bare parse", rendering, parsed, None)
         yield ratio(f"of it, the rendered text parsed again, {dialect}", "that bare parse", reparsed, parsed, None)
         name, text, worst_s = worst(dialect, at_least_s / 5)
         yield Figure(

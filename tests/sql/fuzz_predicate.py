@@ -2,9 +2,9 @@
 
     python tests/sql/fuzz_predicate.py --tries 100000 --seed 1
 
-For every text: nothing but PredicateError is raised; the answer comes within a second; what is accepted is accepted
-again, unchanged, after rendering; and the statement around it keeps its skeleton. The first text that breaks one of
-these is printed and ends the run with exit code 1.
+For every text: nothing but PredicateError is raised; the answer comes within a second; what is accepted is rendered as
+sqlglot would, and accepted again, unchanged, after rendering; and the statement around it keeps its skeleton. The first
+text that breaks one of these is printed and ends the run with exit code 1.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from support.predicates import SCHEMAS, accepted, rejected, unescape
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.sql.predicate import confirm_skeleton, render_predicate, validate_predicate
+from agnes_mcp.sql.predicate.nodes import RENDERED
 
 _SLOWEST_S = 1.0  # of processor time: what waits for the machine does not count
 _DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
@@ -36,6 +37,7 @@ def check(text: str, dialect: Dialect) -> str:
     except PredicateError as error:
         return error.kind
     once = render_predicate(tree, dialect)
+    assert once == RENDERED[dialect].generate(tree, comments=False), "another text than sqlglot's"
     again = validate_predicate(once, SCHEMAS[dialect], dialect)
     assert again == tree, "another tree after rendering"
     assert render_predicate(again, dialect) == once, "another text after rendering"

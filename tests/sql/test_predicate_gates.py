@@ -16,9 +16,9 @@ from support.predicates import SCHEMAS, accepted, rejected
 import agnes_mcp.sql.predicate as predicate
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
-from agnes_mcp.sql.predicate import lexemes, second_reading, validate_predicate
+from agnes_mcp.sql.predicate import lexemes, nodes, second_reading, validate_predicate
 from agnes_mcp.sql.predicate.dialects import RULES
-from agnes_mcp.sql.predicate.second_reading import NODES, confirm_reading, parse, same, walk
+from agnes_mcp.sql.predicate.second_reading import NODES, check_listed, confirm_reading, parse, same
 from agnes_mcp.sql.predicate.signatures import read_signatures
 
 DIALECTS: tuple[Dialect, ...] = ("bigquery", "duckdb")
@@ -195,7 +195,7 @@ def test_the_walk_alone_refuses_what_the_reader_would_have(dialect: Dialect, tex
     except sqlglot.errors.SqlglotError:
         return
     with pytest.raises(PredicateError) as caught:
-        walk(tree, RULES[dialect], text)
+        check_listed(tree.walk(), RULES[dialect], text)
     assert caught.value.kind in ("disallowed_node", "unknown_function")
 
 
@@ -205,6 +205,37 @@ def test_a_tree_that_sqlglot_reads_otherwise_is_refused() -> None:
     ambiguous = exp.Mul(this=exp.Add(this=column, expression=one), expression=one.copy())  # renders as a + 1 * 1
     with pytest.raises(PredicateError, match="two ways"):
         confirm_reading(ambiguous, RULES["bigquery"], "text")
+
+
+@pytest.mark.parametrize(
+    ("text", "slip"),
+    [
+        ("is_paid AND is_paid OR is_paid", (" OR ", " AND ")),
+        ("platform = 'a'", ("'a'", "'b'")),
+        ("platform = 'a'", ("'a'", "'a' OR TRUE")),
+        ("user_id = 1", ("1", "1.0")),
+        ("user_id = 1", ("1", "'1'")),
+        ("session_id = platform", ("`platform`", "`session_id`")),
+        ("NOT (is_paid AND is_paid)", ("(", "")),
+        ("user_id IN (1, 2)", (", 2", "")),
+        ("CAST(user_id AS STRING) = 'a'", ("STRING", "BYTES")),
+        ("LOWER(platform) = 'a'", ("LOWER", "UPPER")),
+        ("is_paid", ("`is_paid`", "`is_paid` -- x")),
+    ],
+)
+def test_what_is_written_otherwise_than_it_was_read_is_refused(
+    text: str, slip: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verdict(text) == "accepted"
+    monkeypatch.setattr(second_reading, "render", lambda *tree: nodes.render(*tree).replace(*slip))
+    assert verdict(text) == "disallowed_node"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_tree_is_written_as_sqlglot_writes_it(dialect: Dialect) -> None:
+    for text in accepted(dialect):
+        tree = validate_predicate(text, SCHEMAS[dialect], dialect)
+        assert nodes.render(tree, dialect) == nodes.RENDERED[dialect].generate(tree, comments=False)
 
 
 def test_a_crash_of_the_second_parser_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

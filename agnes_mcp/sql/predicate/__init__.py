@@ -27,10 +27,11 @@ from agnes_mcp.sql.predicate.characters import check_characters
 from agnes_mcp.sql.predicate.columns import Columns
 from agnes_mcp.sql.predicate.dialects import RULES
 from agnes_mcp.sql.predicate.lexemes import check_shape, cut
+from agnes_mcp.sql.predicate.nodes import render
 from agnes_mcp.sql.predicate.reader import Reader
 from agnes_mcp.sql.predicate.refusals import first_of, refuse
 from agnes_mcp.sql.predicate.rules import Rules
-from agnes_mcp.sql.predicate.second_reading import confirm_reading, render
+from agnes_mcp.sql.predicate.second_reading import confirm_reading
 from agnes_mcp.sql.predicate.skeleton import confirm_skeleton
 
 __all__ = ["RULES", "confirm_skeleton", "render_predicate", "validate_predicate", "validated"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from sqlglot import exp
 
@@ -31,7 +31,8 @@ OPERATOR_WORDS = frozenset({"AND", "OR", "NOT", "IS", "IN", "BETWEEN", "LIKE", "
 _CLAUSE_WORDS = frozenset(_CLAUSES.split())
 
 
-class Read(NamedTuple):
+@dataclass(slots=True)
+class Read:
     """One expression: its node, its kind, where it starts, and whether it is a literal."""
 
     node: exp.Expr

@@ -39,7 +39,8 @@ def exists(reader: Expressions) -> Read:
     if not reader.at(")"):
         raise reader.unexpected(") to close EXISTS")
     reader.advance()
-    node = nodes.exists(listed.node, scope.list_name, scope.element_name, where and where.node, reader.rules.dialect)
+    kept = where.node if where else None
+    node = nodes.exists(listed.node, scope.list_name, scope.element_name, kept, reader.rules.dialect)
     return Read(node, BOOLEAN, start.start)
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Literal
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
@@ -49,7 +50,8 @@ _OPERATOR = frozenset("<>=!+-*/%&|")
 _MINUS_MAY_FOLLOW = frozenset({"=", "<", ">", "<=", ">=", "<>", "*", "/", "+", "-", "==", "//"})
 
 
-class Lexeme(NamedTuple):
+@dataclass(slots=True)  # one for every word of every text: a frozen one, or a tuple, takes twice as long to make
+class Lexeme:
     """`value`: a word in capitals, a name or string decoded, a number or symbol as written; "" at the end. `sign` is
     the same of words and symbols, none of which is spelled like one of the others, and "" of all else."""
 
@@ -64,34 +66,36 @@ def cut(text: str, dialect: Dialect) -> list[Lexeme]:
     """The lexemes of `text`, closed by one of kind "end". Raises `PredicateError` at the first that is not listed."""
     lexemes: list[Lexeme] = []
     match_at, position = _PATTERNS[dialect].match, 0
+    before = Lexeme("end", "", 0, 0)
     while (match := match_at(text, position)) and match.lastgroup != "refused":
         lexeme = _lexeme(match, text, dialect)
-        if lexemes and lexeme.kind in ("symbol", "string"):
-            _check_neighbours(lexemes[-1], lexeme, text, dialect)
+        if lexeme.kind == before.kind:
+            _check_neighbours(before, lexeme, text, dialect)
         lexemes.append(lexeme)
-        position = lexeme.end
+        before, position = lexeme, lexeme.end
         if len(lexemes) > MAX_TOKENS:
             raise _too_many(lexeme, text)
     rest = text[position:].lstrip(" \t\r\n")
     if rest:
         raise _unreadable(text, len(text) - len(rest), dialect)
-    return [*lexemes, Lexeme("end", "", len(text), len(text))]
+    lexemes.append(Lexeme("end", "", len(text), len(text)))
+    return lexemes
 
 
 def _lexeme(match: re.Match[str], text: str, dialect: Dialect) -> Lexeme:
-    kind, source, end = cast("LexemeKind", match.lastgroup), match[cast("int", match.lastindex)], match.end()
+    kind, source, end = match.lastgroup, match[match.lastindex or 0], match.end()
     start = end - len(source)
     if kind == "word":
         word = source.upper()
-        return Lexeme(kind, word, start, end, word)
+        return Lexeme("word", word, start, end, word)
     if kind == "symbol":
         symbol = "=" if source == "==" else source
-        return Lexeme(kind, symbol, start, end, symbol)
+        return Lexeme("symbol", symbol, start, end, symbol)
     if kind == "number":
-        return Lexeme(kind, _number(source, text, start), start, end)
+        return Lexeme("number", _number(source, text, start), start, end)
     if kind == "string":
-        return Lexeme(kind, decode(source, dialect, text, start), start, end)
-    return Lexeme(kind, source[1:-1].replace('""', '"') if dialect == "duckdb" else source[1:-1], start, end)
+        return Lexeme("string", decode(source, dialect, text, start), start, end)
+    return Lexeme("name", source[1:-1].replace('""', '"') if dialect == "duckdb" else source[1:-1], start, end)
 
 
 def _number(source: str, text: str, start: int) -> str:
@@ -130,7 +134,8 @@ def _too_many(lexeme: Lexeme, text: str) -> PredicateError:
 
 
 def _check_neighbours(before: Lexeme, last: Lexeme, text: str, dialect: Dialect) -> None:
-    if last.kind == "string" and before.kind == "string":
+    """Of two of one kind: strings would be joined, and DuckDB would read two operators as one."""
+    if last.kind == "string":
         raise refuse(
             "unsupported_literal",
             "Two strings stand next to one another.",
@@ -139,7 +144,7 @@ def _check_neighbours(before: Lexeme, last: Lexeme, text: str, dialect: Dialect)
             before.start,
             last.end,
         )
-    if before.end == last.start and dialect == "duckdb" and _run_together(text, before, last):
+    if last.kind == "symbol" and dialect == "duckdb" and before.end == last.start and _run_together(text, before, last):
         raise refuse(
             "parse_error",
             f"{text[before.start : last.end]} would be read as one operator.",
@@ -153,7 +158,7 @@ def _check_neighbours(before: Lexeme, last: Lexeme, text: str, dialect: Dialect)
 def _run_together(text: str, before: Lexeme, last: Lexeme) -> bool:
     first, second = text[before.start : before.end], text[last.start : last.end]
     operators = first[0] in _OPERATOR and second[0] in _OPERATOR
-    return operators and before.kind == "symbol" and not (second == "-" and first in _MINUS_MAY_FOLLOW)
+    return operators and not (second == "-" and first in _MINUS_MAY_FOLLOW)
 
 
 def _unreadable(text: str, position: int, dialect: Dialect) -> PredicateError:
@@ -182,39 +187,43 @@ def _unreadable(text: str, position: int, dialect: Dialect) -> PredicateError:
 
 
 _CLOSING = {"(": ")", "[": "]"}
-_CLOSED = frozenset(_CLOSING.values())
+_BRACKETS = frozenset({*_CLOSING, *_CLOSING.values()})
+_RUNS = frozenset({"NOT", "-", "CASE"})
 
 
 def check_shape(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
     """Raises `parse_error` for brackets that do not match, `too_complex` for what nests deeper than `limits` allows."""
-    _check_brackets(lexemes, text, rules)
-    _check_runs(lexemes, text)
+    signs = {lexeme.sign for lexeme in lexemes}
+    if not signs.isdisjoint(_BRACKETS):
+        _check_brackets(lexemes, text, rules)
+    if not signs.isdisjoint(_RUNS):
+        _check_runs(lexemes, text)
 
 
 def _check_brackets(lexemes: list[Lexeme], text: str, rules: Rules) -> None:
     open_brackets: list[tuple[Lexeme, bool]] = []  # each with: does it open a type call or a list
     before = ""
+    costly = 0
     for lexeme in lexemes:
         sign = lexeme.sign
-        if sign in _CLOSING:
-            open_brackets.append((lexeme, sign == "[" or before in rules.type_calls))
-            _check_depth(open_brackets, text)
-        elif sign in _CLOSED and not _closes(open_brackets, lexeme):
-            raise _unmatched(lexeme, text)
+        if sign in _BRACKETS:
+            if sign in _CLOSING:
+                open_brackets.append((lexeme, sign == "[" or before in rules.type_calls))
+                costly += open_brackets[-1][1]
+                _check_depth(len(open_brackets), costly, lexeme, text)
+            elif not open_brackets or _CLOSING[open_brackets[-1][0].sign] != sign:
+                raise _unmatched(lexeme, text)
+            else:
+                costly -= open_brackets.pop()[1]
         before = sign
     if open_brackets:
         raise _unmatched(open_brackets[-1][0], text)
 
 
-def _closes(open_brackets: list[tuple[Lexeme, bool]], lexeme: Lexeme) -> bool:
-    return bool(open_brackets) and _CLOSING[open_brackets.pop()[0].value] == lexeme.value
-
-
-def _check_depth(open_brackets: list[tuple[Lexeme, bool]], text: str) -> None:
-    lexeme = open_brackets[-1][0]
-    if len(open_brackets) > MAX_DEPTH:
+def _check_depth(depth: int, costly: int, lexeme: Lexeme, text: str) -> None:
+    if depth > MAX_DEPTH:
         raise _too_deep(f"Brackets nest deeper than {MAX_DEPTH}.", lexeme, text)
-    if sum(costly for _, costly in open_brackets) > MAX_TYPE_CALL_DEPTH:
+    if costly > MAX_TYPE_CALL_DEPTH:
         raise _too_deep(f"Type calls and square brackets nest deeper than {MAX_TYPE_CALL_DEPTH}.", lexeme, text)
 
 

@@ -8,7 +8,8 @@ with no other arguments than those on the list.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any, ClassVar
 
 import sqlglot
@@ -24,6 +25,7 @@ from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.characters import check_characters
 from agnes_mcp.sql.predicate.lexemes import check_shape, cut
 from agnes_mcp.sql.predicate.limits import MAX_NODES
+from agnes_mcp.sql.predicate.nodes import render
 from agnes_mcp.sql.predicate.refusals import refuse
 from agnes_mcp.sql.predicate.rules import Rules
 
@@ -65,10 +67,8 @@ class _PlainDuckDB(DuckDB):
     Parser = _PlainDuckDBParser
 
 
-# Made once: sqlglot would make one for each text. They hold settings alone, whatever thread asks.
+# Made once, as those of `nodes`.
 _PLAIN: dict[Dialect, sqlglot.Dialect] = {"bigquery": _PlainBigQuery(), "duckdb": _PlainDuckDB()}
-#: Its generators write the predicates, its tokenizers cut the finished statements.
-RENDERED: dict[Dialect, sqlglot.Dialect] = {"bigquery": BigQuery(), "duckdb": DuckDB()}
 
 _PAIR = frozenset({"this", "expression"})
 #: Every class of node that a predicate may hold, with the arguments it may have.
@@ -118,27 +118,22 @@ _OF_DIALECT: dict[Dialect, dict[type[exp.Expr], frozenset[str]]] = {
 _LISTED = {dialect: NODES | more for dialect, more in _OF_DIALECT.items()}
 
 
-def render(tree: exp.Expr, dialect: Dialect) -> str:
-    """The text of a tree, without comments."""
-    return RENDERED[dialect].generate(tree, comments=False)  # of a copy: it drops what its dialect has not
-
-
 def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
     """The `tree` rendered. Raises `disallowed_node` unless sqlglot reads that as the same tree, of listed nodes only,
     and `too_complex` where it, which is longer than what was given, passes a limit."""
     try:
         rendered = render(tree, rules.dialect)
         check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
-        confirmed = same(tree, parse(rendered, rules.dialect))
+        read_alike = same(tree, parse(rendered, rules.dialect))
     except PredicateError as error:
         raise _too_large(error, text) from error
     except RecursionError:
         raise
     except Exception as error:  # a foreign parser: whatever it raises on this text is a refusal, never a crash
         raise _unconfirmed(text) from error
-    if not confirmed:
+    if read_alike is None:
         raise _unconfirmed(text)
-    walk(tree, rules, text)
+    check_listed(read_alike, rules, text)
     return rendered
 
 
@@ -147,27 +142,38 @@ def parse(text: str, dialect: Dialect) -> exp.Expr:
     return sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
 
 
-def same(tree: exp.Expr, parsed: exp.Expr) -> bool:
-    """Whether a tree that was parsed has the classes of ours and, letter by letter, its arguments: they render alike.
+def same(tree: exp.Expr, parsed: exp.Expr) -> list[exp.Expr] | None:
+    """The nodes of `tree`, each before those below it, where a tree that was parsed has its classes and, letter by
+    letter, its arguments: they render alike. None where it has not.
 
     Stricter than sqlglot's `==`, which takes two spellings of most words for one. None, False and [] are no argument.
+    What was parsed is taken apart: nodes that no longer know their parents are freed at once, and do not wait for
+    Python's collector.
     """
-    pairs: list[tuple[Any, Any]] = [(tree, parsed)]
-    while pairs:
-        ours, theirs = pairs.pop()
-        if isinstance(ours, exp.Expr):
-            theirs = _as_built(theirs)
-            if type(ours) is not type(theirs):
-                return False
-            pairs += [(value, theirs.args.get(key)) for key, value in ours.args.items()]
-            pairs += [(None, theirs.args[key]) for key in theirs.args.keys() - ours.args.keys()]
-        elif isinstance(ours, list) and isinstance(theirs, list):
-            if len(ours) != len(theirs):
-                return False
-            pairs += zip(ours, theirs, strict=True)
-        elif not (ours == theirs and type(ours) is type(theirs)) and not (_nothing(ours) and _nothing(theirs)):
-            return False
-    return True
+    built, read = [tree], [parsed]
+    for ours, theirs in zip(built, read, strict=True):  # both grow on the way
+        theirs.parent = None
+        other = _as_built(theirs)
+        if type(ours) is not type(other):
+            return None
+        mine, others = ours.args, other.args
+        if mine.keys() != others.keys() and not all(_nothing(others[key]) for key in others.keys() - mine.keys()):
+            return None
+        for key, value in mine.items():
+            if not _alike(value, others.get(key), built, read):
+                return None
+    return built
+
+
+def _alike(ours: Any, theirs: Any, built: list[exp.Expr], read: list[exp.Expr]) -> bool:
+    """Whether two arguments are the same as far as they are no nodes; nodes are put on the two lists, to be next."""
+    if isinstance(ours, exp.Expr):
+        built.append(ours)
+        read.append(theirs)
+        return isinstance(theirs, exp.Expr)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs, repeat(built), repeat(read)))
+    return (type(ours) is type(theirs) and ours == theirs) or (_nothing(ours) and _nothing(theirs))
 
 
 def _nothing(argument: Any) -> bool:
@@ -184,24 +190,35 @@ def _as_built(node: Any) -> Any:
     return node
 
 
-def walk(tree: exp.Expr, rules: Rules, text: str) -> None:
+def check_listed(nodes: Iterable[exp.Expr], rules: Rules, text: str) -> None:
     """Raise `disallowed_node`, `unknown_function` for a node, an argument, or a call that is not on the lists."""
     listed = _LISTED[rules.dialect]
-    for node in tree.walk():
+    for node in nodes:
         permitted = listed.get(type(node))
         if permitted is None:
             raise _unlisted(type(node).__name__, text)
-        if extra := [key for key, value in node.args.items() if key not in permitted and not _nothing(value)]:
-            raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
-        if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
-            raise _unlisted("A call behind a dot", text)
-        if type(node) in _OF_QUERIES and not _in_exists(node):
-            raise _unlisted(f"{type(node).__name__} outside EXISTS", text)
-        if type(node) is exp.Anonymous and not _listed_call(node, rules):
-            raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
+        if not node.args.keys() <= permitted:
+            _check_arguments(node, permitted, text)
+        if type(node) in _PLACED:
+            _check_place(node, rules, text)
+
+
+def _check_arguments(node: exp.Expr, permitted: frozenset[str], text: str) -> None:
+    if extra := [key for key, value in node.args.items() if key not in permitted and not _nothing(value)]:
+        raise _unlisted(f"{type(node).__name__} with {', '.join(sorted(extra))}", text)
+
+
+def _check_place(node: exp.Expr, rules: Rules, text: str) -> None:
+    if type(node) is exp.Dot and type(node.expression) is not exp.Identifier:
+        raise _unlisted("A call behind a dot", text)
+    if type(node) in _OF_QUERIES and not _in_exists(node):
+        raise _unlisted(f"{type(node).__name__} outside EXISTS", text)
+    if type(node) is exp.Anonymous and not _listed_call(node, rules):
+        raise refuse("unknown_function", f"{node.name[:80]} is not available.", "Use a listed function.", text)
 
 
 _OF_QUERIES = frozenset({exp.Exists, exp.Select, exp.From, exp.Where, exp.Unnest, exp.TableAlias})
+_PLACED = _OF_QUERIES | {exp.Dot, exp.Anonymous}  # what may stand here, and not there
 
 
 def _in_exists(node: exp.Expr) -> bool:

@@ -13,8 +13,8 @@ from agnes_mcp.models import Dialect
 from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.predicate.dialects import RULES
 from agnes_mcp.sql.predicate.lexemes import cut
+from agnes_mcp.sql.predicate.nodes import RENDERED
 from agnes_mcp.sql.predicate.refusals import refuse
-from agnes_mcp.sql.predicate.second_reading import RENDERED
 
 if TYPE_CHECKING:
     import duckdb
