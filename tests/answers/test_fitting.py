@@ -35,17 +35,19 @@ TABLES = {
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("wide") / "wide.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        for name, select in TABLES.items():
-            connection.execute(f"CREATE TABLE {name} AS {select}")
-    return path
+def databases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file for each table: whoever opens one reads the columns of all that it holds."""
+    folder = tmp_path_factory.mktemp("wide")
+    paths = {name: folder / f"{name}.duckdb" for name in TABLES}
+    for name, path in paths.items():
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(f"CREATE TABLE {name} AS {TABLES[name]}")
+    return paths
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database: Path) -> Settings:
-    return settings_of(tmp_path / "state", [table(name, database) for name in TABLES])
+def settings(tmp_path: Path, databases: dict[str, Path]) -> Settings:
+    return settings_of(tmp_path / "state", [table(name, path) for name, path in databases.items()])
 
 
 Ask = Callable[[Gateway, str], Awaitable[BaseModel]]
