@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.held import hold_jobs
 from support.instances import ONE_PROCESS, table, write
+from support.loaded import LoadedTable
 
 from agnes_mcp.config.settings import Settings
 from agnes_mcp.gateway import Gateway
@@ -24,20 +25,25 @@ SESSIONS = """
 
 
 @pytest.fixture(scope="session")
-def sessions_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(tmp_path_factory.mktemp("sessions"), "sessions.parquet", SESSIONS)
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> LoadedTable:
+    made = {"sql": SESSIONS, "partition": Partition("event_date"), "clustering": ["country"]}
+    return LoadedTable(tmp_path_factory.mktemp("sessions"), "my_dataset", "sessions", **made)
+
+
+@pytest.fixture(scope="session")
+def local_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = "SELECT i AS id, 'CZ' AS country FROM range(10) AS r(i)"
+    return write(tmp_path_factory.mktemp("local"), "local.parquet", rows)
 
 
 @pytest.fixture
-def bq(sessions_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
+def bq(sessions: LoadedTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     """`my_dataset.sessions` (300,000 rows, by day), a view over it, and a small `my_dataset.orders`."""
     for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST", "GCE_METADATA_IP", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "no-gcloud"))
     with StandIn(project="my-project") as stand_in:
-        stand_in.create_table(
-            "my_dataset", "sessions", parquet=sessions_file, partition=Partition("event_date"), clustering=["country"]
-        )
+        sessions.serve(stand_in)
         stand_in.create_view("my_dataset", "sessions_v", "SELECT session_id, country FROM my_dataset.sessions")
         stand_in.create_table(
             "my_dataset", "orders", schema="id INT64, day DATE", rows=[{"id": i, "day": "2026-01-01"} for i in range(9)]
@@ -46,9 +52,8 @@ def bq(sessions_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def open_gateway(bq: StandIn, tmp_path: Path) -> Callable[..., Gateway]:
+def open_gateway(bq: StandIn, local_file: Path, tmp_path: Path) -> Callable[..., Gateway]:
     """Makes a gateway; `scan`, `bigquery`, `snapshots`, `access` override settings of those sections."""
-    local = write(tmp_path, "local.parquet", "SELECT i AS id, 'CZ' AS country FROM range(10) AS r(i)")
 
     def make(**given: Any) -> Gateway:
         remote = [
@@ -67,7 +72,7 @@ def open_gateway(bq: StandIn, tmp_path: Path) -> Callable[..., Gateway]:
             "data_dir": str(tmp_path / "data"),
             "data_source": {"bigquery": bigquery},
             "api": {"scan": given.pop("scan", {}), **given.pop("api", {})},
-            "tables": [*remote, table("local", local)],
+            "tables": [*remote, table("local", local_file)],
             "engine": {**ONE_PROCESS, **given.pop("engine", {})},
             **given,
         }

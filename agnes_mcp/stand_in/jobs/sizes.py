@@ -34,6 +34,16 @@ _TEXT_BYTES = {
 }
 
 
+def _sum_of(chain: list[Field]) -> str:
+    """The bytes of the last field of `chain` in all rows of a group."""
+    value = ".".join(quoted(field.name) for field in chain)
+    if any(field.repeated for field in chain):
+        return f"coalesce(sum({_chain_bytes(chain, quoted(chain[0].name))}), 0)"
+    if chain[-1].type in FIXED_BYTES:
+        return f"{FIXED_BYTES[chain[-1].type]} * count({value})"
+    return f"coalesce(sum({_TEXT_BYTES[chain[-1].type].format(value)}), 0)"  # of NULL it is NULL
+
+
 def _value_bytes(kind: str, value: str) -> str:
     counted = _TEXT_BYTES[kind].format(value) if kind in _TEXT_BYTES else str(FIXED_BYTES[kind])
     return f"CASE WHEN {value} IS NULL THEN 0 ELSE {counted} END"
@@ -60,7 +70,7 @@ def _chains(columns: Iterable[Field]) -> Iterable[list[Field]]:
 
 
 def partition_bounds(partition: Partition | None, fields: Iterable[Field]) -> tuple[str, str, str, str]:
-    """SQL over a table's rows: what to group by, and each partition's id, first and last value."""
+    """SQL over a table's rows: what to group by, and of that each partition's id, first and last value."""
     if partition is None:
         return "true", "''", "NULL::BIGINT", "NULL::BIGINT"
     column = quoted(partition.field or "_PARTITIONTIME")
@@ -70,7 +80,7 @@ def partition_bounds(partition: Partition | None, fields: Iterable[Field]) -> tu
         low = f"CASE WHEN {inside} THEN {start} + (({column} - {start}) // {step}) * {step} END"
         known = f"WHEN {column} IS NULL THEN '__NULL__' WHEN {inside} THEN ({low})::VARCHAR"
         ident = f"CASE {known} ELSE '__UNPARTITIONED__' END"
-        return ident, ident, f"({low})::BIGINT", f"({low} + {step} - 1)::BIGINT"
+        return f"{ident}, {low}", ident, f"({low})::BIGINT", f"({low} + {step} - 1)::BIGINT"
     kind = next((f.type for f in fields if partition.field and f.name.lower() == partition.field.lower()), "TIMESTAMP")
     stored = {"DATE": "DATE", "DATETIME": "TIMESTAMP", "TIMESTAMP": "TIMESTAMPTZ"}[kind]
     unit = partition.type.lower()
@@ -78,7 +88,7 @@ def partition_bounds(partition: Partition | None, fields: Iterable[Field]) -> tu
     last = "INTERVAL 1 day" if kind == "DATE" else "INTERVAL 1 microsecond"
     pattern = {"hour": "%Y%m%d%H", "day": "%Y%m%d", "month": "%Y%m", "year": "%Y"}[unit]
     ident = f"coalesce(strftime({low}, '{pattern}'), '__NULL__')"
-    return ident, ident, f"({low})::{stored}", f"({low} + INTERVAL 1 {unit} - {last})::{stored}"
+    return low, ident, f"({low})::{stored}", f"({low} + INTERVAL 1 {unit} - {last})::{stored}"
 
 
 def measure(
@@ -87,8 +97,8 @@ def measure(
     """Every partition of a stored table with its bytes, and its id with its first and last value, in order."""
     chains = list(_chains(fields))
     key, ident, low, high = partition_bounds(partition, fields)
-    sums = [f"coalesce(sum({_chain_bytes(chain, quoted(chain[0].name))}), 0)::BIGINT" for chain in chains]
-    columns = ", ".join([f"min({ident})", f"min({low})", f"max({high})", "count(*)", *sums])
+    sums = [f"({_sum_of(chain)})::BIGINT" for chain in chains]
+    columns = ", ".join([ident, low, high, "count(*)", *sums])
     # S608: every part is built here from quoted identifiers; nothing comes from a request
     sql = f"SELECT {columns} FROM {physical} GROUP BY {key} ORDER BY 2, 1"  # noqa: S608
     paths = [".".join(f.name for f in chain) for chain in chains]
