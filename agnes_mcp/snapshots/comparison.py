@@ -54,10 +54,11 @@ def newest_covering(
     """The one with the latest rows among those that cover the request; None: there is none. `public` tells what a
     caller sees of one, and is asked of the newest first, until one covers."""
 
-    def moment(stored: Stored) -> tuple[datetime, str]:
-        return as_of(stored.snapshot) or oldest_possible(now), stored.snapshot.name
+    def moment(stored: Stored) -> tuple[float, str]:  # numbers: two moments with zones are slow to compare
+        return (as_of(stored.snapshot) or oldest_possible(now)).timestamp(), stored.snapshot.name
 
-    newest_first = map(public, sorted(kept, key=moment, reverse=True))
+    concerned = [stored for stored in kept if concerns(stored.snapshot, request, where_sql)]
+    newest_first = map(public, sorted(concerned, key=moment, reverse=True))
     return next((each for each in newest_first if covers(each, columns, request, where_sql, now - max_age)), None)
 
 

@@ -19,6 +19,7 @@ import secrets
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from agnes_mcp.errors import AgnesError
@@ -95,10 +96,11 @@ class Folder:
         """Every name that has a file here, without opening one."""
         found: dict[str, Found] = defaultdict(Found)
         for entry in _names_in(self.path):
-            if (match := _SIDECAR.fullmatch(entry)) and is_name(match[1]):
-                found[match[1]].sidecar = True
-            elif match := _DATA.fullmatch(entry):
-                found[match[1]].tokens.append(match[2])
+            name, token = _meant(entry)
+            if token:
+                found[name].tokens.append(token)
+            elif name:
+                found[name].sidecar = True
         return dict(found)
 
     def tokens(self, name: str) -> list[str]:
@@ -122,6 +124,15 @@ class Folder:
         if os.path.lexists(trace) or os.path.lexists(self.sidecar(name)) or os.path.lexists(trace):
             return False
         return os.path.lexists(self.data(name, token))
+
+
+@lru_cache(maxsize=8_192)  # the same names at every look, and more texts than anything else of it
+def _meant(entry: str) -> tuple[str, str]:
+    """Whose file that is, by its name alone, and the token of a data file; empty where it is none of ours."""
+    if match := _DATA.fullmatch(entry):
+        return match[1], match[2]
+    match = _SIDECAR.fullmatch(entry)
+    return (match[1], "") if match and is_name(match[1]) else ("", "")
 
 
 def token_of(name: str, file_name: str) -> str | None:

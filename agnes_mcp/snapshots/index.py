@@ -13,9 +13,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +32,13 @@ SMALL_BYTES = 8 * 1024
 #: Entries in memory, of all principals together: at most as many times `SMALL_BYTES`.
 _MOST_KNOWN = 4_096
 _MOST_COLUMN_SETS = 32
+_MOST_LISTINGS = 256
 _MAX_INDEX_BYTES = 4 * 1024 * 1024
 _SELECTED_SHOWN = 200
 #: A file that was written less than this ago may be written again within the same tick of the clock.
 _SETTLED_AFTER_NS = 100_000_000
+#: The same of a folder on a disk whose clock has whole seconds: FAT's has every other one.
+_SETTLED_AFTER_COARSE_NS = 3_000_000_000
 _FILE = ".index.json"
 
 #: Device, inode, size, times of change: those of one version of a file.
@@ -50,11 +52,20 @@ class Columns(NamedTuple):
     every: bool
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
+    """A sidecar's version, what it says, and the file of its rows."""
+
     signature: _Signature
-    snapshot: Snapshot
+    stored: Stored
     token: str
+    data: str
+
+
+class _Listing(NamedTuple):
+    """A folder's version, and the paths of all sidecars that it then had, sorted; all of them were known."""
+
+    signature: _Signature
+    paths: list[str]
 
 
 class Index:
@@ -63,29 +74,47 @@ class Index:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # `_MOST_KNOWN`, least used out; true of a sidecar with that signature alone.
-        self._known: OrderedDict[Path, _Entry] = OrderedDict()
-        self._read: set[Path] = set()
+        # By the sidecar's path, as a text: to make and to compare `Path`s took longer than to look at the files.
+        self._known: OrderedDict[str, _Entry] = OrderedDict()
+        self._read: set[str] = set()
         self._turns: dict[Path, threading.Lock] = {}  # one a folder, so one a caller who has snapshots
+        self._listings: OrderedDict[str, _Listing] = OrderedDict()  # `_MOST_LISTINGS`
         # `_MOST_COLUMN_SETS`; by what the sidecar's file is, so never of another.
         self._columns: OrderedDict[_Signature, Columns] = OrderedDict()
 
     def outlines(self, folder: Folder) -> list[Stored]:
         """Every snapshot of a folder, sorted by name, damaged ones too; large ones without columns and SQL."""
-        self._read_file(folder)
-        found, learnt = list[Stored](), False
+        found, learnt, place = list[Stored](), False, os.fspath(folder.path)
+        self._read_file(folder, place)
+        signature, paths, every = _settled(place), list[str](), True
         for name in sorted(folder.survey()):
-            stored = self._unchanged(folder, name)
+            path = f"{place}/{name}.meta.json"
+            paths.append(path)
+            stored = self._unchanged(path)
             if stored is None:
+                every = False
                 with self._turn(folder):  # two calls at once do not open the same one
-                    stored = self._unchanged(folder, name)
+                    stored = self._unchanged(path)
                     if stored is None:
                         stored, is_large = self._learn(folder, name)
                         learnt = learnt or is_large
             if stored is not None:
                 found.append(stored)
         if learnt:
-            self._write_file(folder)
+            self._write_file(folder, place)
+        if every and signature is not None:
+            self._remember_listing(place, _Listing(signature, paths))
         return found
+
+    def chosen(self, folder: Folder, choose: Callable[[list[Stored]], Snapshot | None]) -> Snapshot | None:
+        """What `choose` takes of `outlines`. Only the files of what it takes are looked at, unless one came, went or
+        was replaced since all were, by whichever process: each of these gives the folder another version."""
+        remembered = self._remembered(folder)
+        if remembered is not None:
+            taken = choose(remembered)
+            if taken is None or self._unchanged(os.fspath(folder.sidecar(taken.name))):
+                return taken
+        return choose(self.outlines(folder))
 
     def columns(self, folder: Folder, name: str) -> Columns:
         """The columns of a snapshot; none where it is gone or damaged."""
@@ -105,26 +134,35 @@ class Index:
                     self._columns.popitem(last=False)
         return columns
 
+    def _remembered(self, folder: Folder) -> list[Stored] | None:
+        place = os.fspath(folder.path)
+        with self._lock:
+            listing = self._listings.get(place)
+        if listing is None or listing.signature != _settled(place):
+            return None
+        with self._lock:
+            known = [self._known.get(path) for path in listing.paths]
+        found = [entry.stored for entry in known if entry is not None]
+        return found if len(found) == len(known) else None
+
     def _turn(self, folder: Folder) -> threading.Lock:
         with self._lock:
             return self._turns.setdefault(folder.path, threading.Lock())
 
-    def _unchanged(self, folder: Folder, name: str) -> Stored | None:
-        path = folder.sidecar(name)
+    def _unchanged(self, path: str) -> Stored | None:
         with self._lock:
             entry = self._known.get(path)
             if entry is not None:
                 self._known.move_to_end(path)
         if entry is None or entry.signature != _signature(path):
             return None
-        data = folder.data(name, entry.token)
-        if visible_damage(data, entry.snapshot) is not None:
+        if visible_damage(entry.data, entry.stored.snapshot) is not None:
             return None  # whoever reads it all says why
-        return Stored(entry.snapshot, data)
+        return entry.stored
 
     def _learn(self, folder: Folder, name: str) -> tuple[Stored | None, bool]:
         """The snapshot as its files tell it, or its outline; and whether it is a new large one."""
-        path = folder.sidecar(name)
+        path = os.fspath(folder.sidecar(name))
         before = _signature(path)
         stored = load(folder, name)
         if stored is None or stored.path is None or stored.snapshot.damaged or before is None:
@@ -134,33 +172,44 @@ class Index:
             stored = Stored(_outline(stored.snapshot), stored.path)
         if before == _signature(path) and time.time_ns() - before[3] > _SETTLED_AFTER_NS:
             assert stored.path is not None  # noqa: S101 - looked at above
-            self._remember(path, _Entry(before, stored.snapshot, stored.path.name.split(".")[-2]))
+            self._remember(path, _Entry(before, stored, stored.path.name.split(".")[-2], os.fspath(stored.path)))
             return stored, is_large
         return stored, False
 
-    def _remember(self, path: Path, entry: _Entry) -> None:
+    def _remember(self, path: str, entry: _Entry) -> None:
         with self._lock:
             self._known[path] = entry
             self._known.move_to_end(path)
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
 
-    def _read_file(self, folder: Folder) -> None:
+    def _remember_listing(self, place: str, listing: _Listing) -> None:
         with self._lock:
-            if folder.path in self._read:
-                return
-            self._read.add(folder.path)
-        for name, entry in _entries(folder):
-            if folder.sidecar(name) not in self._known:
-                self._remember(folder.sidecar(name), entry)
+            self._listings[place] = listing
+            self._listings.move_to_end(place)
+            while len(self._listings) > _MOST_LISTINGS:
+                self._listings.popitem(last=False)
 
-    def _write_file(self, folder: Folder) -> None:
+    def _read_file(self, folder: Folder, place: str) -> None:
+        with self._lock:
+            if place in self._read:
+                return
+            self._read.add(place)
+        for name, entry in _entries(folder):
+            if (path := os.fspath(folder.sidecar(name))) not in self._known:
+                self._remember(path, entry)
+
+    def _write_file(self, folder: Folder, place: str) -> None:
         """For the next process; where it cannot be written, that one reads the sidecars."""
         with self._lock:
             entries = [
-                {"signature": entry.signature, "token": entry.token, "snapshot": entry.snapshot.model_dump(mode="json")}
+                {
+                    "signature": entry.signature,
+                    "token": entry.token,
+                    "snapshot": entry.stored.snapshot.model_dump(mode="json"),
+                }
                 for path, entry in self._known.items()
-                if path.parent == folder.path and entry.signature[2] >= SMALL_BYTES
+                if os.path.dirname(path) == place and entry.signature[2] >= SMALL_BYTES
             ]
         body = json.dumps(entries, ensure_ascii=True).encode()
         written = folder.staging / f"{new_token()}.index"
@@ -182,12 +231,32 @@ def _outline(snapshot: Snapshot) -> Snapshot:
     return snapshot.model_copy(update={"columns": [], "source_columns": [], "sql": "", "select": select})
 
 
-def _signature(path: Path) -> _Signature | None:
+def _signature(path: str | Path) -> _Signature | None:
     try:
-        status = os.lstat(path)
+        return _signed(os.lstat(path))
     except OSError:
         return None
+
+
+def _signed(status: os.stat_result) -> _Signature:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _settled(place: str) -> _Signature | None:
+    """The version of a folder's list of names; None where it could change and stay the same, and where there is none.
+
+    The folder is opened: of one that is not, a network file system tells what it was told a while ago."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY)
+    except OSError:
+        return None  # also on Windows, which opens no folders
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    coarse = status.st_mtime_ns % 1_000_000_000 == 0
+    settled_after_ns = _SETTLED_AFTER_COARSE_NS if coarse else _SETTLED_AFTER_NS
+    return _signed(status) if time.time_ns() - status.st_mtime_ns > settled_after_ns else None
 
 
 def _entries(folder: Folder) -> Iterator[tuple[str, _Entry]]:
@@ -204,4 +273,7 @@ def _entries(folder: Folder) -> Iterator[tuple[str, _Entry]]:
             snapshot = Snapshot.model_validate(entry["snapshot"])
             if folder_name(snapshot.principal) == folder.path.name:
                 device, inode, size, modified, changed = map(int, entry["signature"])
-                yield snapshot.name, _Entry((device, inode, size, modified, changed), snapshot, str(entry["token"]))
+                token = str(entry["token"])
+                data = folder.data(snapshot.name, token)
+                signature = device, inode, size, modified, changed
+                yield snapshot.name, _Entry(signature, Stored(snapshot, data), token, os.fspath(data))

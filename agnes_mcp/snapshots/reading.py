@@ -84,6 +84,7 @@ class Verifier:
     def __init__(self) -> None:
         # At most as `_remember` says; a file that is written to has another key.
         self._known: dict[tuple[object, ...], bool] = {}
+        self._failed: set[str] = set()  # what files were to have that had not: those of others need no look
         self._lock = threading.Lock()
 
     def damage(self, descriptor: int, snapshot: Snapshot, call: Call | None = None) -> str | None:
@@ -101,6 +102,8 @@ class Verifier:
 
     def known_damage(self, path: Path, snapshot: Snapshot) -> str | None:
         """As `damage`, from what has been found out before; never reads the file."""
+        if snapshot.file_sha256 not in self._failed:
+            return None
         try:
             key = self._key(os.lstat(path), snapshot)
         except FileNotFoundError:
@@ -122,7 +125,10 @@ class Verifier:
         with self._lock:
             if len(self._known) >= 10_000:
                 self._known.clear()
+                self._failed.clear()
             self._known[key] = intact
+            if not intact:
+                self._failed.add(str(key[0]))
 
 
 @contextmanager
@@ -204,7 +210,7 @@ def _from_sidecar(folder: Folder, name: str, content: bytes) -> Stored:
     return Stored(snapshot, path) if reason is None else damaged(folder, name, reason, snapshot)
 
 
-def visible_damage(path: Path, snapshot: Snapshot) -> str | None:
+def visible_damage(path: str | Path, snapshot: Snapshot) -> str | None:
     """Why the file at `path` cannot be the rows of the snapshot, without reading it; None: it may be."""
     try:
         status = os.lstat(path)

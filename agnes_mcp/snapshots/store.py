@@ -21,7 +21,7 @@ from agnes_mcp.snapshots.models import DiskUsage, KeptChart, Snapshot, SnapshotF
 
 from .charts import count_charts, forget_charts, keep_chart, load_chart
 from .claim import Claim, Rules
-from .comparison import concerns, newest_covering
+from .comparison import newest_covering
 from .content import Engine
 from .files import disk_errors, exclusive
 from .folder import Folder, display_path, free_bytes, nearest_existing, used_bytes
@@ -123,11 +123,11 @@ class SnapshotStore:
 
         Its grouping, aggregates, order and limit are then to be applied to the snapshot.
         """
-        folder = self._folder(principal)
-        with disk_errors("list the snapshots"):
-            kept = [stored for stored in self._index.outlines(folder) if concerns(stored.snapshot, request, where_sql)]
+        folder, now = self._folder(principal), self._rules.now()
         columns = partial(self._index.columns, folder)
-        return newest_covering(kept, self._public, columns, request, where_sql, self._rules.now(), max_age)
+        newest = partial(newest_covering, public=self._public, columns=columns, request=request, where_sql=where_sql)
+        with disk_errors("list the snapshots"):
+            return self._index.chosen(folder, partial(newest, now=now, max_age=max_age))
 
     def disk_usage(self, principal: str | None = None) -> DiskUsage:
         """What the snapshots of one principal take, or all of them; right also before there is a folder."""

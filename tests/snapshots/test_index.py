@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from snapshots.shelves import ANA, FACTS, data_file, new_store, put, sessions, s
 
 from agnes_mcp.models import Column, ScanRequest
 from agnes_mcp.snapshots import SnapshotStore, index
-from agnes_mcp.snapshots.folder import Folder
+from agnes_mcp.snapshots.folder import Folder, Found
 from agnes_mcp.snapshots.reading import Stored, load
 
 COLUMNS = 300
@@ -39,11 +42,31 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders whose names were listed, in order."""
+    places = list[str]()
+    survey = Folder.survey
+
+    def survey_and_tell(folder: Folder) -> dict[str, Found]:
+        places.append(folder.path.name)
+        return survey(folder)
+
+    monkeypatch.setattr(Folder, "survey", survey_and_tell)
+    return places
+
+
 def settled(store: SnapshotStore) -> SnapshotStore:
     """As if what is there had been there for a minute."""
     for path in store.root.glob("*/*.meta.json"):
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 60))
     return store
+
+
+def settled_folder(store: SnapshotStore) -> None:
+    """The same of the list of what is there."""
+    for path in store.root.glob("*"):
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 60))
 
 
 @pytest.fixture
@@ -56,6 +79,11 @@ def store(tmp_path: Path) -> SnapshotStore:
 
 def index_file(store: SnapshotStore) -> Path:
     (path,) = store.root.glob("*/.index.json")
+    return path
+
+
+def index_folder(store: SnapshotStore) -> Path:
+    (path,) = store.root.glob("*")
     return path
 
 
@@ -142,3 +170,91 @@ def test_a_request_that_it_does_not_concern_opens_nothing(store: SnapshotStore, 
     opened.clear()
     assert store.covering(ANA, ScanRequest(table_id="other"), "", timedelta(days=1)) is None
     assert opened == []
+
+
+def covering(store: SnapshotStore) -> str | None:
+    found = store.covering(ANA, REQUEST, FACTS.where_sql, timedelta(days=1))
+    return found.name if found else None
+
+
+REQUEST = ScanRequest(table_id=FACTS.table_id, select=["column_1"], where=FACTS.where)
+
+
+def _drop(other: SnapshotStore) -> None:
+    other.drop(ANA, "wide")
+
+
+def _replace(other: SnapshotStore) -> None:
+    put(other, "wide", WIDE.slice(0, 0), WIDE_FACTS.model_copy(update={"where_sql": "other"}), force=True)
+
+
+def _retire(other: SnapshotStore) -> None:
+    assert {gone.name for gone in other.retire(timedelta(0), None)} >= {"wide"}
+
+
+def _unlink_rows(other: SnapshotStore) -> None:
+    data_file(other, "wide").unlink()
+
+
+def _cut_rows(other: SnapshotStore) -> None:
+    os.truncate(data_file(other, "wide"), 10)
+
+
+def _tear(other: SnapshotStore) -> None:
+    path = sidecar_file(other, "wide")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _remove_folder(other: SnapshotStore) -> None:
+    shutil.rmtree(sidecar_file(other, "wide").parent)
+
+
+def _newer(other: SnapshotStore) -> None:
+    put(other, "newer", WIDE, WIDE_FACTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "then"),
+    [
+        (_drop, None),
+        (_replace, None),
+        (_retire, None),
+        (_unlink_rows, None),
+        (_cut_rows, None),
+        (_tear, None),
+        (_remove_folder, None),
+        (_newer, "newer"),
+    ],
+)
+def test_what_covers_is_looked_for_in_what_is_there(
+    store: SnapshotStore, listed: list[str], change: Callable[[SnapshotStore], None], then: str | None
+) -> None:
+    """Whatever another process does between two requests; where it does nothing, the folder is not listed again."""
+    other = new_store(store.root)
+    for _ in range(2):
+        assert covering(settled(store)) == "wide"
+        settled_folder(store)
+        assert [covering(store) for _ in range(2)] == ["wide"] * 2
+        listed.clear()
+        assert covering(store) == "wide"
+        assert listed == []
+        change(other)
+        assert [covering(store) for _ in range(2)] == [then] * 2
+        settled_folder(store)
+        assert [covering(store) for _ in range(3)] == [then] * 3
+        for snapshot in other.list(ANA):
+            other.drop(ANA, snapshot.name)
+        assert covering(store) is None
+        put(other, "wide", WIDE, WIDE_FACTS)
+
+
+def test_a_folder_is_settled_once_its_clock_has_gone_on(store: SnapshotStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that has whole seconds, or every other one, it goes on later."""
+    folder, now = index_folder(store), 10**18
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    found = []
+    for modified_ns in (now, now - 50_000_001, now - 200_000_001, now - 2 * 10**9, now - 4 * 10**9):
+        os.utime(folder, ns=(modified_ns, modified_ns))
+        found.append(index._settled(str(folder)) is not None)
+    assert found == [False, False, True, False, True]
+    assert index._settled(str(folder / "none")) is None
