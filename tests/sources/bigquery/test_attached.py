@@ -11,6 +11,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,33 @@ _SELECT = (
 Open = Callable[..., BigQuerySource]
 
 
+@contextmanager
+def filled() -> Iterator[StandIn]:
+    with StandIn(project="my-project") as stand_in:
+        stand_in.create_table("my_dataset", "big", schema="id INT64, word STRING, at TIMESTAMP", sql=_SELECT)
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[StandIn]:
+    with filled() as stand_in:
+        yield stand_in
+
+
 @pytest.fixture
-def big(bq: StandIn) -> StandIn:
-    bq.create_table("my_dataset", "big", schema="id INT64, word STRING, at TIMESTAMP", sql=_SELECT)
-    return bq
+def own() -> Iterator[StandIn]:
+    """`big` of a test that changes it."""
+    with filled() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def big(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """What most only read: of its requests each test sees its own."""
+    monkeypatch.delenv("GCE_METADATA_IP")
+    big: StandIn = request.getfixturevalue("own" if "own" in request.fixturenames else "shared")
+    big.requests.clear()
+    return big
 
 
 @pytest.fixture(scope="session")
@@ -362,7 +386,7 @@ def test_a_stall_in_the_middle_comes_as_the_stream(open_attached: Open, big: Sta
     assert streams(big) == 1
 
 
-def test_other_rows_than_announced_are_not_taken(open_attached: Open, big: StandIn) -> None:
+def test_other_rows_than_announced_are_not_taken(own: StandIn, open_attached: Open, big: StandIn) -> None:
     """The file has not the rows that BigQuery says there are: those that BigQuery gives are."""
     big.drop_table("my_dataset", "big")
     big.create_table("my_dataset", "big", schema="id INT64, word STRING, at TIMESTAMP", sql=f"{_SELECT} LIMIT 7")
@@ -377,7 +401,7 @@ def _plenty() -> Any:
     return Price(scan_bytes=10**9, reserved_bytes=10**9, path="direct_read")
 
 
-def test_a_dataset_of_many_tables_is_not_asked_for_all_of_them(open_attached: Open, big: StandIn) -> None:
+def test_a_dataset_of_many_tables_is_not_asked_for_all_of_them(own: StandIn, open_attached: Open, big: StandIn) -> None:
     for number in range(MOST_TABLES):
         big.create_table("my_dataset", f"more_{number}", schema="id INT64", rows=[])
     assert read_all(open_attached(), BIG, ALL)[0].num_rows == ROWS
