@@ -43,6 +43,8 @@ def store_as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         from agnes_mcp.sql.cells import refuse_texts
 
         refuse_texts(batch.schema)
+    if batch.schema.equals(schema):
+        return batch
     try:
         if batch.schema.names != schema.names:
             raise pa.ArrowInvalid("other columns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agnes_mcp.calls.call import cancelled
 from agnes_mcp.snapshots.content import ContentHash, Engine
 
 ENGINE = Engine()
@@ -22,8 +24,7 @@ def fingerprint(table: pa.Table, *, ordered: bool = False, cuts: list[int] | Non
     with ENGINE.cursor() as cursor:
         content = ContentHash(cursor, table.schema, ordered=ordered)
         edges = sorted({0, table.num_rows, *(cut for cut in cuts or [] if cut <= table.num_rows)})
-        for start, end in pairwise(edges):
-            content.update(table.slice(start, end - start))
+        content.take(table.slice(start, end - start) for start, end in pairwise(edges))
         assert content.rows == table.num_rows
         return content.hexdigest()
 
@@ -101,6 +102,19 @@ def test_a_change_of_one_value_in_the_last_row_of_many_shows() -> None:
     one = pa.table({"id": pa.array(range(rows)), "text": pa.array(["same"] * rows)})
     other = pa.table({"id": pa.array(range(rows)), "text": pa.array(["same"] * (rows - 1) + ["Same"])})
     assert fingerprint(one) != fingerprint(other)
+
+
+@pytest.mark.parametrize("error", [cancelled(), RuntimeError("out of rows"), KeyboardInterrupt()])
+def test_what_ends_the_tables_is_raised_as_it_was(error: BaseException) -> None:
+    def tables() -> Iterator[pa.Table]:
+        yield column([1, 2])
+        raise error
+
+    with ENGINE.cursor() as cursor:
+        with pytest.raises(type(error)) as caught:
+            ContentHash(cursor, column([1]).schema, ordered=True).take(tables())
+        assert caught.value is error
+        assert cursor.execute("SELECT 1").fetchall() == [(1,)]
 
 
 def test_an_asked_order_and_none_are_never_confused() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -31,7 +33,7 @@ from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal, Receipt
 from agnes_mcp.snapshots.models import SnapshotFacts
-from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, regroup
+from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, TRIED_ROWS, regroup
 
 
 def lists_of(levels: int) -> pa.DataType:
@@ -261,6 +263,40 @@ def test_small_and_large_batches_become_row_groups_of_one_size(
     footer = pq.read_metadata(data_file(store, "s"))
     assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == groups
     assert all(footer.row_group(i).column(0).compression == "ZSTD" for i in range(footer.num_row_groups))
+
+
+def test_values_too_many_for_a_dictionary_are_packed_where_that_is_smaller(tmp_path: Path) -> None:
+    rows = TRIED_ROWS + 5_000
+    chance = random.Random(1)
+    scattered = [chance.getrandbits(64) - 2**63 for _ in range(rows)]
+    numbers = [None, -(2**63), 2**63 - 1, *range(rows - 3)]
+    columns = {
+        "count": pa.array(numbers, pa.int64()),
+        "small": pa.array([None if i % 9 == 0 else i - 2**31 for i in range(rows)], pa.int32()),
+        "at": pa.array(range(0, rows * 1000, 1000), pa.timestamp("us")),
+        "share": pa.array([math.nan, -0.0, math.inf, None, *(i / 8 for i in range(rows - 4))]),
+        "scattered": pa.array(scattered, pa.int64()),
+        "cents": pa.array([chance.randrange(20_000) / 100 for _ in range(rows)]),
+        "text": pa.array([f"{number:x}" for number in scattered]),
+        "few": pa.array([i % 97 for i in range(rows)]),
+        "word": pa.array([f"word {i % 97}" for i in range(rows)]),
+        "nest": pa.array([{"ed": f"{number:x}"} for number in scattered]),
+        "nest.ed": pa.array(range(rows)),  # a path that two columns have
+    }
+    store, table = new_store(tmp_path), pa.table(columns)
+    put(store, "s", table)
+    group = pq.read_metadata(data_file(store, "s")).row_group(0)
+    chunks = [group.column(place) for place in range(group.num_columns)]
+    encoded = {chunk.path_in_schema: "+".join(sorted({*chunk.encodings} - {"RLE"})) for chunk in chunks[:9]}
+    assert encoded == {
+        **dict.fromkeys(("count", "small", "at"), "DELTA_BINARY_PACKED"),
+        "share": "BYTE_STREAM_SPLIT",
+        **dict.fromkeys(("scattered", "cents", "text"), "PLAIN"),
+        **dict.fromkeys(("few", "word"), "PLAIN+RLE_DICTIONARY"),
+    }
+    assert [set(chunk.encodings) for chunk in chunks[9:]] == [{"PLAIN", "RLE", "RLE_DICTIONARY"}] * 2
+    assert all(chunk.statistics.has_min_max for chunk in chunks[:9] if chunk.path_in_schema != "share")
+    assert repr(stored_rows(store, "s")) == repr(list(zip(*map(pa.Array.to_pylist, columns.values()), strict=True)))
 
 
 def test_row_groups_of_wide_rows_are_bounded_in_bytes() -> None:
