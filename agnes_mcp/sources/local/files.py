@@ -6,6 +6,7 @@ where it really lies below that folder: a link to elsewhere is somebody else's c
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ _NO_FILE = "its path is that of a pipe or a device, not of a file"
 #: Files of which is kept what they are, of all tables together; of more, some are opened again.
 _KEPT_LOOKS = 20_000
 
+#: Where a disk keeps what it lost, of which nothing is a table's; nobody but root may read it.
+_LOST = "lost+found"
 #: Kinds that are about what a file holds, and as much of its name as is shown.
 _OF_FILES = ("table_unavailable", "unsupported_format")
 _SHOWN_CHARS = 120
@@ -65,6 +68,8 @@ def find_files(table: Table) -> Files:
         if not all(S_ISREG(found.st_mode) for found in stats):
             raise _refused(_NO_FILE, table)
         kind = _one_kind(paths, stats, table)
+    except PermissionError as error:
+        raise _denied(table, error) from None
     except OSError:
         raise unavailable("its files are missing or cannot be read", table.id) from None
     newest = max(stat.st_mtime for stat in stats)
@@ -111,29 +116,57 @@ def _found(path: str, root: str) -> Iterator[str]:
         yield from _walk(path)
         return
     pattern = os.path.join(escape(root), os.path.relpath(path, root))
-    yield from (found for found in sorted(_matching(pattern)) if os.path.isfile(found))
+    yield from (found for found in sorted(_matching(pattern)) if _is_file(found))
 
 
 def _matching(pattern: str) -> set[str]:
     """What the pattern finds. `**` enters no folder behind a link, which may lead back, and then without end."""
     before, several, after = pattern.partition(f"{os.sep}**")
     if not several or after[:1] not in ("", os.sep):
-        return set(glob(pattern))
+        return _matching_plainly(pattern)
     found: set[str] = set()
-    for base in glob(before):
-        for place, folders, _ in os.walk(base):
+    for base in _matching_plainly(before):
+        for place, folders, _ in os.walk(base, onerror=_refuse_denied):
             folders[:] = [name for name in folders if not name.startswith(".")]
             found |= _matching(os.path.join(escape(place), after[1:] or "*"))
     return found
 
 
+def _matching_plainly(pattern: str) -> set[str]:
+    """What a pattern without `**` finds. Raises PermissionError where `glob` would leave out a folder."""
+    folder, last = os.path.split(pattern)
+    needed = os.X_OK | (os.R_OK if has_magic(last) else 0)
+    for place in (_matching_plainly(folder) if has_magic(folder) else (folder,)) if folder else ():
+        if os.path.isdir(place) and not os.access(place, needed):
+            _refuse_denied(PermissionError(errno.EACCES, "", place))
+    return set(glob(pattern))
+
+
+def _refuse_denied(error: OSError) -> None:
+    """As `os.walk` asks: what may not be read could hold rows; what went away meanwhile holds none."""
+    if isinstance(error, PermissionError) and os.path.basename(error.filename) != _LOST:
+        raise error
+
+
+def _is_file(path: str) -> bool:
+    """Whether a file is there. Raises PermissionError where that may not be looked at, unless a link leads there."""
+    try:
+        return S_ISREG(os.stat(path).st_mode)
+    except PermissionError:
+        if os.path.islink(path):
+            return False
+        raise
+    except OSError:
+        return False
+
+
 def _walk(folder: str) -> Iterator[str]:
     """Files of a folder and those below, that are called like tables; folders behind links are not entered."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse_denied):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")) or "=" in name)
         for name in sorted(names):
             path = os.path.join(place, name)
-            if not name.startswith((".", "_")) and kind_by_name(name) in FOLDER_KINDS and os.path.isfile(path):
+            if not name.startswith((".", "_")) and kind_by_name(name) in FOLDER_KINDS and _is_file(path):
                 yield path
 
 
@@ -175,6 +208,8 @@ def _look(path: str, *seen: int) -> tuple[Kind, str]:
     there, so it is opened no more than once meanwhile. Raises OSError, which is not kept."""
     if _is_made_up(path, device=seen[0]):
         return kind_by_name(path) or "csv", _NO_FILE
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, "", path)
     kind = kind_of(path)
     return kind, problem_of(path, kind)
 
@@ -219,6 +254,18 @@ def _refused(reason: str, table: Table) -> AgnesError:
         f"The table {table.id!r} cannot be read: {reason}.",
         "Whoever keeps this instance can name files of one kind in the table's `path`: Parquet, CSV, JSON, Arrow, "
         "a workbook or a DuckDB database. Other tables are not affected.",
+    )
+
+
+def _denied(table: Table, error: PermissionError) -> AgnesError:
+    base = table.path if os.path.isdir(table.path) else _fixed_part(table.path)
+    name = os.path.relpath(error.filename or base, base)
+    which = "it" if name.startswith((".." + os.sep, os.curdir)) else repr(clean(name, _SHOWN_CHARS))
+    return AgnesError(
+        "table_unavailable",
+        f"The table {table.id!r} cannot be read: this server has no permission to read {which}.",
+        "Whoever keeps this instance can permit the user that it runs as to read the table's files, and to enter and "
+        "list their folders. Other tables are not affected.",
     )
 
 

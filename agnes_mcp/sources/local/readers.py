@@ -215,6 +215,8 @@ def of_files(table: Table, files: Files, call: Call) -> Iterator[None]:
     try:
         with of_text(table, files, call):
             yield
+    except OSError:  # it went away, or may not be read any more
+        raise unavailable("its files are missing or cannot be read", table.id) from None
     except (duckdb.Error, UnicodeDecodeError) as error:
         complaint = Complaint.DAMAGE if isinstance(error, UnicodeDecodeError) else complaint_of(error)
         if call.stopped or complaint in (Complaint.MEMORY, Complaint.INTERRUPT, Complaint.INTERNAL):
