@@ -1,18 +1,22 @@
 """Who may begin, where more want to than can: turns shared fairly between owners.
 
-A free turn goes to the owner who holds least, and among equals to the one whose last was longest ago; an owner's own
-requests keep their order. What nobody else wants may be borrowed. What was borrowed cannot be taken back while it is
-used, so whoever is kept from an equal share by borrowed turns does not wait for them: there may be as many turns beyond
-the capacity as others have borrowed, and those are the first to go when turns end.
+A free turn goes to the owner who holds least, and among equals to the one whose last was longest ago; of an owner's own
+requests to that of the call that began first, since what has begun is to end before more is begun. What nobody else
+wants may be borrowed. What was borrowed cannot be taken back while it is used, so whoever is kept from an equal share
+by borrowed turns does not wait for them: there may be as many turns beyond the capacity as others have borrowed, and
+those are the first to go when turns end.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Ticket:
-    """One request for a turn; `wake` is run once, when it is granted."""
+    """One request for a turn, of a call that began at `since`; `wake` is run once, when it is granted."""
 
     owner: str
     wake: Callable[[], None]
+    since: float
     granted: bool = False
 
 
@@ -51,12 +56,16 @@ class Turns:
         """How many requests have no turn yet."""
         return sum(len(line.waiting) for line in self._lines.values())
 
-    def ask(self, owner: str, wake: Callable[[], None] = lambda: None) -> Ticket:
-        """A request, granted at once where it can be. Whoever asks gives it back with `leave`, granted or not."""
-        ticket = Ticket(owner, wake)
+    def ask(self, owner: str, wake: Callable[[], None] = lambda: None, since: float = math.inf) -> Ticket:
+        """A request, granted at once where it can be. Whoever asks gives it back with `leave`, granted or not.
+
+        `since`: when its call began; among requests that do not say so, or equals, the first to ask is first.
+        """
+        ticket = Ticket(owner, wake, since)
         if owner not in self._lines:
             self._lines[owner] = _Line(self._next_moment())
-        self._lines[owner].waiting.append(ticket)
+        waiting = self._lines[owner].waiting
+        waiting.insert(bisect_right(waiting, since, key=attrgetter("since")), ticket)
         self._grant()
         return ticket
 
@@ -119,7 +128,7 @@ class Interpreting:
     def turn(self, call: Call) -> Iterator[None]:
         """Inside, nobody else is. For worker threads. Raises what ended the call while it waited."""
         with self._changed:
-            ticket = self._turns.ask(call.principal.name)
+            ticket = self._turns.ask(call.principal.name, since=call.started_at)
         try:
             if not ticket.granted:
                 self._wait(ticket, call)

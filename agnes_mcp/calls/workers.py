@@ -55,7 +55,7 @@ class Workers:
         `within_s` bounds the wait for a turn: then `timeout`, and nothing was run.
         """
         woken = asyncio.Event()
-        ticket = self._turns.ask(call.principal.name, woken.set)
+        ticket = self._turns.ask(call.principal.name, woken.set, call.started_at)
         try:
             if ticket.granted:
                 call.waits.setdefault(self._waited_as, 0.0)  # no wait is counted as one, of nothing

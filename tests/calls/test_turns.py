@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -35,9 +36,9 @@ class Watched:
         self.open: list[Ticket] = []
         self.granted: list[Ticket] = []  # in order
 
-    def ask(self, owner: str) -> Ticket:
+    def ask(self, owner: str, since: float = math.inf) -> Ticket:
         later: list[Ticket] = []
-        ticket = self.turns.ask(owner, lambda: self.granted.extend(later))
+        ticket = self.turns.ask(owner, lambda: self.granted.extend(later), since)
         if ticket.granted:  # before it had a name
             self.granted.append(ticket)
         later.append(ticket)
@@ -96,6 +97,18 @@ def test_an_owners_requests_keep_their_order(capacity: int, owners: list[str]) -
     for owner in OWNERS:
         mine = [ticket for ticket in asked if ticket.owner == owner]
         assert [ticket for ticket in watched.granted if ticket.owner == owner] == mine
+
+
+@given(st.integers(1, 6), st.lists(st.integers(0, 5), max_size=12))
+def test_of_an_owners_calls_that_wait_the_one_that_began_first_is_first(capacity: int, began: list[int]) -> None:
+    """What has begun is to end before more is begun; of calls that began at once, the first to ask is first."""
+    watched = Watched(capacity)
+    held = [watched.ask("a") for _ in range(capacity)]
+    waiting = [watched.ask("a", since) for since in began]
+    assert watched.granted == held
+    while watched.open:
+        watched.leave(next(ticket for ticket in watched.open if ticket.granted))
+    assert watched.granted[capacity:] == sorted(waiting, key=lambda ticket: ticket.since)
 
 
 @given(st.permutations("a" * 9 + "b" * 3 + "c" * 3))
