@@ -46,10 +46,11 @@ NOTHING = Amount()
 
 
 def _sum(amounts: Iterable[Amount]) -> Amount:
-    total = NOTHING
+    constant = per_text = 0
     for amount in amounts:
-        total = total.plus(amount)
-    return total
+        constant += amount.constant
+        per_text += amount.per_text
+    return Amount(constant, per_text)
 
 
 def together(parts: Iterable[Bound]) -> Bound:

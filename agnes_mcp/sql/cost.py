@@ -20,6 +20,7 @@ from sqlglot import exp
 from agnes_mcp.models import Column, TableSchema
 from agnes_mcp.sql.bounds import CALLS, NOTHING, SMALL, Amount, Bound, UnboundedError, all_of, made, one_of, together
 from agnes_mcp.sql.predicate.kinds import kind_named, kind_of
+from agnes_mcp.sql.predicate.nodes import type_text
 
 #: Times that every character of a row's texts may be touched, and as how many characters it may stand in memory at
 #: once. A vector of long texts is bounded by DuckDB's own memory, so these bound what a predicate makes of it.
@@ -141,7 +142,7 @@ class _Reader:
 
     def cast(self, node: exp.Expr) -> Bound:
         value = self.read(node.this)
-        target = kind_named(node.args["to"].sql(dialect="duckdb")).family
+        target = kind_named(type_text(node.args["to"], "duckdb")).family
         if target in _FIXED:
             return Bound(SMALL, value.work.plus(value.size), value.held)
         if target not in _TEXTS:
@@ -231,7 +232,7 @@ class _Quoting:
             raise UnboundedError("a text beside what is none")
 
     def _cast(self, node: exp.Expr, of_text: bool) -> bool:
-        family = kind_named(node.args["to"].sql(dialect="duckdb")).family
+        family = kind_named(type_text(node.args["to"], "duckdb")).family
         if of_text and family != "text" and not isinstance(node, exp.TryCast):
             raise UnboundedError("a text to be read as another type")
         return family == "text"

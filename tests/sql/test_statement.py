@@ -275,3 +275,19 @@ async def test_a_record_column_with_the_tables_own_name_is_read_as_the_column(tm
     assert answer.rows == [[5, 500]]
     assert described.profile is not None
     assert described.profile.columns[1].max == 900
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "duckdb"])
+def test_a_condition_is_cut_once_for_all_that_look_at_it(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By sqlglot for the second reading, whose tokens the gate of the finished statement looks at."""
+    cut: list[str] = []
+    tokenize = sqlglot.Dialect.tokenize
+
+    def noted(settings: sqlglot.Dialect, sql: str, dialect: Any = None) -> list[Any]:
+        cut.append(sql)
+        return tokenize(settings, sql, dialect)
+
+    monkeypatch.setattr(sqlglot.Dialect, "tokenize", noted)
+    statement = build(dialect, where="id = 4711 OR device.os = 'x'", limit=5)
+    assert cut.count(statement.predicate_sql) == 1
+    assert build(dialect, where="id = 4711 OR device.os = 'x'", limit=5) == statement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agnes_mcp.models import Column
 
@@ -47,21 +48,23 @@ def list_of(element: Kind) -> Kind:
 def kind_of(column: Column) -> Kind:
     """The kind of a column as its schema spells it: BigQuery's mode REPEATED, DuckDB's `INTEGER[]`, both spellings of
     STRUCT."""
-    word, depth = column.type.strip(), int(column.mode == "REPEATED")
-    while suffix := _DUCKDB_LIST.search(word):
-        word, depth = word[: suffix.start()], depth + 1
-    kind = _scalar(word, tuple(column.fields))
-    for _ in range(depth):
+    family, depth = _family_of(column.type)
+    kind = Kind(family, None, tuple(column.fields) if family == "record" else ())
+    for _ in range(depth + (column.mode == "REPEATED")):
         kind = list_of(kind)
     return kind
 
 
+@lru_cache(maxsize=1_024)
+def _family_of(spelling: str) -> tuple[str, int]:
+    """The family of a type, and of how many lists it is the element."""
+    word, depth = spelling.strip(), 0
+    while suffix := _DUCKDB_LIST.search(word):
+        word, depth = word[: suffix.start()], depth + 1
+    match = _FIRST_WORD.match(word)
+    return _FAMILIES.get(match.group().upper(), "other") if match else "other", depth
+
+
 def kind_named(word: str) -> Kind:
     """The kind of a type by its name (`INT64`, `VARCHAR`, `TIMESTAMP WITH TIME ZONE`)."""
-    return _scalar(word, ())
-
-
-def _scalar(word: str, fields: tuple[Column, ...]) -> Kind:
-    match = _FIRST_WORD.match(word)
-    family = _FAMILIES.get(match.group().upper(), "other") if match else "other"
-    return Kind(family, None, fields if family == "record" else ())
+    return Kind(_family_of(word)[0])

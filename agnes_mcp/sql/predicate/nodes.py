@@ -177,7 +177,7 @@ class _Writer:
 
     def _cast(self, node: exp.Cast, call: str) -> str:
         value, to = node.this, node.args["to"]
-        kind = _type(self._dialect, type(node) is exp.TryCast, to.this, *[one.name for one in to.expressions])
+        kind = type_text(to, self._dialect, tries=type(node) is exp.TryCast)
         if type(value) is exp.Array and self._dialect == "bigquery":
             return f"{kind}{self.text(value)}"  # no list is cast there: this is read otherwise, and so refused
         return f"{call}({self.text(value)} AS {kind})"
@@ -216,6 +216,11 @@ class _Writer:
         element = self._listed(alias.args["columns"])
         named = element if self._dialect == "bigquery" else f"{self._name(alias.this)}({element})"
         return f"UNNEST({self._listed(node.expressions)}) AS {named}"
+
+
+def type_text(to: exp.DataType, dialect: Dialect, tries: bool = False) -> str:
+    """The type that a cast of the reader names, as sqlglot writes it there."""
+    return _type(dialect, tries, to.this, *[number.name for number in to.expressions])
 
 
 @lru_cache(maxsize=256)

@@ -85,7 +85,7 @@ def _word(reader: Expressions) -> Read:
 
 def _begins_statement(reader: Expressions) -> bool:
     """A word like DROP or TABLE that is no column here and is followed by a name."""
-    known = reader.source(reader.next) in reader.columns or reader.next.value not in BEGINNINGS
+    known = reader.next.value not in BEGINNINGS or reader.source(reader.next) in reader.columns
     return not known and reader.after_next.kind != "end" and reader.after_next.value not in OPERATOR_WORDS
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import repeat
 from typing import Any, ClassVar
 
@@ -16,8 +17,10 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.bigquery import BigQuery
 from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.errors import ParseError
 from sqlglot.parsers.bigquery import BigQueryParser
 from sqlglot.parsers.duckdb import DuckDBParser
+from sqlglot.tokenizer_core import Token
 
 from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
@@ -25,7 +28,7 @@ from agnes_mcp.sql.predicate import nodes
 from agnes_mcp.sql.predicate.characters import check_characters
 from agnes_mcp.sql.predicate.lexemes import check_shape, cut
 from agnes_mcp.sql.predicate.limits import MAX_NODES
-from agnes_mcp.sql.predicate.nodes import render
+from agnes_mcp.sql.predicate.nodes import RENDERED, render
 from agnes_mcp.sql.predicate.refusals import refuse
 from agnes_mcp.sql.predicate.rules import Rules
 
@@ -123,7 +126,7 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
     and `too_complex` where it, which is longer than what was given, passes a limit."""
     try:
         rendered = render(tree, rules.dialect)
-        check_shape(cut(check_characters(rendered), rules.dialect), rendered, rules)
+        check_shape(lexemes_of(check_characters(rendered), rules.dialect), rendered, rules)
         read_alike = same(tree, parse(rendered, rules.dialect))
     except PredicateError as error:
         raise _too_large(error, text) from error
@@ -137,9 +140,23 @@ def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
     return rendered
 
 
+def tokens(text: str, dialect: Dialect) -> list[Token]:
+    """The tokens of a text as sqlglot cuts it. Raises what sqlglot raises."""
+    return RENDERED[dialect].tokenize(text)
+
+
+# Of the one text that was read last. The next gate looks at the same text, in the same statement.
+tokens_of = lru_cache(maxsize=1)(tokens)
+lexemes_of = lru_cache(maxsize=1)(cut)
+
+
 def parse(text: str, dialect: Dialect) -> exp.Expr:
     """A rendered predicate as a tree. Parsed as a condition: never inside a SELECT, which would keep what trails it."""
-    return sqlglot.parse_one(text, dialect=_PLAIN[dialect], into=exp.Condition, max_nodes=MAX_NODES)
+    parser = _PLAIN[dialect].parser(max_nodes=MAX_NODES)
+    trees = parser.parse_into(exp.Condition, tokens_of(text, dialect), text)
+    if len(trees) != 1 or trees[0] is None:
+        raise ParseError("not one condition")
+    return trees[0]
 
 
 def same(tree: exp.Expr, parsed: exp.Expr) -> list[exp.Expr] | None:

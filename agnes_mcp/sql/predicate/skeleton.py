@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,12 @@ from agnes_mcp.errors import PredicateError
 from agnes_mcp.models import Dialect
 from agnes_mcp.sql import duckdb_trees
 from agnes_mcp.sql.predicate.dialects import RULES
-from agnes_mcp.sql.predicate.lexemes import cut
-from agnes_mcp.sql.predicate.nodes import RENDERED
 from agnes_mcp.sql.predicate.refusals import refuse
+from agnes_mcp.sql.predicate.second_reading import lexemes_of, tokens, tokens_of
 
 if TYPE_CHECKING:
     import duckdb
+    from sqlglot.tokenizer_core import Token
 
 # What DuckDB must find in the statement beside its FROM, its columns and its condition.
 _NODE_PARTS: dict[str, Any] = {"cte_map": {"map": []}, "having": None, "sample": None, "qualify": None}
@@ -37,7 +38,7 @@ def confirm_skeleton(sql: str, *, dialect: Dialect, prefix_sql: str, predicate_s
     around = f"{prefix_sql}\n{suffix_sql}"  # the same for many a predicate
     keeps = len(around) <= _KEPT_CHARS
     before, after = (_kept_around if keeps else _around)(prefix_sql, suffix_sql, dialect)
-    predicate = _tokens(predicate_sql, dialect)
+    predicate = _tokens(predicate_sql, dialect, tokens_of)
     _confirm_condition(predicate, predicate_sql, dialect)
     if dialect == "duckdb":
         _confirm_duckdb(sql, predicate_sql, (_kept_select if keeps else _select)(around))
@@ -61,7 +62,7 @@ def _confirm_condition(predicate: _Tokens, predicate_sql: str, dialect: Dialect)
             raise _broken("the predicate closes a bracket that it did not open")
     if depth or not bare or any(kind in _ONCE for kind, _ in bare):
         raise _broken("the predicate is not one condition")
-    words = {lexeme.value for lexeme in cut(predicate_sql, dialect) if lexeme.kind == "word"}
+    words = {lexeme.value for lexeme in lexemes_of(predicate_sql, dialect) if lexeme.kind == "word"}
     if not words <= RULES[dialect].words:
         raise _broken("the predicate holds a word that no predicate has")
 
@@ -105,14 +106,14 @@ def _past_unnest(tokens: _Tokens, at: int, dialect: Dialect) -> int:
     return at
 
 
-def _tokens(sql: str, dialect: Dialect) -> _Tokens:
+def _tokens(sql: str, dialect: Dialect, cut: Callable[[str, Dialect], list[Token]] = tokens) -> _Tokens:
     try:
-        tokens = RENDERED[dialect].tokenize(sql)
+        found = cut(sql, dialect)
     except SqlglotError as error:
         raise _broken("it cannot be cut into tokens") from error
-    if any(token.comments for token in tokens):
+    if any(token.comments for token in found):
         raise _broken("it holds a comment")
-    return [(token.token_type.name, token.text) for token in tokens]
+    return [(token.token_type.name, token.text) for token in found]
 
 
 def _confirm_duckdb(sql: str, predicate_sql: str, around: dict[str, Any]) -> None:
