@@ -14,7 +14,7 @@ KEYS = frozenset(
     $schema description title subtitle text width height padding background config data values mark encoding layer
     projection type field sort axis legend scale stack tooltip x y x2 y2 color size longitude latitude
     orient point strokeWidth line opacity filled fill stroke clip thickness domain range scheme zero nice
-    center translate labelAngle labelOverlap labelExpr font view category ramp heatmap
+    center translate clipExtent labelAngle labelOverlap labelExpr font view category ramp heatmap
     labelColor titleColor gridColor domainColor tickColor labelFontSize titleFontSize titleFontWeight labelLimit
     titleLimit subtitleColor fontSize fontWeight anchor offset
         """.split()  # noqa: SIM905 - words are read more easily than a column of strings

@@ -19,6 +19,8 @@ MERCATOR_LATITUDE = 72.0
 #: The least that a map shows, in degrees; closer the shores are too coarse.
 LEAST_SPAN = 3.0
 MARGIN = 1.15
+#: Shores are cut so far outside the picture, in pixels: farther than the line along a cut is wide.
+CUT_OUTSIDE_PX = 8
 
 
 @cache
@@ -44,10 +46,12 @@ def _feature(kind: str, coordinates: list[Any]) -> dict[str, Any]:
 
 
 def projection(longitudes: pa.ChunkedArray, latitudes: pa.ChunkedArray, width: int, height: int) -> dict[str, Any]:
-    """Vega's `projection` that shows all points in a picture of `width` by `height` pixels."""
+    """Vega's `projection` that shows all points in a picture of `width` by `height` pixels, and hardly more: a renderer
+    that is left to clip the shores of the whole world takes seconds where a few are to be seen."""
     import pyarrow.compute as pc
 
-    middle = {"translate": [width / 2, height / 2]}
+    extent = [[-CUT_OUTSIDE_PX, -CUT_OUTSIDE_PX], [width + CUT_OUTSIDE_PX, height + CUT_OUTSIDE_PX]]
+    middle = {"translate": [width / 2, height / 2], "clipExtent": extent}
     west, east = pc.min_max(longitudes).as_py().values()
     south, north = pc.min_max(latitudes).as_py().values()
     if west is None or max(abs(south), abs(north)) > MERCATOR_LATITUDE or east - west > 300:

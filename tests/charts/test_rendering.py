@@ -107,6 +107,14 @@ def test_moments_are_drawn_in_utc_wherever_the_server_is(monkeypatch: pytest.Mon
     assert not any("31" in text or "2025" in text for text in texts)
 
 
+def test_shores_far_outside_the_picture_are_not_drawn() -> None:
+    """Those of the whole world, of which a renderer clips away nearly all, cost it seconds; a kilobyte is the frame."""
+    rows = pa.table({"lon": [14.4, 14.5], "lat": [50.0, 50.1]})
+    svg = make_chart(ChartRequest("map", "lon", "lat"), rows).svg(call()).content
+    assert len(svg) < 10_000
+    assert len(re.findall(rb'aria-roledescription="circle"', svg)) == 2
+
+
 def test_the_picture_has_an_alternative_in_words() -> None:
     chart = make_chart(REQUESTS["bar"], orders())
     svg = svg_of(chart)
