@@ -184,31 +184,32 @@ def _encoding(first: list[pa.Table]) -> dict[str, Any]:
     usual = {"compression": "zstd", "dictionary_pagesize_limit": DICTIONARY_BYTES}
     if first[0].num_rows <= TRIED_ROWS:
         return usual
-    return usual | _without_dictionary(first[0].slice(0, TRIED_ROWS), usual)
+    return usual | _packed(first[0].slice(0, TRIED_ROWS), usual)
 
 
-def _without_dictionary(sample: pa.Table, usual: dict[str, Any]) -> dict[str, Any]:
-    """The columns whose dictionary would be given up, as whichever encoding makes smallest; the others as usual."""
+def _packed(sample: pa.Table, usual: dict[str, Any]) -> dict[str, Any]:
+    """Which numbers have no dictionary: those that would give it up soon, for it takes more room than it saves them."""
     paths = [chunk.path_in_schema for chunk in _chunks(sample.slice(0, 1), usual)]
     many = [name for name in sample.column_names if paths.count(name) == 1 and _too_many(sample.column(name))]
     if not many:
         return {}
-    sample, packed = sample.select(many), {}
-    dictionaries, plain = _chunks(sample, usual), _chunks(sample, usual | {"use_dictionary": False})
+    bare = usual | {"use_dictionary": False}
+    plain = _chunks(sample.select(many), bare)
     ways = {chunk.path_in_schema: _PACKED.get(chunk.physical_type, "PLAIN") for chunk in plain}
-    split = _chunks(sample, usual | {"use_dictionary": False, "column_encoding": ways})
-    for name, *chunks in zip(many, split, plain, dictionaries, strict=True):
-        sizes = [chunk.total_compressed_size for chunk in chunks]
-        if min(sizes[:2]) <= sizes[2]:
-            packed[name] = ways[name] if sizes[0] <= sizes[1] else "PLAIN"
-    return {"use_dictionary": [path for path in paths if path not in packed], "column_encoding": packed}
+    packed = _chunks(sample.select(many), bare | {"column_encoding": ways})
+    for name, large, small in zip(many, plain, packed, strict=True):
+        if small.total_compressed_size > large.total_compressed_size:
+            ways[name] = "PLAIN"
+    return {"use_dictionary": [path for path in paths if path not in ways], "column_encoding": ways}
 
 
 def _too_many(column: pa.ChunkedArray) -> bool:
-    """Whether its values are too many for a dictionary; what is nested has none of its own."""
+    """Whether it has numbers, and too many for a dictionary."""
     import pyarrow.types as types
 
-    return not types.is_nested(column.type) and column.unique().nbytes > DICTIONARY_BYTES
+    kind = column.type
+    number = types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind) or types.is_temporal(kind)
+    return bool(number and column.unique().nbytes > DICTIONARY_BYTES)
 
 
 def _chunks(table: pa.Table, told: dict[str, Any]) -> list[Any]:

@@ -6,6 +6,7 @@ flow-control window. So memory holds a few batches, whatever the size of the res
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ class Watchdog:
         self._bite = bite
         self._changed = threading.Condition()
         self._due: float | None = None
+        self._looks_at = math.inf
         self._closed = False
         self.bitten = False
         self._thread = threading.Thread(target=self._watch, name="bigquery-watchdog", daemon=True)
@@ -59,11 +61,11 @@ class Watchdog:
             self._set(None)
 
     def _set(self, due: float | None) -> None:
-        # Not notified: a later due moment is seen when the earlier one passes, and the first one below.
+        # Not notified of a later due moment, nor of none: that is seen when the earlier one passes. A thread woken for
+        # each of thousands of messages would take the GIL from the one that decodes them.
         with self._changed:
-            sleeping = self._due is None
             self._due = due
-            if sleeping and due is not None:
+            if due is not None and due < self._looks_at:
                 self._changed.notify()
 
     def _watch(self) -> None:
@@ -74,8 +76,8 @@ class Watchdog:
                     self._due = None
                     self.bitten = True
                     self._bite()
-                left = None if self._due is None else self._due - now
-                self._changed.wait(left)
+                self._looks_at = math.inf if self._due is None else self._due
+                self._changed.wait(None if self._due is None else self._due - now)
 
 
 #: What pyarrow raises for bytes that are not what they should be.
