@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.models import Column, TableSchema
 from agnes_mcp.untrusted import tidy
+
+_DIRECTED = re.compile(
+    r"(?P<name>.+?)(?:\s(?P<direction>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?\s*", re.IGNORECASE | re.DOTALL
+)
 
 
 def select_columns(select: list[str] | None, schema: TableSchema) -> list[str]:
@@ -50,6 +57,26 @@ def left_out(name: str, schema: TableSchema) -> str:
     """Why a column of that name cannot be read, as a sentence; "" where none is left out."""
     reason = next((why for column, why in schema.left_out.items() if column.casefold() == name.casefold()), "")
     return f"The column {tidy(name)[:80]!r} of {schema.table_id!r} is left out: {reason}." if reason else ""
+
+
+class Directed(NamedTuple):
+    """What stands in an order: a name, and how."""
+
+    name: str
+    descending: bool = False
+    nulls_first: bool = False
+
+
+def split_order(entry: str, known: set[str]) -> Directed:
+    """A column, whether it descends, and where NULLs stand; NULLs are last unless said. A column that is really called
+    `x desc` is taken for itself."""
+    directed = _DIRECTED.fullmatch(entry)
+    if directed is None or entry.casefold() in known:
+        return Directed(entry)
+    descending = (directed["direction"] or "").upper() == "DESC"
+    nulls_first = (directed["nulls"] or "").upper() == "FIRST"
+    spelled = Directed(directed["name"], descending, nulls_first)
+    return spelled if spelled.name.casefold() in known else spelled._replace(name=spelled.name.strip())
 
 
 def _unknown_column(name: str, schema: TableSchema) -> AgnesError:

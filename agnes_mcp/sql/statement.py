@@ -1,8 +1,8 @@
 """A `ScanRequest` and a `TableSchema` made into one SELECT in the table's dialect.
 
-Every name is looked up in the schema and quoted by sqlglot's generator; the predicate comes from `predicate`, which has
-read what it wrote. No text of the caller is ever spliced into the SQL, and the finished statement is compared with what
-was meant before it is handed out.
+Every name is looked up in the schema and quoted, by sqlglot's generator unless columns alone are asked of DuckDB: then
+sqlglot, of 8 MB, is not loaded. The predicate comes from `predicate`, which has read what it wrote. No text of a caller
+is spliced into the SQL, and the finished statement is compared with what was meant before it is handed out.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, get_args
-
-from sqlglot import exp
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from agnes_mcp.errors import AgnesError, nearest
 from agnes_mcp.models import (
@@ -25,12 +23,13 @@ from agnes_mcp.models import (
     Statement,
     TableSchema,
 )
-from agnes_mcp.sql.columns import resolve
+from agnes_mcp.sql.columns import resolve, split_order
+from agnes_mcp.sql.names import selection
+
+if TYPE_CHECKING:
+    from sqlglot import exp
 
 _ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_DIRECTED = re.compile(
-    r"(?P<name>.+?)(?:\s(?P<direction>ASC|DESC))?(?:\s+NULLS\s+(?P<nulls>FIRST|LAST))?\s*", re.IGNORECASE | re.DOTALL
-)
 _STAR = "*"
 _KEPT_COLUMNS = 100  # of a wider selection the text is not kept
 _NUMERIC = ("INT", "FLOAT", "DOUBLE", "REAL", "DECIMAL", "NUMERIC", "BIGNUMERIC", "HUGEINT", "BIGNUM", "INTERVAL")
@@ -48,6 +47,8 @@ class _Output(NamedTuple):
         return self.path[0] if self.path else None
 
     def expression(self) -> exp.Expression:
+        from sqlglot import exp
+
         value = identifier_path(self.path) if self.path else exp.Star()
         return _aggregate(self.function, value) if self.function else value
 
@@ -181,6 +182,8 @@ def _is_numeric(column: Column) -> bool:
 
 
 def _aggregate(function: str, column: exp.Expression) -> exp.Expression:
+    from sqlglot import exp
+
     plain: dict[str, type[exp.Expression]] = {
         "count": exp.Count, "sum": exp.Sum, "avg": exp.Avg, "min": exp.Min, "max": exp.Max,
         "approx_count_distinct": exp.ApproxDistinct, "count_if": exp.CountIf,
@@ -200,27 +203,11 @@ def _alias(alias: str) -> str:
     return alias
 
 
-class _Directed(NamedTuple):
-    name: str
-    descending: bool = False
-    nulls_first: bool = False
-
-
-def _split_order(entry: str, known: set[str]) -> _Directed:
-    """A column, whether it descends, and where NULLs stand; NULLs are last unless said. A column that is really called
-    `x desc` is taken for itself."""
-    directed = _DIRECTED.fullmatch(entry)
-    if directed is None or entry.casefold() in known:
-        return _Directed(entry)
-    descending = (directed["direction"] or "").upper() == "DESC"
-    nulls_first = (directed["nulls"] or "").upper() == "FIRST"
-    spelled = _Directed(directed["name"], descending, nulls_first)
-    return spelled if spelled.name.casefold() in known else spelled._replace(name=spelled.name.strip())
-
-
 def _order(entry: str, outputs: list[_Output], schema: TableSchema, grouped: bool) -> exp.Expression:
+    from sqlglot import exp
+
     known = {o.name.casefold() for o in outputs} | {column.name.casefold() for column in schema.columns}
-    name, descending, nulls_first = _split_order(entry, known)
+    name, descending, nulls_first = split_order(entry, known)
     output = next((o for o in outputs if o.name.casefold() == name.casefold()), None)
     if output is not None:
         ordered: exp.Expression = identifier_path([output.name])
@@ -246,12 +233,16 @@ def _refuse_repeated(names: list[str]) -> None:
 
 def identifier_path(path: Sequence[str]) -> exp.Expression:
     """A column, or a field inside one, quoted whatever its name is."""
+    from sqlglot import exp
+
     first = exp.column(exp.to_identifier(path[0], quoted=True), copy=False)
     return exp.Dot.build([first, *(exp.to_identifier(p, quoted=True) for p in path[1:])]) if path[1:] else first
 
 
 def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
     """SELECT these expressions FROM that one table; of expressions that stand nowhere else, no copy is made."""
+    from sqlglot import exp
+
     table = exp.table_(
         relation.name,
         db=relation.schema or None,
@@ -263,6 +254,11 @@ def select_from(outputs: list[Any], relation: Relation) -> exp.Select:
 
 
 def _select(outputs: Sequence[_Output], relation: Relation, dialect: Dialect) -> str:
+    if dialect == "duckdb" and not any(output.function for output in outputs):
+        catalog, schema, name, alias = relation
+        return selection([(o.path, o.name) for o in outputs], [*filter(None, (catalog, schema)), name], alias)
+    from sqlglot import exp
+
     # Each copy would be a walk over every column in Python, and a table may have 20,000 of them.
     projections: list[Any] = [exp.alias_(o.expression(), o.name, quoted=True, copy=False) for o in outputs]
     return select_from(projections, relation).sql(dialect=dialect, comments=False, copy=False)
@@ -282,12 +278,7 @@ def _render(
 ) -> str:
     written = _kept_select if len(outputs) <= _KEPT_COLUMNS else _select
     prefix = written(tuple(outputs), relation, dialect)
-    clauses: list[str] = []
-    if group_keys:
-        keys = [output.expression() for output in outputs[:group_keys]]
-        clauses.append(exp.Group(expressions=keys).sql(dialect=dialect).strip())
-    if orders:
-        clauses.append(exp.Order(expressions=orders).sql(dialect=dialect).strip())
+    clauses = _grouping(outputs[:group_keys], orders, dialect) if group_keys or orders else []
     if limit is not None:
         clauses.append(f"LIMIT {limit:d}")
     suffix = "\n".join(clauses)
@@ -298,3 +289,12 @@ def _render(
     sql = "\n".join([prefix, f"WHERE (\n{predicate_sql}\n)", *clauses])
     confirm_skeleton(sql, dialect=dialect, prefix_sql=prefix, predicate_sql=predicate_sql, suffix_sql=suffix)
     return sql
+
+
+def _grouping(keys: Sequence[_Output], orders: list[exp.Expression], dialect: Dialect) -> list[str]:
+    from sqlglot import exp
+
+    clauses: list[exp.Expression] = [exp.Group(expressions=[key.expression() for key in keys])] if keys else []
+    if orders:
+        clauses.append(exp.Order(expressions=orders))
+    return [clause.sql(dialect=dialect).strip() for clause in clauses]

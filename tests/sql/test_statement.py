@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from support.instances import ME, settings_of, table, write
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Aggregate, Column, Dialect, Relation, ScanRequest, Statement, TableSchema
-from agnes_mcp.sql.statement import build_statement
+from agnes_mcp.sql.names import selection
+from agnes_mcp.sql.statement import build_statement, identifier_path, select_from
 
 NASTY = [
     "dash-ed", "with space", "ünïcode", "日本", "🎉", "select", "order", "GROUP", "timestamp", "a.b", "1st", "x" * 300,
@@ -291,3 +294,36 @@ def test_a_condition_is_cut_once_for_all_that_look_at_it(dialect: Dialect, monke
     statement = build(dialect, where="id = 4711 OR device.os = 'x'", limit=5)
     assert cut.count(statement.predicate_sql) == 1
     assert build(dialect, where="id = 4711 OR device.os = 'x'", limit=5) == statement
+
+
+@given(st.data())
+def test_columns_of_duckdb_are_selected_as_sqlglot_would_write_it(data: st.DataObject) -> None:
+    """Letter by letter, whatever names and relations are: what is written is kept with a snapshot, and compared."""
+    word = st.one_of(st.sampled_from(NASTY), st.text(min_size=1, max_size=8))
+    column = st.one_of(word, st.just(""))
+    paths = data.draw(st.lists(st.lists(column, min_size=1, max_size=3), min_size=1, max_size=4))
+    name, alias, catalog, schema = (data.draw(word), data.draw(st.one_of(st.just(""), word)), *data.draw(places(word)))
+    written = selection([(path, "_".join(path)) for path in paths], [*filter(None, (catalog, schema)), name], alias)
+    projections = [exp.alias_(identifier_path(path), "_".join(path), quoted=True) for path in paths]
+    by_sqlglot = select_from(projections, Relation(catalog, schema, name, alias))
+    assert written == by_sqlglot.sql(dialect="duckdb", comments=False)
+
+
+def places(word: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, str]]:
+    """A catalog and a schema, a schema alone, or neither."""
+    nothing = st.just("")
+    return st.one_of(st.tuples(word, word), st.tuples(nothing, word), st.tuples(nothing, nothing))
+
+
+def test_what_selects_columns_of_duckdb_loads_no_sqlglot() -> None:
+    code = (
+        "import sys\n"
+        "from agnes_mcp.models import Column, Relation, ScanRequest, TableSchema\n"
+        "from agnes_mcp.sql.statement import build_statement\n"
+        "schema = TableSchema(table_id='t', columns=[Column(name='id', type='BIGINT')])\n"
+        "request = ScanRequest(table_id='t', select=['id'], limit=5)\n"
+        "print(build_statement(request, schema, Relation('', '', 't'), 'duckdb', 10).sql)\n"
+        "assert 'sqlglot' not in sys.modules\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == 'SELECT "id" AS "id" FROM "t"\nLIMIT 5\n'

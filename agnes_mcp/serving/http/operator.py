@@ -18,7 +18,6 @@ from agnes_mcp.access.grants import os_user
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.models import Principal
 from agnes_mcp.serving.http.identity import MAX_TOKEN_CHARS, Callers
-from agnes_mcp.serving.http.operator_html import overview_page, sign_in_page
 
 COOKIE = "agnes_operator"
 SIGNED_IN_FOR_S = 8 * 3600
@@ -70,7 +69,9 @@ class OperatorPage:
     async def _show(self, request: Request) -> Response:
         found = await self._who(request)
         if found is None:
-            return _html(sign_in_page())
+            return _sign_in_page()
+        from agnes_mcp.serving.http.operator_html import overview_page
+
         principal, signed_in = found
         overview = await self._gateway.overviews.seen_by(principal)
         works = self._parts()
@@ -80,7 +81,7 @@ class OperatorPage:
         form = await _form(request)
         digest = await self._callers.digest_of(form.get("token", ""))
         if digest is None:
-            return _html(sign_in_page("This token is not one of this instance."), status=401)
+            return _sign_in_page("This token is not one of this instance.", status=401)
         name, token_sha256 = digest
         session = secrets.token_urlsafe(32)
         self._signed_in[session] = SignedIn(name, token_sha256, time.monotonic() + SIGNED_IN_FOR_S)
@@ -95,7 +96,7 @@ class OperatorPage:
     async def _sign_out(self, request: Request) -> Response:
         form, found = await _form(request), await self._who(request)
         if found is None or not _same(form.get("form_token", ""), found[1].form_token):
-            return _html(sign_in_page("Sign in first."), status=403)
+            return _sign_in_page("Sign in first.", status=403)
         self._signed_in.pop(request.cookies.get(COOKIE, ""), None)
         response = RedirectResponse("/", status_code=303, headers=HEADERS)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=self._secure)
@@ -105,7 +106,7 @@ class OperatorPage:
         """Ends a call of one's own. Raises nothing for one that has just ended."""
         form, found = await _form(request), await self._who(request)
         if found is None or not _same(form.get("form_token", ""), found[1].form_token):
-            return _html(sign_in_page("Sign in first."), status=403)
+            return _sign_in_page("Sign in first.", status=403)
         self._gateway.overviews.cancel(found[0], form.get("request_id", "")[:64])
         return RedirectResponse("/", status_code=303, headers=HEADERS)
 
@@ -120,6 +121,12 @@ class OperatorPage:
                 return Principal(signed_in.name), signed_in
             self._signed_in.pop(session, None)
         return (os_user(), self._local) if self._callers.anonymous else None
+
+
+def _sign_in_page(said: str = "", status: int = 200) -> HTMLResponse:
+    from agnes_mcp.serving.http.operator_html import sign_in_page  # loaded by whoever looks: few do
+
+    return _html(sign_in_page(said), status)
 
 
 def _html(page: str, status: int = 200) -> HTMLResponse:
