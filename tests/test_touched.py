@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -34,9 +36,9 @@ MOST_IN_ALL = {"scan": 50, "fetch": 64, "usage": 12}
 class Entered:
     """The files of ours in which a function was entered while `counting`, by any thread that began to be watched."""
 
-    def __init__(self, without: str = STORES) -> None:
+    def __init__(self) -> None:
         self.counting = False
-        self.without = without
+        self.without = STORES
         self.files: set[str] = set()
 
     def watch(self, frame: FrameType, event: str, argument: object) -> None:
@@ -51,7 +53,7 @@ class Entered:
             self.files.add(name.removeprefix(f"{ROOT}/"))
 
 
-async def entered_by(tool: str, folder: Path, in_all: bool) -> set[str]:
+async def entered_by(entered: Entered, tool: str, folder: Path, in_all: bool) -> list[str]:
     """The files that a call of that tool enters, the second of its kind: libraries are loaded, the day is restored."""
     import mcp
     from support.instances import settings_of, tables_of, write_files
@@ -59,9 +61,7 @@ async def entered_by(tool: str, folder: Path, in_all: bool) -> set[str]:
     from agnes_mcp.gateway import Gateway
     from agnes_mcp.serving.server import build_server
 
-    entered = Entered(without="" if in_all else STORES)
-    threading.setprofile(entered.watch)
-    sys.setprofile(entered.watch)
+    entered.without, entered.files = "" if in_all else STORES, set()
     settings = settings_of(folder / "state", tables_of(write_files(folder / "files")))
     async with Gateway(settings) as gateway, mcp.Client(build_server(gateway)) as client:
         for counting in (False, True):
@@ -71,25 +71,38 @@ async def entered_by(tool: str, folder: Path, in_all: bool) -> set[str]:
             if not counting:  # what the first fetch has started for queries would go on meanwhile
                 await anyio.to_thread.run_sync(gateway.workbench.processes.close)
         entered.counting = False
-    return entered.files
+    return sorted(entered.files)
 
 
-def in_a_process_of_its_own(tool: str, folder: Path, in_all: bool) -> list[str]:
+def enter(folder: Path) -> None:
+    """Print what each call enters, in an instance of its own; every thread is watched from its beginning."""
+    entered, found = Entered(), {}
+    threading.setprofile(entered.watch)
+    sys.setprofile(entered.watch)
+    for tool in TOUCHED:
+        for in_all in (False, True):
+            place = f"{tool} {in_all}"
+            found[place] = anyio.run(entered_by, entered, tool, folder / place, in_all)
+    print(json.dumps(found))  # noqa: T201 - to whoever started the process
+
+
+@pytest.fixture(scope="module")
+def entered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Profiling slows every thread down and cannot be taken off those that run, so that it gets a process."""
+    folder = tmp_path_factory.mktemp("touched")
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}]\n"
-        "import anyio, pathlib, test_touched\n"
-        f"print(*sorted(anyio.run(test_touched.entered_by, {tool!r}, pathlib.Path({str(folder)!r}), {in_all})))"
+        f"import pathlib, test_touched; test_touched.enter(pathlib.Path({str(folder)!r}))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout.split()
+    return dict(json.loads(ran.stdout))
 
 
 @pytest.mark.parametrize("tool", TOUCHED)
 @pytest.mark.parametrize("in_all", [False, True], ids=["plain", "predicate and books"])
-def test_a_call_enters_few_files(tool: str, in_all: bool, tmp_path: Path) -> None:
-    files = in_a_process_of_its_own(tool, tmp_path, in_all)
+def test_a_call_enters_few_files(tool: str, in_all: bool, entered: dict[str, list[str]]) -> None:
+    files = entered[f"{tool} {in_all}"]
     assert f"tools/{tool}.py" in files
     assert "agnes_mcp/calls/frame.py" in files
     assert ("agnes_mcp/spending/stores/sqlite.py" in files) is in_all

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 from support.attached_double import COMMAND, FileStatements
 from support.instances import ONE_PROCESS, bigquery_at, remote_table
+from support.loaded import LoadedTable
 from support.metadata_server import MetadataServer
 from support.waiting import PATIENCE_S, until
 
@@ -36,18 +37,33 @@ _SQL = f"SELECT i AS id, 'word ' || i AS word FROM range({ROWS}) t(i)"
 REQUEST = ScanRequest(table_id="big", select=["word", "id"])
 
 
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> LoadedTable:
+    return LoadedTable(tmp_path_factory.mktemp("big"), "my_dataset", "big", schema="id INT64, word STRING", sql=_SQL)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands for BigQuery where rows come through the attached process, which only reads it."""
+    file = tmp_path_factory.mktemp("attached") / "bigquery.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(f"CREATE SCHEMA my_dataset; CREATE TABLE my_dataset.big AS {_SQL}")
+    return file
+
+
 @pytest.fixture
-def bq(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+def bq(big: LoadedTable, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     with MetadataServer() as metadata, StandIn(project="my-project") as stand_in:
         monkeypatch.setenv("GCE_METADATA_HOST", metadata.host)
         monkeypatch.setenv("GCE_METADATA_IP", metadata.host)
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-        stand_in.create_table("my_dataset", "big", schema="id INT64, word STRING", sql=_SQL)
+        big.serve(stand_in)
         yield stand_in
 
 
 def gateway_over(
     bq: StandIn,
+    file: Path,
     folder: Path,
     fault: str = "",
     at: int = 0,
@@ -56,11 +72,6 @@ def gateway_over(
     within_s: float = 300,
     made: list[Attached] | None = None,
 ) -> Gateway:
-    file = folder / "bigquery.duckdb"
-    if not file.exists():
-        with duckdb.connect(str(file)) as connection:
-            connection.execute(f"CREATE SCHEMA my_dataset; CREATE TABLE my_dataset.big AS {_SQL}")
-
     def double(settings: BigQuerySettings, tokens: TokenSource) -> Attached | str:
         statements = FileStatements(settings, file, fault, at)
         if reason := ruled_out(settings.model_copy(update={"storage_endpoint": None}), tokens):
@@ -94,12 +105,14 @@ def audited(gateway: Gateway, tool: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["tool"] == tool]
 
 
-async def test_the_snapshot_the_bill_and_the_audit_are_those_of_the_stream(bq: StandIn, tmp_path: Path) -> None:
+async def test_the_snapshot_the_bill_and_the_audit_are_those_of_the_stream(
+    bq: StandIn, file: Path, tmp_path: Path
+) -> None:
     told: list[tuple[int, int, dict[str, Any]]] = []
     # the bytes of rows in memory are those of the batches, which each way cuts as it can
     varying = ("request_id", "timestamp", "ts", "at", "latency_ms", "time", "started_at", "actual_result_bytes")
     for reads in ("stream", "attached"):
-        async with gateway_over(bq, tmp_path, reads=reads) as gateway:
+        async with gateway_over(bq, file, tmp_path, reads=reads) as gateway:
             answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
             assert answer.snapshot is not None
             found = await gateway.queries.query(os_user(), "SELECT count(*), sum(id), min(word) FROM all_of_it")
@@ -135,10 +148,10 @@ BREAKS = ["truncate", "internal", "unauthenticated", "denied", "exhausted", "abo
 
 @pytest.mark.parametrize("fault", BREAKS)
 async def test_what_breaks_in_the_middle_is_a_whole_snapshot_and_an_honest_bill(
-    bq: StandIn, tmp_path: Path, fault: str
+    bq: StandIn, file: Path, tmp_path: Path, fault: str
 ) -> None:
     """There is one slot, and one name: the second fetch has both, and meets the same fault."""
-    async with gateway_over(bq, tmp_path, fault, ROWS * 9 // 10) as gateway:
+    async with gateway_over(bq, file, tmp_path, fault, ROWS * 9 // 10) as gateway:
         billed = 0
         for _ in range(2):
             answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it", force=True)
@@ -157,11 +170,11 @@ async def test_what_breaks_in_the_middle_is_a_whole_snapshot_and_an_honest_bill(
 @pytest.mark.parametrize("at", [0, ROWS // 2], ids=["before the first row", "in the middle"])
 @pytest.mark.parametrize("fault", ["stall", "silent port", "closed port"])
 async def test_what_hangs_ends_with_its_call_and_holds_nothing(
-    bq: StandIn, tmp_path: Path, fault: str, at: int, ended_by: str
+    bq: StandIn, file: Path, tmp_path: Path, fault: str, at: int, ended_by: str
 ) -> None:
     made: list[Attached] = []
     within_s = 4.0 if ended_by == "its deadline" else 300.0
-    async with gateway_over(bq, tmp_path, fault, at, within_s=within_s, made=made) as gateway:
+    async with gateway_over(bq, file, tmp_path, fault, at, within_s=within_s, made=made) as gateway:
         with anyio.fail_after(PATIENCE_S):
             if ended_by == "its deadline":
                 with pytest.raises(AgnesError) as caught:
@@ -179,7 +192,7 @@ async def test_what_hangs_ends_with_its_call_and_holds_nothing(
         assert 0 <= billed <= WHOLE
         await nothing_is_held(gateway, billed)
         assert (await gateway.snapshots.entries(os_user())).snapshots == []
-        made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), tmp_path / "bigquery.duckdb")
+        made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), file)
         gateway.settings.api.scan.request_timeout_seconds = 300
         answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
         assert answer.snapshot is not None
@@ -191,14 +204,14 @@ async def test_what_hangs_ends_with_its_call_and_holds_nothing(
 @pytest.mark.parametrize("reads", ["stream", "attached"])
 @pytest.mark.parametrize("attach", ["auto", "eager", "lazy", "off"])
 async def test_when_it_attaches_and_which_way_rows_come(
-    bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attach: str, reads: str
+    bq: StandIn, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attach: str, reads: str
 ) -> None:
     monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
     if attach == "off" and reads == "attached":
         with pytest.raises(ValueError, match="direct_reads is `attached`, and attach is `off`"):
-            gateway_over(bq, tmp_path, reads=reads, attach=attach)
+            gateway_over(bq, file, tmp_path, reads=reads, attach=attach)
         return
-    async with gateway_over(bq, tmp_path, reads=reads, attach=attach) as gateway:
+    async with gateway_over(bq, file, tmp_path, reads=reads, attach=attach) as gateway:
         gateway.attaching.start()
 
         async def told() -> str:
@@ -217,11 +230,13 @@ async def test_when_it_attaches_and_which_way_rows_come(
         assert await told() == ("attached" if attached else not_there)
 
 
-async def test_sighup_brings_the_next_try_forward(bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sighup_brings_the_next_try_forward(
+    bq: StandIn, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a reload does; the same thread has been waiting for its time."""
     monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
     made: list[Attached] = []
-    async with gateway_over(bq, tmp_path, "load:builtin", made=made) as gateway:
+    async with gateway_over(bq, file, tmp_path, "load:builtin", made=made) as gateway:
         gateway.attaching.start()
 
         async def told() -> dict[str, Any]:
@@ -231,14 +246,14 @@ async def test_sighup_brings_the_next_try_forward(bq: StandIn, tmp_path: Path, m
             while "next_try" not in await told():
                 await anyio.sleep(0.05)
             assert (await told())["state"].startswith("not to be had: ")
-            made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), tmp_path / "bigquery.duckdb")
+            made[0]._statements = FileStatements(BigQuerySettings(project="my-project"), file)
             await gateway.upkeep.reload(gateway.settings)
             while (await told())["state"] != "attached":
                 await anyio.sleep(0.05)
 
 
-async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, tmp_path: Path) -> None:
-    async with gateway_over(bq, tmp_path, "load:abort") as gateway:
+async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, file: Path, tmp_path: Path) -> None:
+    async with gateway_over(bq, file, tmp_path, "load:abort") as gateway:
         answer = await gateway.fetches.fetch(os_user(), REQUEST, name="all_of_it")
         assert answer.snapshot is not None
         assert answer.snapshot.rows == ROWS
@@ -247,10 +262,10 @@ async def test_the_process_may_abort_and_the_server_answers(bq: StandIn, tmp_pat
 
 
 async def test_who_serves_attaches_ahead_and_usage_says_so(
-    bq: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bq: StandIn, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agnes_mcp.operations.upkeep._ATTACH_AFTER_S", 0.0)
-    async with gateway_over(bq, tmp_path) as gateway:
+    async with gateway_over(bq, file, tmp_path) as gateway:
         gateway.attaching.start()
 
         async def told() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from agnes_mcp.stand_in.tables import Table, now_ms
 
 
 class LoadedTable:
-    """What `StandIn.create_table` makes of a partitioned table; what a test then changes of it is that stand-in's."""
+    """What `StandIn.create_table` makes; what a test then changes of it is that stand-in's."""
 
     def __init__(self, folder: Path, dataset: str, name: str, **made: Any) -> None:
         self._file = folder / "loaded.duckdb"
@@ -22,7 +22,8 @@ class LoadedTable:
             self._table = loading.create_table(dataset, name, **made)
             cursor.execute(f"ATTACH '{self._file}' AS loaded")
             cursor.execute(f"CREATE TABLE loaded.{name} AS FROM {self._table.physical}")
-            cursor.execute(f"CREATE TABLE loaded.bounds AS FROM {bounds_of(self._table)}")
+            if self._table.partition:
+                cursor.execute(f"CREATE TABLE loaded.bounds AS FROM {bounds_of(self._table)}")
             cursor.execute("DETACH loaded")
 
     def serve(self, stand_in: StandIn) -> Table:
@@ -32,7 +33,8 @@ class LoadedTable:
         table.created_ms = table.modified_ms = now_ms()
         with stand_in.store.cursor() as cursor:
             cursor.execute(f"ATTACH '{self._file}' AS loaded (READ_ONLY)")
-            stand_in.store.create_schema(cursor, bounds_of(table))
-            cursor.execute(f"CREATE TABLE {bounds_of(table)} AS FROM loaded.bounds")
+            if table.partition:
+                stand_in.store.create_schema(cursor, bounds_of(table))
+                cursor.execute(f"CREATE TABLE {bounds_of(table)} AS FROM loaded.bounds")
         stand_in.create_dataset(table.dataset)
         return stand_in.catalog.add_table(table)
