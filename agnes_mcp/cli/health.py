@@ -50,7 +50,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
 def _server(settings: Settings) -> Finding:
     """Whether `serve --transport http` would start as it is configured."""
     from agnes_mcp.doctor.findings import Finding, counted, failed
-    from agnes_mcp.serving.http.app import check_exposure
+    from agnes_mcp.serving.http.exposure import check_exposure
 
     try:
         check_exposure(settings, settings.server.host)

@@ -81,8 +81,8 @@ def install(environment: Path) -> int:
         if ready(environment):
             return 0
         shutil.rmtree(environment, ignore_errors=True)
-        create(environment)
         uv = shutil.which("uv")
+        create(environment, with_pip=not uv)
         pip = [uv, "pip", "install", "--python", str(python_of(environment))] if uv else [
             str(python_of(environment)), "-m", "pip", "--disable-pip-version-check", "install",
         ]  # fmt: skip
@@ -91,12 +91,12 @@ def install(environment: Path) -> int:
     return 0
 
 
-def create(environment: Path) -> None:
-    """A virtual environment with a Python that the server supports."""
+def create(environment: Path, with_pip: bool) -> None:
+    """A virtual environment with a Python that the server supports; pip takes seconds to come, and uv needs none."""
     here = (3, 11) <= sys.version_info < (3, 15)
     found = sys.executable if here else next(filter(None, map(shutil.which, SUPPORTED)), None)
     if found:
-        subprocess.run([found, "-m", "venv", str(environment)], check=True)
+        subprocess.run([found, "-m", "venv", *([] if with_pip else ["--without-pip"]), str(environment)], check=True)
     elif shutil.which("uv"):
         subprocess.run(["uv", "venv", "--python", "3.12", "--seed", str(environment)], check=True)
     else:

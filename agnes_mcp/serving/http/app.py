@@ -28,9 +28,9 @@ from starlette.types import ASGIApp
 
 from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.config.settings import ServerSettings, Settings, is_loopback
-from agnes_mcp.errors import ConfigError
 from agnes_mcp.gateway import Gateway
 from agnes_mcp.serving.http.connections import most_connections
+from agnes_mcp.serving.http.exposure import check_exposure
 from agnes_mcp.serving.http.guards import BoundedBody, RequestGuard, browser_access, transport_security
 from agnes_mcp.serving.http.identity import Callers, RequireUser, request_principal
 from agnes_mcp.serving.http.metrics import Metrics, watch_loop
@@ -60,31 +60,6 @@ class Binding:
     def url(self) -> str:
         name = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{name}:{self.port}"
-
-
-def check_exposure(settings: Settings, host: str) -> None:
-    """Raises `ConfigError` where strangers could call: beyond this machine only with users and named hosts."""
-    server, access = settings.server, settings.access
-    if access.oidc is not None and not access.users:
-        raise ConfigError(
-            "access.oidc is set, but access.users is empty, so that nobody may call.",
-            "List each caller under access.users, by the value of access.oidc.principal_claim.",
-            "access.users",
-        )
-    if is_loopback(host):
-        return
-    if not access.users:
-        raise ConfigError(
-            f"{host} can be reached from other machines, but no user is configured.",
-            "Configure access.users (`agnes-mcp token new` makes a token), or serve on 127.0.0.1.",
-            "access.users",
-        )
-    if not server.public_url and not server.allowed_hosts:
-        raise ConfigError(
-            f"{host} can be reached from other machines, but the names of this server are not configured.",
-            "Set server.public_url, or list its Host headers in server.allowed_hosts.",
-            "server.allowed_hosts",
-        )
 
 
 def _verifier(settings: Settings) -> JwtVerifier | None:

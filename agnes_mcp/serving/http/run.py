@@ -21,8 +21,9 @@ from anyio.abc import TaskStatus
 from sse_starlette.sse import AppStatus
 
 from agnes_mcp.errors import AgnesError, ConfigError
-from agnes_mcp.serving.http.app import Binding, build_app, check_exposure
+from agnes_mcp.serving.http.app import Binding, build_app
 from agnes_mcp.serving.http.connections import BoundedHttp, Connections, most_connections
+from agnes_mcp.serving.http.exposure import check_exposure
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -34,7 +34,7 @@ from agnes_mcp.access.users_file import AccessFile
 from agnes_mcp.config import loading
 from agnes_mcp.config.settings import Settings, UserSettings
 from agnes_mcp.errors import ConfigError
-from agnes_mcp.serving.http.app import check_exposure
+from agnes_mcp.serving.http.exposure import check_exposure
 from agnes_mcp.serving.http.run import listen
 
 JSON = {"Content-Type": "application/json", **ACCEPT}
