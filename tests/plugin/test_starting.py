@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,23 +17,39 @@ from support.waiting import wait_until
 START = PLUGIN / "bin" / "start.py"
 
 
-async def test_claude_codes_configuration_starts_the_server(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def geminis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home from which Gemini's configuration has started the server, which made the demo's tables there."""
+    folder = tmp_path_factory.mktemp("gemini")
+    prepare(folder / "home" / ".agnes" / "plugin", PLUGIN / "server")
+    entry = load(ROOT / "gemini-extension.json")["mcpServers"]["agnes"]
+    anyio.run(partial(speaks, entry, bare(folder / "home"), folder, extensionPath=str(ROOT)))
+    return folder / "home"
+
+
+@pytest.fixture
+def home(geminis: Path, tmp_path: Path) -> Path:
+    """An empty one, but for the demo's tables: they take seconds to make, and are not the host's."""
+    (tmp_path / "home" / ".agnes").mkdir(parents=True)
+    (tmp_path / "home" / ".agnes" / "demo").symlink_to(geminis / ".agnes" / "demo")
+    return tmp_path / "home"
+
+
+def test_geminis_configuration_starts_the_server(geminis: Path) -> None:
+    context = ROOT / load(ROOT / "gemini-extension.json")["contextFileName"]
+    assert context.is_file()
+    assert list((geminis / ".agnes" / "demo").glob("*/web_sessions.parquet"))
+
+
+async def test_claude_codes_configuration_starts_the_server(home: Path, tmp_path: Path) -> None:
     places = {"CLAUDE_PLUGIN_ROOT": str(PLUGIN), "CLAUDE_PLUGIN_DATA": str(tmp_path / "data")}
     prepare(tmp_path / "data", PLUGIN / "server")
     entry = load(PLUGIN / ".mcp.json")["mcpServers"]["agnes"]
-    await speaks(entry, bare(tmp_path / "home"), tmp_path, **places)
-
-
-async def test_geminis_configuration_starts_the_server(tmp_path: Path) -> None:
-    prepare(tmp_path / "home" / ".agnes" / "plugin", PLUGIN / "server")
-    entry = load(ROOT / "gemini-extension.json")["mcpServers"]["agnes"]
-    await speaks(entry, bare(tmp_path / "home"), tmp_path, extensionPath=str(ROOT))
-    context = ROOT / load(ROOT / "gemini-extension.json")["contextFileName"]
-    assert context.is_file()
+    await speaks(entry, bare(home), tmp_path, **places)
 
 
 @pytest.mark.needs("mcpb")
-async def test_claude_desktops_bundle_starts_the_server(tmp_path: Path) -> None:
+async def test_claude_desktops_bundle_starts_the_server(home: Path, tmp_path: Path) -> None:
     """Unpacked as the host unpacks it; uv takes the environment of the tests instead of downloading one."""
     bundle = tmp_path / "agnes.mcpb"
     pack = [*command_of("mcpb"), "pack", str(PLUGIN), str(bundle)]
@@ -42,13 +59,13 @@ async def test_claude_desktops_bundle_starts_the_server(tmp_path: Path) -> None:
     entry = load(unpacked / "manifest.json")["server"]["mcp_config"]
     assert entry["env"] == {"AGNES_CONFIG": "${user_config.config}"}
     here = {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_NO_SYNC": "1", "AGNES_CONFIG": ""}
-    await speaks(entry, bare(tmp_path / "home", **here), tmp_path, __dirname=str(unpacked))
+    await speaks(entry, bare(home, **here), tmp_path, __dirname=str(unpacked))
 
 
 @pytest.mark.needs("claude")
-def test_claude_code_installs_the_plugin_and_connects(tmp_path: Path) -> None:
-    env = bare(tmp_path / "home", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")
-    prepare(tmp_path / "home" / ".claude" / "plugins" / "data" / "agnes-agnes", PLUGIN / "server")
+def test_claude_code_installs_the_plugin_and_connects(home: Path, tmp_path: Path) -> None:
+    env = bare(home, CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1")
+    prepare(home / ".claude" / "plugins" / "data" / "agnes-agnes", PLUGIN / "server")
     claude = command_of("claude")
 
     def run(*words: str, **more: str) -> str:
