@@ -291,9 +291,9 @@ def test_a_condition_is_cut_once_for_all_that_look_at_it(dialect: Dialect, monke
         return tokenize(settings, sql, dialect)
 
     monkeypatch.setattr(sqlglot.Dialect, "tokenize", noted)
-    statement = build(dialect, where="id = 4711 OR device.os = 'x'", limit=5)
-    assert cut.count(statement.predicate_sql) == 1
-    assert build(dialect, where="id = 4711 OR device.os = 'x'", limit=5) == statement
+    for times in (1, 2):  # a second statement is read anew
+        statement = build(dialect, where="id = 4711 OR device.os = 'x'", limit=5)
+        assert cut.count(statement.predicate_sql) == times
 
 
 @given(st.data())

@@ -57,7 +57,7 @@ class Cursor:
 
     @property
     def after_next(self) -> Lexeme:
-        return self._lexemes[min(self.position + 1, len(self._lexemes) - 1)]
+        return self.next if self.next.kind == "end" else self._lexemes[self.position + 1]
 
     def advance(self) -> Lexeme:
         lexeme = self.next

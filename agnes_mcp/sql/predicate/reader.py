@@ -96,7 +96,8 @@ class Reader(Expressions):
     def _range(self, left: Read) -> Read:
         if self.next.sign not in _COMPARES and self.next.sign != "NOT":
             return left
-        if symbol := self.take(*_COMPARISONS):
+        if self.next.sign in _COMPARISONS:
+            symbol = self.advance()
             right = self._sum()
             if "null" in (left.kind.family, right.kind.family):
                 raise self.refuse(

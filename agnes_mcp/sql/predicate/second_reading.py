@@ -124,6 +124,8 @@ _LISTED = {dialect: NODES | more for dialect, more in _OF_DIALECT.items()}
 def confirm_reading(tree: exp.Expr, rules: Rules, text: str) -> str:
     """The `tree` rendered. Raises `disallowed_node` unless sqlglot reads that as the same tree, of listed nodes only,
     and `too_complex` where it, which is longer than what was given, passes a limit."""
+    tokens_of.cache_clear()
+    lexemes_of.cache_clear()
     try:
         rendered = render(tree, rules.dialect)
         check_shape(lexemes_of(check_characters(rendered), rules.dialect), rendered, rules)
@@ -145,7 +147,7 @@ def tokens(text: str, dialect: Dialect) -> list[Token]:
     return RENDERED[dialect].tokenize(text)
 
 
-# Of the one text that was read last. The next gate looks at the same text, in the same statement.
+# Of the one text that was read last, for the gate of the statement that it goes into: no reading takes another's.
 tokens_of = lru_cache(maxsize=1)(tokens)
 lexemes_of = lru_cache(maxsize=1)(cut)
 
