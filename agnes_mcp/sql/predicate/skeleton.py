@@ -57,9 +57,12 @@ def _confirm_condition(predicate: _Tokens, predicate_sql: str, dialect: Dialect)
     bare = _without_exists(predicate, dialect)
     depth = 0
     for kind, _ in bare:
-        depth += {"L_PAREN": 1, "R_PAREN": -1}.get(kind, 0)
-        if depth < 0:
-            raise _broken("the predicate closes a bracket that it did not open")
+        if kind == "L_PAREN":
+            depth += 1
+        elif kind == "R_PAREN":
+            depth -= 1
+            if depth < 0:
+                raise _broken("the predicate closes a bracket that it did not open")
     if depth or not bare or any(kind in _ONCE for kind, _ in bare):
         raise _broken("the predicate is not one condition")
     words = {lexeme.value for lexeme in lexemes_of(predicate_sql, dialect) if lexeme.kind == "word"}
@@ -73,6 +76,8 @@ _OPENS = ["EXISTS", "L_PAREN", "SELECT", "NUMBER", "FROM", "UNNEST", "L_PAREN"]
 def _without_exists(tokens: _Tokens, dialect: Dialect) -> _Tokens:
     """The predicate's tokens, with `EXISTS(` for each `EXISTS(SELECT 1 FROM UNNEST(path) AS name WHERE`; the bracket
     closes where its condition ends. Raises where EXISTS begins anything else."""
+    if not any(kind == "EXISTS" for kind, _ in tokens):
+        return tokens
     left: _Tokens = []
     at = 0
     while at < len(tokens):
