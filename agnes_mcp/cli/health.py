@@ -9,7 +9,7 @@ import typer
 
 from agnes_mcp.cli.options import Config, Json, open_gateway
 from agnes_mcp.cli.output import print_json, visible_to_a_person
-from agnes_mcp.errors import EXIT_SERVER, EXIT_VALIDATION, ConfigError
+from agnes_mcp.errors import EXIT_SERVER, EXIT_VALIDATION, AgnesError, ConfigError
 
 if TYPE_CHECKING:
     from agnes_mcp.config.settings import Settings
@@ -41,6 +41,9 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
             raise
         _tell([failed("configuration", error)], as_json=True)
         raise typer.Exit(EXIT_VALIDATION) from None
+    except AgnesError as error:
+        _tell([failed("data_dir", error)], as_json)
+        raise typer.Exit(EXIT_SERVER) from None
     findings = [_server(gateway.settings), *anyio.run(examine, gateway)]
     _tell(findings, as_json)
     if any(finding.state == "fail" for finding in findings):

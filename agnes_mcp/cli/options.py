@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,10 +34,12 @@ def open_gateway(
 
     `max_chars`: how long an answer may be, in place of `api.max_result_chars`, which is for agents.
     `at_once`: for a server, whose host waits for its first answer: the demo's data is made meanwhile.
+    Raises `ConfigError`, and `storage_failed` where nothing can be kept.
     """
     from agnes_mcp.gateway import Gateway
 
     path, settings = read_settings(config, demo)
+    _refuse_unusable(settings.data_dir)
     if max_chars is not None:
         api = settings.api.model_copy(update={"max_result_chars": max_chars})
         settings = settings.model_copy(update={"api": api})
@@ -46,6 +50,25 @@ def open_gateway(
 
         return open_demo(settings, at_once=at_once)
     return Gateway(settings)
+
+
+def _refuse_unusable(folder: Path) -> None:
+    """Every call would fail over it: what is spent is written down there first."""
+    reason: str | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            reason = os.strerror(errno.EACCES)
+    except FileExistsError:
+        reason = "it is no folder"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if reason is not None:
+        raise AgnesError(
+            "storage_failed",
+            f"The data directory (data_dir) cannot be used: {reason}.",
+            "Set data_dir to a folder of your own, or let the user that runs this write there.",
+        )
 
 
 def read_settings(config: str | None, demo: bool = False) -> tuple[Path | None, Settings]:

@@ -44,6 +44,7 @@ _WORDS = {
     "float_type": "should be a number",
     "float_parsing": "should be a number",
     "string_type": "should be a text; in quotes, if it looks like a number, a date or a yes",
+    "path_type": "should be a path; in quotes, if it looks like a number, a date or a yes",
     "string_too_short": "should not be empty",
     "list_type": "should be a list, as in `[a, b]`",
     "dict_type": "should be a mapping of keys",

@@ -32,15 +32,27 @@ FIX = "Correct the file or the environment, then start again; docs/reference/con
 
 def find_config(explicit: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The instance file to serve; None: the demo. One that was named and is not there is an error."""
-    named = explicit or environ.get("AGNES_CONFIG")
-    if named:
-        path = Path(expanded(named))
-        if not path.is_file():
-            source = "--config" if explicit else "AGNES_CONFIG"
-            raise ConfigError(f"{source}: there is no file {named!r}.", "Name an instance.yaml that exists.", source)
+    named = environ.get("AGNES_CONFIG") if explicit is None else explicit
+    if named or explicit is not None:
+        source = "AGNES_CONFIG" if explicit is None else "--config"
+        path = Path(expanded(named or ""))
+        if not os.path.isfile(path):
+            raise ConfigError(f"{source}: {_why_no_file(path, named)}.", "Name an instance.yaml that exists.", source)
         return path.absolute()
-    places = (Path("instance.yaml"), Path("~/.agnes/instance.yaml").expanduser())
-    return next((place.absolute() for place in places if place.is_file()), None)
+    places = (Path("instance.yaml"), Path(os.path.expanduser("~/.agnes/instance.yaml")))
+    return next((place.absolute() for place in places if os.path.isfile(place)), None)
+
+
+def _why_no_file(path: Path, named: str | None) -> str:
+    if not named:
+        return "there is no file ''"
+    try:
+        os.stat(path)
+    except PermissionError:
+        return f"{named!r} is in a folder that this user may not enter"
+    except (OSError, ValueError):
+        return f"there is no file {named!r}"
+    return f"{named!r} is a folder, or no file of a disk"
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -106,8 +118,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path.name}: {_describe_yaml(error)}.", "Correct the YAML at that place.", path.name
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} cannot be read: {type(error).__name__}.", FIX, path.name) from None
+    except OSError as error:
+        raise ConfigError(f"{path.name} cannot be read: {error.strerror}.", FIX, path.name) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path.name} cannot be read: it is not text in UTF-8.", FIX, path.name) from None
+    except RecursionError:
+        raise ConfigError(f"{path.name} is nested deeper than a configuration is.", FIX, path.name) from None
+    except (ValueError, LookupError, AttributeError):  # what the library lets through of values that are none
+        problem = f"{path.name} has a value that is not what it looks like, as the date 2026-13-01 is none"
+        raise ConfigError(f"{problem}.", "Put texts that look like a date or a number in quotes.", path.name) from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -167,6 +186,9 @@ def _anchor_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _anchor(path: str, folder: Path) -> str:
+    if "\0" in path:
+        shown = path.replace("\0", "\\0")[:80]
+        raise ConfigError(f"instance.yaml: the path '{shown}' holds the character NUL.", FIX, "instance.yaml")
     return os.path.abspath(folder / expanded(path))
 
 

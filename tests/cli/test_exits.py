@@ -84,6 +84,26 @@ def test_4_is_for_the_disk(run: Run, shop: Path, small: Path) -> None:
     assert sorted(path.name for path in small.iterdir()) == ["filler"]
 
 
+@pytest.mark.parametrize("command", ["usage", "doctor"])
+@pytest.mark.parametrize("data_dir", ["orders.parquet", "orders.parquet/deeper"])
+def test_4_is_for_a_data_directory_that_is_none(run: Run, shop: Path, command: str, data_dir: str) -> None:
+    """The doctor says 5, as of all that is broken."""
+    shop.write_text(shop.read_text().replace("data_dir: ./state", f"data_dir: ./{data_dir}"))
+    if command == "doctor":
+        ran = run(command)
+        assert (ran.code, ran.err) == (5, "")
+        assert "FAILED data_dir: The data directory (data_dir) cannot be used" in ran.out
+        return
+    told(run(command), 4, "The data directory (data_dir) cannot be used: ")
+
+
+def test_a_server_that_could_write_nothing_down_does_not_start(shop: Path) -> None:
+    """It would refuse every call. Nothing is on the standard output, which is the protocol's."""
+    shop.write_text(shop.read_text().replace("data_dir: ./state", "data_dir: ./orders.parquet"))
+    ended = subprocess.run([COMMAND, "serve"], input="", capture_output=True, text=True, timeout=60, check=False)
+    told(Ran(ended.returncode, ended.stdout, ended.stderr), 4, "cannot be used: it is no folder")
+
+
 def test_an_extract_onto_a_full_disk_is_not_there_and_then_is(
     run: Run, shop: Path, small: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,10 +100,22 @@ REFUSED = {
     "api: !!python/object/apply:os.system [id]": ("instance.yaml", "line 1"),
     "1: x": ("instance.yaml", "not text"),
     "api: \x01": ("instance.yaml", "YAML"),
+    "api: " + "[" * 5_000: ("instance.yaml", "nested deeper"),
+    # values that are none
+    "data_dir: 2026-13-01": ("instance.yaml", "not what it looks like"),
+    "data_dir: 2026-01-01": ("data_dir", "in quotes"),
+    "data_dir: !!bool x": ("instance.yaml", "not what it looks like"),
+    "data_dir: !!timestamp x": ("instance.yaml", "not what it looks like"),
+    "data_dir: " + "1" * 6_000: ("instance.yaml", "not what it looks like"),
+    'data_dir: "a\\0b"': ("instance.yaml", "the path 'a\\0b'"),
+    'tables: [{id: a, path: "a\\0b"}]': ("instance.yaml", "NUL"),
 }
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.items(), ids=REFUSED.keys())
+NAMES = [text[:60] for text in REFUSED]
+
+
+@pytest.mark.parametrize(("text", "said"), REFUSED.items(), ids=NAMES)
 def test_one_line_names_the_key_and_the_problem(tmp_path: Path, text: str, said: tuple[str, str]) -> None:
     error = complaint(tmp_path, text)
     assert error.message.startswith(said[0])
@@ -111,7 +123,7 @@ def test_one_line_names_the_key_and_the_problem(tmp_path: Path, text: str, said:
     assert error.details.get("key") or said[0] == "instance.yaml"
 
 
-@pytest.mark.parametrize("text", [*REFUSED, None], ids=[*REFUSED, "missing file"])
+@pytest.mark.parametrize("text", [*REFUSED, None], ids=[*NAMES, "missing file"])
 def test_no_complaint_shows_a_token_or_a_folder_of_the_machine(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         assert str(tmp_path) not in complaint(tmp_path, text).message.replace(f"{tmp_path}/gone", "")
@@ -253,3 +265,17 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     said = complaint(tmp_path, text).message
     assert all(part in said for part in ("data_dri: is not a key", "max_limit: should be a whole", "as in 2027-01-31"))
     assert "\n" not in said
+
+
+def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / "instance.yaml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(ConfigError, match=r"instance\.yaml cannot be read: it is not text in UTF-8"):
+        load_settings(tmp_path / "instance.yaml")
+
+
+def test_what_is_named_and_is_no_file_is_told(tmp_path: Path) -> None:
+    for named, says in (("", "there is no file ''"), (str(tmp_path), "is a folder"), ("a\0b", "there is no file")):
+        with pytest.raises(ConfigError, match=says):
+            find_config(named, {"AGNES_CONFIG": str(tmp_path / "instance.yaml")})
+    with pytest.raises(ConfigError, match="there is no file"):
+        find_config("x" * 5_000, {})
