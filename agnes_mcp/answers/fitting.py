@@ -107,12 +107,13 @@ class Frame:
 def frame_columns(names: list[str], kinds: list[str], budget_chars: int) -> Frame:
     """As many columns, from the first, as leave room for a short cell in each; at least one."""
     headings = [(name, clip(kind, MAX_TYPE_CHARS)) for name, kind in zip(names, kinds, strict=True)]
-    with_cell = lambda heading: chars_of(heading) + _SHORT_CELL_CHARS  # noqa: E731 - one expression, used below
-    shown = fit(headings, int(budget_chars * _HEADING_SHARE), at_least=1, measure=with_cell)
-    taken = sum(chars_of(heading) for heading in shown)
-    return Frame(
-        [name for name, _ in shown], [kind for _, kind in shown], len(names) - len(shown), budget_chars - taken
-    )
+    room = int(budget_chars * _HEADING_SHARE)
+    taken = len(compact(headings)) - 2 - max(0, len(headings) - 1)  # as if each were measured by itself
+    if taken + (_SHORT_CELL_CHARS + 1) * len(headings) > room:
+        headings = fit(headings, room, at_least=1, measure=lambda heading: chars_of(heading) + _SHORT_CELL_CHARS)
+        taken = sum(chars_of(heading) for heading in headings)
+    columns, types = [name for name, _ in headings], [kind for _, kind in headings]
+    return Frame(columns, types, len(names) - len(columns), budget_chars - taken)
 
 
 class WrittenRows(list[list[Any]]):

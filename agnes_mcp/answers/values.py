@@ -98,13 +98,18 @@ def column_to_json(array: pa.Array | pa.ChunkedArray) -> list[Any]:
         return column_to_json(array.storage)
     if pa.types.is_dictionary(kind):
         return column_to_json(array.dictionary_decode())
-    for recognises, convert in _nested_kinds():
-        if recognises(kind):
-            return convert(array)
-    return _scalars(array)
+    convert = _CONVERTERS.get(kind.id)
+    if convert is None:
+        convert = next((convert for recognises, convert in _kinds() if recognises(kind)), _scalars)
+        _CONVERTERS[kind.id] = convert
+    return convert(array)
 
 
-def _nested_kinds() -> list[tuple[Callable[[Any], bool], Callable[[Any], list[Any]]]]:
+#: By the number of a kind of types, of which Arrow has some forty; what is done with one depends on nothing else.
+_CONVERTERS: dict[int, Callable[[Any], list[Any]]] = {}
+
+
+def _kinds() -> list[tuple[Callable[[Any], bool], Callable[[Any], list[Any]]]]:
     from pyarrow import types
 
     return [

@@ -50,11 +50,8 @@ class Turns:
         self._lines: dict[str, _Line] = {}  # of owners who hold or wait
         self._moment = 0
         self.held = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many requests have no turn yet."""
-        return sum(len(line.waiting) for line in self._lines.values())
+        #: How many requests have no turn yet.
+        self.waiting = 0
 
     def ask(self, owner: str, wake: Callable[[], None] = lambda: None, since: float = math.inf) -> Ticket:
         """A request, granted at once where it can be. Whoever asks gives it back with `leave`, granted or not.
@@ -66,6 +63,7 @@ class Turns:
             self._lines[owner] = _Line(self._next_moment())
         waiting = self._lines[owner].waiting
         waiting.insert(bisect_right(waiting, since, key=attrgetter("since")), ticket)
+        self.waiting += 1
         self._grant()
         return ticket
 
@@ -78,13 +76,15 @@ class Turns:
             line.since = self._next_moment()
         else:
             line.waiting.remove(ticket)
+            self.waiting -= 1
         if not line.held and not line.waiting:
             del self._lines[ticket.owner]
         self._grant()
 
     def _grant(self) -> None:
-        while (line := self._next()) is not None:
+        while self.waiting and (line := self._next()) is not None:
             ticket = line.waiting.popleft()
+            self.waiting -= 1
             line.held += 1
             self.held += 1
             line.since = self._next_moment()
