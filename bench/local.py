@@ -70,20 +70,25 @@ class Desk:
 
     def __init__(self, turns: int) -> None:
         self._turns = turns
+        self.cpu = 0.0  # how many times the other's processor time ours was, at the last comparison
 
     async def compare(self, ours: Callable[[], Awaitable[Any]], theirs: Callable[[], object]) -> tuple[float, float]:
         """The median seconds of both, turn by turn; one turn before them is not counted."""
         taken: tuple[list[float], list[float]] = ([], [])
+        computed: tuple[list[float], list[float]] = ([], [])
         for turn in range(self._turns + 1):
-            started = time.perf_counter()
+            started, started_cpu = time.perf_counter(), time.process_time()
             answer = await ours()
-            middle = time.perf_counter()
+            middle, middle_cpu = time.perf_counter(), time.process_time()
             await asyncio.to_thread(theirs)
-            ended = time.perf_counter()
+            ended, ended_cpu = time.perf_counter(), time.process_time()
             assert not answer.is_error, answer.content
             if turn:
                 taken[0].append(middle - started)
                 taken[1].append(ended - middle)
+                computed[0].append(middle_cpu - started_cpu)
+                computed[1].append(ended_cpu - middle_cpu)
+        self.cpu = statistics.median(computed[0]) / statistics.median(computed[1])
         return statistics.median(taken[0]), statistics.median(taken[1])
 
 
@@ -154,7 +159,7 @@ async def gather(small: bool) -> list[Figure]:
             ours_s, theirs_s = await desk.compare(fetch, ask(copy))
             found.append(
                 speed(f"`fetch` of {fetched:,} local rows", "DuckDB's COPY TO of the same", ours_s, theirs_s, 0.85,
-                      fetched, "rows")
+                      fetched, "rows", cpu=1 / desk.cpu)
             )  # fmt: skip
             floor = alternate(
                 {"guarded": lambda: guarded_copy(files["large"], target), "copied": lambda: ask(copy)()}, turns

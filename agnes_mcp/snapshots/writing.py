@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -20,7 +21,7 @@ from agnes_mcp.models import Column
 
 from .amounts import format_bytes
 from .content import ContentHash, Engine
-from .files import disk_errors, disk_full, open_new, write_all
+from .files import begin_writing, disk_errors, disk_full, open_new, write_all
 from .folder import used_bytes
 from .storable import storable_schema, store_as
 
@@ -47,6 +48,8 @@ _PACKED = dict.fromkeys(("INT32", "INT64"), "DELTA_BINARY_PACKED") | dict.fromke
 
 #: What is handed to the disk at once. The writer hands on each column of a row group in four parts, of some bytes.
 WRITE_BYTES = 1024 * 1024
+#: After so many bytes the disk is told to begin with them, so that it has little left to do when the file is synced.
+_BEGUN_BYTES = 4 * WRITE_BYTES
 #: Bytes of a column, on average, below which zstd takes longer to begin than it saves.
 _WORTH_COMPRESSING_BYTES = 512
 
@@ -164,15 +167,16 @@ def _write_parquet(sink: _Sink, tables: Iterator[pa.Table], content: ContentHash
 
 
 def _written(tables: Iterator[pa.Table], writer: pq.ParquetWriter, beside: ThreadPoolExecutor) -> Iterator[pa.Table]:
-    """The tables, each while it is written; the next one once that has ended."""
-    under_way: Future[None] | None = None
+    """The tables, each while it is written. Of small ones the next but one may wait for that, so that neither thread
+    waits whenever the other takes a little longer."""
+    under_way: deque[Future[None]] = deque()
     for table in tables:
-        if under_way is not None:
-            under_way.result()
-        under_way = beside.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS)
+        while len(under_way) > (2 * table.nbytes <= ROW_GROUP_BYTES):
+            under_way.popleft().result()
+        under_way.append(beside.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS))
         yield table
-    if under_way is not None:
-        under_way.result()
+    for piece in under_way:
+        piece.result()
 
 
 def _encoding(first: list[pa.Table]) -> dict[str, Any]:
@@ -250,7 +254,7 @@ class _Sink(io.RawIOBase):
 
     def __init__(self, path: Path, call: Call) -> None:
         super().__init__()
-        self.size_bytes = 0
+        self.size_bytes = self._begun_bytes = 0
         self.sha256 = hashlib.sha256()
         self.deaf = False
         self._call = call
@@ -264,11 +268,16 @@ class _Sink(io.RawIOBase):
         view = memoryview(content)
         if self.deaf:
             return view.nbytes
+        self.deaf = True  # unless this ends well: what is written next may have begun before anybody hears of a failure
         self._call.check()
         with disk_errors("write the snapshot"):
             write_all(self._descriptor, view)
+        self.deaf = False
         self.sha256.update(view)
         self.size_bytes += view.nbytes
+        if self.size_bytes - self._begun_bytes >= _BEGUN_BYTES:
+            begin_writing(self._descriptor, self._begun_bytes, self.size_bytes)
+            self._begun_bytes = self.size_bytes
         return view.nbytes
 
     def tell(self) -> int:

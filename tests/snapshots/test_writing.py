@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 import random
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -32,6 +35,7 @@ from snapshots.shelves import (
 from agnes_mcp.calls.call import Call, cancelled
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Principal, Receipt
+from agnes_mcp.snapshots import writing
 from agnes_mcp.snapshots.models import SnapshotFacts
 from agnes_mcp.snapshots.writing import ROW_GROUP_BYTES, ROW_GROUP_ROWS, TRIED_ROWS, regroup
 
@@ -297,6 +301,27 @@ def test_values_too_many_for_a_dictionary_are_packed_where_that_is_smaller(tmp_p
     assert [set(chunk.encodings) for chunk in chunks[9:]] == [{"PLAIN", "RLE", "RLE_DICTIONARY"}] * 2
     assert all(chunk.statistics.has_min_max for chunk in chunks[:9] if chunk.path_in_schema != "share")
     assert repr(stored_rows(store, "s")) == repr(list(zip(*map(pa.Array.to_pylist, columns.values()), strict=True)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system is given the advice")
+def test_a_file_system_that_takes_no_advice_gets_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranges = []
+
+    def refuse(descriptor: int, start: int, size: int, advice: int) -> None:
+        ranges.append((start, size))
+        raise OSError(errno.EINVAL, "no advice here")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    monkeypatch.setattr(writing, "_BEGUN_BYTES", 1)
+    rows = 5 * ROW_GROUP_ROWS
+    numbers = pa.Array.from_buffers(pa.int64(), rows, [None, pa.py_buffer(random.Random(1).randbytes(8 * rows))])
+    table = pa.table({"v": numbers})
+    store = new_store(tmp_path)
+    put(store, "s", table)
+    ends = [start + size for start, size in ranges]
+    assert len(ranges) > 1
+    assert [start for start, _ in ranges] == [0, *ends[:-1]]
+    assert pq.read_table(data_file(store, "s")).equals(table)
 
 
 def test_row_groups_of_wide_rows_are_bounded_in_bytes() -> None:
