@@ -26,6 +26,8 @@ _COUNTRIES = ("CZ", "DE", "SK", "PL", "AT", "HU", "FR", "GB", "US", "NL", "ES", 
 
 # A number in [0, 1) that belongs to row i and purpose k; the same everywhere.
 _MACRO = "CREATE MACRO unit(i, k) AS (hash(i * 31 + k) % 1000003) / 1000003.0"
+# The moment so many seconds after the first day begins. Adding intervals would ask the calendar of a time zone for each.
+_AT = f"make_timestamptz(epoch_us(TIMESTAMPTZ '{FIRST_DAY} 00:00:00+00') + 1000000 * CAST({{seconds}} AS BIGINT))"
 _COUNTRY = f"list_extract({list(_COUNTRIES)!r}, 1 + CAST(floor({len(_COUNTRIES)} * pow(unit(i, {{k}}), 2.2)) AS INT))"
 
 _TABLES: dict[str, str] = {
@@ -58,15 +60,13 @@ _TABLES: dict[str, str] = {
                list_extract(['paid','paid','paid','paid','shipped','shipped','refunded','cancelled'],
                             1 + CAST(floor(8 * unit(i, 5)) AS INT)) AS status,
                CASE WHEN unit(i, 6) < 0.75 THEN NULL ELSE 'SPRING' || CAST(floor(5 * unit(i, 7)) AS INT) END AS coupon,
-               TIMESTAMPTZ '{FIRST_DAY} 00:00:00+00' + to_seconds(CAST({DAYS} * 86400 * unit(i, 8) AS BIGINT))
-                 AS ordered_at
+               {_AT.format(seconds=f"{DAYS} * 86400 * unit(i, 8)")} AS ordered_at
         FROM range(1, {ORDERS} + 1) AS r(i)
         ORDER BY ordered_at""",
     "web_sessions": f"""
         SELECT 's' || printf('%07d', i) AS session_id,
                DATE '{FIRST_DAY}' + day AS event_date,
-               TIMESTAMPTZ '{FIRST_DAY} 00:00:00+00' + to_days(day)
-                 + to_seconds(CAST(86399 * (0.25 + 0.75 * sqrt(unit(i, 2))) AS BIGINT)) AS started_at,
+               {_AT.format(seconds="86400 * day + CAST(86399 * (0.25 + 0.75 * sqrt(unit(i, 2))) AS BIGINT)")} AS started_at,
                CASE WHEN unit(i, 3) < 0.55 THEN NULL
                     ELSE 1 + CAST(floor({CUSTOMERS} * pow(unit(i, 4), 1.6)) AS BIGINT) END AS customer_id,
                {_COUNTRY.format(k=5)} AS country_code,
