@@ -150,7 +150,10 @@ class Evaluator:
             except ServerError as error:
                 if "[OUT_OF_RANGE]" not in str(error):
                     raise
-        return ["error"] if len(predicates) == 1 else [self.verdicts([p])[0] for p in predicates]
+        if len(predicates) == 1:
+            return ["error"]
+        half = len(predicates) // 2  # few fail, and a statement takes as long with one of them as with a dozen
+        return self.verdicts(predicates[:half]) + self.verdicts(predicates[half:])
 
 
 @pytest.fixture(scope="module")
