@@ -99,6 +99,15 @@ def server(config: Path) -> Iterator[Server]:
     server.process.communicate()
 
 
+@pytest.fixture
+def wide(config: Path) -> Iterator[Server]:
+    """With a process for each of three calls."""
+    server = Server(config, AGNES_ENGINE__QUERY_WORKERS=str(len(ENDLESS)))
+    yield server
+    server.process.kill()
+    server.process.communicate()
+
+
 def audit_of(config: Path) -> list[dict[str, Any]]:
     path = config.parent / "state" / "audit" / "audit.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -123,22 +132,29 @@ def test_the_end_of_input_ends_the_process(server: Server) -> None:
     assert (code, out, errors) == (0, "", "")
 
 
+ENDLESS: dict[str, dict[str, Any]] = {
+    "scan": {"table_id": "endless", "aggregates": [{"function": "max", "column": "h"}]},
+    "describe": {"table_id": "endless", "profile": True},
+    "fetch": {"table_id": "endless", "aggregates": [{"function": "max", "column": "h"}]},
+}
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("tool", ["scan", "describe", "fetch"])
-def test_a_signal_ends_a_running_call_and_the_process_while_input_stays_open(
-    config: Path, server: Server, sent: signal.Signals, tool: str
+def test_a_signal_ends_running_calls_and_the_process_while_input_stays_open(
+    config: Path, wide: Server, sent: signal.Signals
 ) -> None:
-    server.greet()
+    """Each of them in a process of its own, which works."""
+    wide.greet()
     before = len(audit_of(config))
-    arguments: dict[str, Any] = {"table_id": "endless", "aggregates": [{"function": "max", "column": "h"}]}
-    server.call(1, tool, {"table_id": "endless", "profile": True} if tool == "describe" else arguments)
-    until_a_child_works(server.process.pid)
-    server.process.send_signal(sent)
-    assert server.process.wait(timeout=60) == 0
+    for number, (tool, arguments) in enumerate(ENDLESS.items()):
+        wide.call(1 + number, tool, arguments)
+    until_a_child_works(wide.process.pid, len(ENDLESS))
+    wide.process.send_signal(sent)
+    assert wide.process.wait(timeout=60) == 0
     lines = audit_of(config)[before:]
-    assert [(line["tool"], line["status"]) for line in lines] == [(tool, "cancelled")]
-    assert server.process.stderr
-    assert b"Traceback" not in server.process.stderr.read()
+    assert sorted((line["tool"], line["status"]) for line in lines) == sorted((tool, "cancelled") for tool in ENDLESS)
+    assert wide.process.stderr
+    assert b"Traceback" not in wide.process.stderr.read()
 
 
 def test_two_signals_in_a_row_do_no_harm(server: Server) -> None:

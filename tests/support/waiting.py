@@ -13,15 +13,19 @@ import anyio
 PATIENCE_S = 60.0
 _LOOK_EVERY_S = 0.01
 #: More processor time than a process takes until it is ready for work.
-_AT_WORK_S = 0.7
+_AT_WORK_S = 0.5
+#: To look at every process of the machine takes milliseconds of a processor.
+_LOOK_AT_CHILDREN_EVERY_S = 0.05
 
 
-def wait_until(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], object], within_s: float = PATIENCE_S, look_every_s: float = _LOOK_EVERY_S
+) -> None:
     """Until the condition holds. Raises `AssertionError` where it never does."""
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"it never came, in {within_s:.0f} s"
-        threading.Event().wait(_LOOK_EVERY_S)
+        threading.Event().wait(look_every_s)
 
 
 @contextmanager
@@ -44,15 +48,15 @@ async def until(condition: Callable[[], object], within_s: float = PATIENCE_S) -
             await anyio.sleep(_LOOK_EVERY_S)
 
 
-def until_a_child_works(pid: int) -> None:
-    """Until one of the processes that this one has started burns processor time for what it was asked."""
+def until_a_child_works(pid: int, least: int = 1) -> None:
+    """Until so many of the processes that this one has started burn processor time for what they were asked."""
     import psutil
 
     def works() -> bool:
         try:
             children = psutil.Process(pid).children(recursive=True)
-            return any(sum(child.cpu_times()[:2]) > _AT_WORK_S for child in children)
+            return sum(sum(child.cpu_times()[:2]) > _AT_WORK_S for child in children) >= least
         except psutil.NoSuchProcess:  # a child that ended while it was looked at
             return False
 
-    wait_until(works)
+    wait_until(works, look_every_s=_LOOK_AT_CHILDREN_EVERY_S)
