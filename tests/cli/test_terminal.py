@@ -200,44 +200,33 @@ def test_ctrl_c_at_the_question_ends_it(shop: Path, home: Path) -> None:
 
 
 def test_help_is_everywhere_and_loads_little(home: Path) -> None:
-    """Also what a shell asks for while somebody types."""
+    """Also what a shell asks for while somebody types: one process, which has loaded nothing more after all of them."""
+    asked = [["--help"], ["-h"], ["snapshot", "-h"], ["token", "add", "-h"], ["sync", "--help"], ["--version"]]
     code = (
-        "import sys; sys.argv = ['agnes-mcp', *{arguments!r}]\n"
+        "import sys\n"
         "from agnes_mcp.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
-        "print('LOADED', *sorted({{n.split('.')[0] for n in sys.modules}} & {{'duckdb', 'mcp', 'pyarrow', 'google'}}))"
+        f"for arguments in {asked!r}:\n"
+        "    sys.argv = ['agnes-mcp', *arguments]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as ended:\n        assert not ended.code, (arguments, ended.code)\n"
+        "    heavy = {n.split('.')[0] for n in sys.modules} & {'duckdb', 'mcp', 'pyarrow', 'google'}\n"
+        "    print('LOADED', *sorted(heavy))"
     )
-    for arguments in (
-        ["--help"],
-        ["-h"],
-        ["snapshot", "-h"],
-        ["token", "add", "-h"],
-        ["sync", "--help"],
-        ["--version"],
-    ):
-        ran = subprocess.run(
-            [sys.executable, "-c", code.format(arguments=arguments)],
-            capture_output=True,
-            text=True,
-            cwd=home,
-            timeout=60,
-        )
-        assert ran.stdout.splitlines()[-1] == "LOADED", (arguments, ran.stdout[-300:], ran.stderr[-500:])
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=home, timeout=60)
+    loaded = [line.strip() for line in ran.stdout.splitlines() if line.startswith("LOADED")]
+    assert loaded == ["LOADED"] * len(asked), (ran.stdout[-300:], ran.stderr[-500:])
 
 
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("agnes-mcp scan o", ["orders"]),
-        ("agnes-mcp snapshot drop f", ["few"]),
-        ("agnes-mcp sch", ["schema"]),
-    ],
-)
-def test_a_shell_completes_ids_and_names(shop: Path, home: Path, typed: str, offered: list[str]) -> None:
+#: What stands on the line, and what is offered for its last word.
+OFFERED = {"agnes-mcp scan o": ["orders"], "agnes-mcp snapshot drop f": ["few"], "agnes-mcp sch": ["schema"]}
+
+
+def test_a_shell_completes_ids_and_names(shop: Path, home: Path) -> None:
     assert piped(home, "fetch", "sessions", "--as", "few", "--where", "amount < 2").returncode == 0
-    last = str(len(typed.split()) - 1)
-    asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": last}
-    assert piped(home, **asked).stdout.split() == offered
+    for typed, offered in OFFERED.items():
+        last = str(len(typed.split()) - 1)
+        asked = {"_AGNES_MCP_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": last}
+        assert (typed, piped(home, **asked).stdout.split()) == (typed, offered)
 
 
 def test_a_shell_completes_what_was_discovered(home: Path) -> None:
