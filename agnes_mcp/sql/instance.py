@@ -99,8 +99,11 @@ def lock_instance(
 
     Raises AgnesError: `table_unavailable` (a file is missing or damaged), `internal_error` (a door is open).
     """
-    paths = [path for view in views for path in view.files()]
+    files = [view.files() for view in views]
+    paths = [path for of_view in files for path in of_view]
     connection.execute(f"SET allowed_paths = {literal(paths)}")
+    if all(len(of_view) == 1 for of_view in files):  # of many, footers would take memory that DuckDB does not count
+        connection.execute("SET parquet_metadata_cache = true")  # each is read once, and not at every binding
     left_out = make_views(connection, views, statement_names)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

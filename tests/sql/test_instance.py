@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from agnes_mcp.sources.bigquery import attached_job
 from agnes_mcp.sources.extensions import job
-from agnes_mcp.sql.instance import open_instance
+from agnes_mcp.sql.instance import OneAnswer, open_instance
+from agnes_mcp.sql.views import View
 
 MEMORY_BYTES = 256 * 2**20
 QUESTION = {"unsigned": False, "extensions": "/nowhere/extensions"}
@@ -60,3 +64,19 @@ def test_an_unsigned_extension_is_loaded_only_where_the_question_says_so() -> No
         with kind(MEMORY_BYTES, 2).open_instance(unsigned) as connection:
             found = connection.execute("SELECT current_setting('allow_unsigned_extensions')").fetchone()
         assert found == (True,)
+
+
+@pytest.mark.parametrize(("files", "kept"), [([1], "true"), ([1, 1], "true"), ([1, 2], "false"), ([3], "false")])
+def test_footers_are_kept_where_each_table_has_one(tmp_path: Path, files: list[int], kept: str) -> None:
+    """Of the files of every table, so many: of many, what is kept would not be counted."""
+    views = []
+    for table, count in enumerate(files):
+        paths = [str(tmp_path / f"{table}_{number}.parquet") for number in range(count)]
+        for path in paths:
+            pq.write_table(pa.table({"id": [1]}), path)
+        views.append(View(f"table_{table}", "parquet", paths))
+    answer = OneAnswer(MEMORY_BYTES, 1)
+    answer.grant(views)
+    with answer._instance as connection:
+        assert connection.execute("SELECT current_setting('parquet_metadata_cache')::VARCHAR").fetchone() == (kept,)
+        assert connection.execute("SELECT count(*) FROM table_0").fetchone() == (files[0],)
