@@ -27,6 +27,16 @@ _COMPLAINTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     (r"[Mm]alformed JSON", _BROKEN_JSON, ()),
     (
+        r'Duplicate name ".*" in struct',
+        "a record within a record has fields whose names differ in case alone, which DuckDB does not read",
+        (),
+    ),
+    (
+        r"maximum_object_size",
+        "one of its records is longer than 16 MiB; written as a record a line, or as Parquet, it can be read",
+        (),
+    ),
+    (
         r"not latin-1 encoded",
         "its text is none of UTF-8, UTF-16 and Latin-1, as Windows-1252 is none; written as UTF-8 it can be read",
         (),

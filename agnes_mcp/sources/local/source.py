@@ -23,6 +23,7 @@ from agnes_mcp.sources.local.databases import Databases, Held
 from agnes_mcp.sources.local.files import Files, Signature, find_files, named_in, of_file
 from agnes_mcp.sources.local.readers import Readers, of_files, of_text
 from agnes_mcp.sources.local.refusals import Attempt, Refusals
+from agnes_mcp.sources.local.renamed import told_of_names
 from agnes_mcp.sources.local.sizes import ANY, MEASURED_VALUES, heavy_values, longest_text, longest_texts, measure
 from agnes_mcp.sources.warehouse import FreeReading, Warehouse, batches, run
 from agnes_mcp.sql.duckdb_errors import out_of_memory, unavailable
@@ -252,7 +253,7 @@ class LocalSource(Source):
                 columns = [Column.model_validate(column) for column in answer.done["columns"]]
         else:
             cursor.execute(f"SELECT * FROM {identifier(table.id)} LIMIT 0")  # noqa: S608 - an id is [a-z0-9_]+
-            columns = columns_of(cursor.description or [])
+            columns = told_of_names(files.kind, columns_of(cursor.description or []))
             plain = not any(loses_in_arrow(str(kind)) for _, kind, *_ in cursor.description or [])
         now = {column.name: column for column in columns}, plain
         self._columns[table.id] = (files.signature, read_as, now)

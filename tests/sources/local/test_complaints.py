@@ -86,6 +86,12 @@ def test_a_file_of_another_kind_in_disguise_is_named(tmp_path: Path, source: Loc
     assert told.value.kind == "unsupported_format"
 
 
+def test_a_record_without_end_is_told_as_that(tmp_path: Path, source: LocalSource) -> None:
+    (tmp_path / "t.json").write_bytes(b'{"rows": [%s{"id": 1}]}' % (b'{"id": 1}, ' * 2_000_000))
+    with pytest.raises(AgnesError, match="one of its records is longer than 16 MiB"):
+        source.schema(Table(id="t", source_type="local", path=f"{tmp_path}/t.json"), Call("schema", ME))
+
+
 def test_types_that_the_instance_says_of_no_column_are_blamed(tmp_path: Path, source: LocalSource) -> None:
     table = beside(tmp_path, "csv", b"id,price\n2,3\n", {"types": {"nothing": "BIGINT"}})
     with pytest.raises(AgnesError, match=r"`csv.types` names a column that it does not have\.$"):
