@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agnes_mcp.sources.bigquery.clients import Clients
 
 #: Pauses between two looks at a running job.
-FIRST_LOOK_S = 0.05
+FIRST_LOOK_S = 0.02
 LOOK_EVERY_S = 1.0
 #: One look. Short, because a stopped call is noticed only between two of them.
 LOOK_TIMEOUT_S = 5.0
