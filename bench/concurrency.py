@@ -150,8 +150,8 @@ async def late(work: asyncio.Future[Any]) -> float:
 
 
 async def memory(sessions: int) -> list[Figure]:
-    """Resident size of the server's own process with so many open sessions that have called once each; what those
-    after the first have added; and the same of a bare server whose sessions scan as well."""
+    """Resident size of the server's own process with so many open sessions that have called once each, and once one has
+    given a condition; what those after the first have added; the same of a bare server whose sessions scan as well."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = write(folder, "few.parquet", "SELECT i AS id FROM range(100) AS r(i)")
@@ -159,8 +159,9 @@ async def memory(sessions: int) -> list[Figure]:
         with serve(instance) as served:
             ours = await grown(
                 sessions, served.process.pid, lambda: connect(served, "http", "legacy"),
-                "scan", {"table_id": "few", "limit": 5},
+                "scan", {"table_id": "few", "limit": 5}, {"table_id": "few", "where": "id < 50", "limit": 5},
             )  # fmt: skip
+            ours, conditioned = ours[:sessions], ours[sessions]
         async with bare_http() as (url, process):
             theirs = await grown(sessions, process.pid, lambda: connected(url), "ping", {})
         async with bare_http() as (url, process):
@@ -170,7 +171,9 @@ async def memory(sessions: int) -> list[Figure]:
     return [
         Figure(f"memory with {sessions} sessions over HTTP", bare, ours[-1] / theirs[-1], 1.5, "at most", ours[-1],
                theirs[-1], "MB"),
-        Figure("of it, a bare server that scans by sqlglot, DuckDB and Arrow", bare, scanning[-1] / theirs[-1], None,
+        Figure("the same once one of them has scanned by a condition", bare, conditioned / theirs[-1], None,
+               ours=conditioned, theirs=theirs[-1], unit="MB"),
+        Figure("of that, a bare server that scans by sqlglot, DuckDB and Arrow", bare, scanning[-1] / theirs[-1], None,
                ours=scanning[-1], theirs=theirs[-1], unit="MB"),
         Figure(f"of it, what the {sessions - 1} after the first have added", bare,
                added / added_bare if added_bare else None, None, ours=added, theirs=added_bare, unit="MB"),
@@ -178,14 +181,18 @@ async def memory(sessions: int) -> list[Figure]:
 
 
 async def grown(
-    sessions: int, pid: int, connecting: Callable[[], Any], tool: str, arguments: dict[str, Any]
+    sessions: int, pid: int, connecting: Callable[[], Any], tool: str, *arguments: dict[str, Any]
 ) -> list[float]:
-    """Its megabytes after each of so many sessions that stay open."""
+    """Its megabytes after each of so many sessions that stay open and have called once; then, if there are others,
+    after the last has called with those."""
     found = []
     async with AsyncExitStack() as stack:
         for _ in range(sessions):
             client = await stack.enter_async_context(connecting())
-            assert not (await client.call_tool(tool, arguments)).is_error
+            assert not (await client.call_tool(tool, arguments[0])).is_error
+            found.append(psutil.Process(pid).memory_info().rss / 1e6)
+        for others in arguments[1:]:
+            assert not (await client.call_tool(tool, others)).is_error
             found.append(psutil.Process(pid).memory_info().rss / 1e6)
     return found
 
