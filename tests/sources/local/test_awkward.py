@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,16 @@ def leaves(value: Any) -> Any:
     return value if value is None else str(value)
 
 
-def rows_of_duckdb(each: Awkward) -> list[Any]:
-    sql = each.rows.replace("{path}", str(each.path).replace("'", "''"))
+@pytest.fixture
+def bare() -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB as it comes: a connection takes longer to make than these files to read."""
     with duckdb.connect(":memory:") as connection:
-        rows = connection.execute(f"SELECT to_json(COLUMNS(*)) FROM ({sql})").fetchall()
+        yield connection
+
+
+def rows_of_duckdb(bare: duckdb.DuckDBPyConnection, each: Awkward) -> list[Any]:
+    sql = each.rows.replace("{path}", str(each.path).replace("'", "''"))
+    rows = bare.execute(f"SELECT to_json(COLUMNS(*)) FROM ({sql})").fetchall()
     return [[None if cell is None else leaves(json.loads(cell)) for cell in row] for row in rows]
 
 
@@ -74,7 +80,7 @@ def call_of(tool: str, name: str) -> dict[str, Any]:
 
 
 async def test_each_is_served_with_duckdbs_rows_or_named(
-    gateway: Gateway, awkward: dict[str, Awkward], tmp_path: Path
+    gateway: Gateway, awkward: dict[str, Awkward], bare: duckdb.DuckDBPyConnection
 ) -> None:
     wrong: list[str] = []
     async with connected(gateway, "auto") as client:
@@ -86,11 +92,11 @@ async def test_each_is_served_with_duckdbs_rows_or_named(
                 if tool == "query" and each.query_kind:  # of every row, however early the answer would be full
                     arguments["sql"] = f'SELECT max(COLUMNS(*)) FROM "{name}"'
                 answer = (await client.call_tool(tool, arguments)).structured_content or {}
-                wrong += [f"{name} {tool}: {problem}" for problem in problems(each, tool, answer)]
+                wrong += [f"{name} {tool}: {problem}" for problem in problems(bare, each, tool, answer)]
     assert wrong == [], "\n".join(wrong)
 
 
-def problems(each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
+def problems(bare: duckdb.DuckDBPyConnection, each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
     wanted = each.query_kind if tool == "query" and each.query_kind else each.kind
     if wanted and not (each.whole and tool in ("schema", "sample", "scan")):
         if answer.get("error") != wanted:
@@ -102,7 +108,7 @@ def problems(each: Awkward, tool: str, answer: dict[str, Any]) -> list[str]:
     if "error" in answer:
         return [f"{answer['error']}: {answer['message']}"]
     if tool in ("scan", "query") and not each.whole and answer["row_count"] < 1000:
-        rows, expected = leaves(answer["rows"]), rows_of_duckdb(each)
+        rows, expected = leaves(answer["rows"]), rows_of_duckdb(bare, each)
         return [] if sorted(map(str, rows)) == sorted(map(str, expected)) else [f"{rows} instead of {expected}"]
     return []
 
