@@ -196,9 +196,11 @@ def _copies(
     copies: dict[str, str] = {}
     if compares_blobs_wrongly():
         copies = {name: f"{identifier(name)} || ''::BLOB" for name, (_, kind) in columns if kind == "BLOB"}
-    decimals = {written: name for name, (written, kind) in columns if kind.startswith("DECIMAL") and kind[-1] == ")"}
+    # Of a record each field is compared so; of what a list has in it nothing is taken down.
+    decimals = {written: name for name, (written, kind) in columns if kind[-1] == ")" and "DECIMAL(" in kind}
     if decimals:
-        misjudged = _with_old_bounds(connection, view.files())
+        paths = _with_old_bounds(connection, view.files())
+        misjudged = paths | {path.partition(", ")[0] for path in paths}
         # Whatever else DuckDB computes of one column, it computes of its bounds too.
         copies |= {name: f"TRY({identifier(name)})" for written, name in decimals.items() if written in misjudged}
     return copies

@@ -362,9 +362,12 @@ def nested(folder: Path) -> dict[str, Awkward]:
     }
 
 
-def _with_old_bounds(path: Path) -> Path:
-    """Whole numbers from 1 to 24 as decimals, with bounds as writers of old took them: 2 for the least."""
-    numbers = pa.array(map(Decimal, range(1, 25)), pa.decimal128(25, 2))
+def _with_old_bounds(path: Path, *, within: bool = False) -> Path:
+    """Whole numbers from 1 to 24 as decimals, with bounds as writers of old took them: 2 for the least; `within` a
+    record, where that is said."""
+    numbers: pa.Array = pa.array(map(Decimal, range(1, 25)), pa.decimal128(25, 2))
+    if within:
+        numbers = pa.StructArray.from_arrays([numbers], names=["d"])
     pq.write_table(pa.table({"v": numbers}), path, use_dictionary=False, compression="none", store_schema=False)
     whole = path.read_bytes()
     length = int.from_bytes(whole[-8:-4], "little")
@@ -393,6 +396,9 @@ def parquets(folder: Path) -> dict[str, Awkward]:
         os.mkfifo(pipe)
     return {
         "old_bounds": Awkward(_with_old_bounds(folder / "old.parquet"), plain.replace("*", "v::VARCHAR")),
+        "old_bounds_within": Awkward(
+            _with_old_bounds(folder / "within.parquet", within=True), plain.replace("*", "{'d': v.d::VARCHAR}")
+        ),
         "pipe": Awkward(pipe, kind="unsupported_format", says="pipe"),
         "count_column": Awkward(_copy(folder / "count.parquet", "SELECT 7 AS count, 'x' AS rows"), plain),
         "geometry": Awkward(
