@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import NamedTuple
 
 from agnes_mcp.calls.call import Call
@@ -64,7 +65,7 @@ class Refusals:
         long it took, `for_good`."""
         refusal = self._kept.get(table_id)
         if refusal is not None and refusal.holds(state, call):
-            raise refusal.error
+            raise copy(refusal.error)  # each call writes its own name into what it raises
         attempt = Attempt()
         try:
             yield attempt
@@ -78,7 +79,7 @@ class Refusals:
         if error.kind == "timeout":
             self._kept[table_id] = _Refusal(state, _overdue(table_id, took_s), again_at, _LONGER * took_s)
         elif error.kind in _OF_FILES and (for_good or took_s > _LONG_S):
-            self._kept[table_id] = _Refusal(state, error, math.inf if for_good else again_at, math.inf)
+            self._kept[table_id] = _Refusal(state, copy(error), math.inf if for_good else again_at, math.inf)
 
 
 def _overdue(table_id: str, took_s: float) -> AgnesError:

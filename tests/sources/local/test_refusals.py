@@ -11,7 +11,9 @@ import pytest
 from support.arrow_bombs import file, run
 from support.instances import ME
 
+from agnes_mcp.calls.audit import Audit
 from agnes_mcp.calls.call import Call, timed_out
+from agnes_mcp.calls.frame import Calls
 from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
@@ -86,6 +88,22 @@ def test_a_fault_of_the_files_that_took_long_to_find_is_kept(clock: SimpleNamesp
         assert clock.now == 1010.0  # it was not looked for again
     clock.now += 200
     attempt(kept, clock, Call("schema", ME, 60))
+
+
+async def test_what_is_kept_of_one_call_names_no_other(clock: SimpleNamespace, tmp_path: Path) -> None:
+    """Each answer has the id of its own call, however often the same is refused."""
+    kept, calls, named = Refusals(), Calls(Audit(tmp_path), 1), []
+
+    async def ask() -> None:
+        async with calls.open("schema", ME) as call:
+            named.append(call.request_id)
+            attempt(kept, clock, call, fault=unavailable("its text is not whole", "t"))
+
+    for _ in range(3):
+        with pytest.raises(AgnesError) as caught:
+            await ask()
+        assert caught.value.details == {"request_id": named[-1]}
+    assert len(set(named)) == 3
 
 
 def test_a_conversion_that_no_call_has_the_time_for_is_not_begun_anew(tmp_path: Path, unforgotten: None) -> None:
