@@ -81,12 +81,13 @@ test-extension-sqlite: $(VENV)/.installed-dev
 # What faces DuckDB, under the newer line of it: the virtual environment above with that DuckDB before its own.
 DUCKDB2 := 2.0.1
 VENV2 := .venv-duckdb2
-FACING := tests/workbench tests/sql/test_duckdb_lines.py tests/sql/test_views.py tests/sql/test_stored_views.py \
-	tests/sql/test_duckdb_errors.py tests/sql/test_cells.py tests/sql/test_cost.py tests/sql/test_predicate_exists.py \
-	tests/sql/test_predicate_skeleton.py tests/sql/test_predicate_properties.py tests/sql/test_statement.py \
-	tests/sources/local tests/sources/test_warehouse.py tests/snapshots/test_store.py tests/snapshots/test_readers.py \
-	tests/snapshots/test_writing.py tests/extracts tests/operations/test_scan.py tests/operations/test_query_types.py \
-	tests/operations/test_lists.py tests/operations/test_cells.py tests/operations/test_type_names.py
+FACING := tests/workbench tests/sql/test_duckdb_lines.py tests/sql/test_instance.py tests/sql/test_views.py \
+	tests/sql/test_stored_views.py tests/sql/test_duckdb_errors.py tests/sql/test_cells.py tests/sql/test_cost.py \
+	tests/sql/test_predicate_exists.py tests/sql/test_predicate_skeleton.py tests/sql/test_predicate_properties.py \
+	tests/sql/test_statement.py tests/sources/local tests/sources/test_warehouse.py tests/snapshots/test_store.py \
+	tests/snapshots/test_readers.py tests/snapshots/test_writing.py tests/extracts tests/operations/test_scan.py \
+	tests/operations/test_query_types.py tests/operations/test_lists.py tests/operations/test_cells.py \
+	tests/operations/test_type_names.py
 
 test-duckdb2: $(VENV2)/.installed
 	$(VENV2)/bin/python -m pytest -q $(SPREAD) $(FACING) $(ARGS)

@@ -43,8 +43,12 @@ KINDS: dict[str, tuple[Opener, dict[str, str]]] = {
 
 
 def settings_of(opened: Opener) -> dict[str, Any]:
+    """Of DuckDB 2.0, which lists only what has taken the place of `extension_directory`, that one as well."""
     with opened() as connection:
-        return dict(connection.execute("SELECT name, value FROM duckdb_settings()").fetchall())
+        listed = dict(connection.execute("SELECT name, value FROM duckdb_settings()").fetchall())
+        directory = connection.execute("SELECT current_setting('extension_directory')").fetchone()
+    assert directory is not None
+    return listed | {"extension_directory": directory[0]}
 
 
 @pytest.mark.parametrize("kind", KINDS)
