@@ -17,12 +17,9 @@ import pytest
 from support.instances import ME, write
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local.source import LocalSource
-from agnes_mcp.sources.warehouse import Warehouse
-from agnes_mcp.workbench import JOB
 
 T = TypeVar("T")
 _VERSION_3 = 0x20080522
@@ -81,15 +78,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield root
     for name in modes:
         (root / name).chmod(0o700)  # so that it can be removed
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
-    warehouse = Warehouse(memory_limit_bytes=2**28, threads=1, spill_root=tmp_path_factory.mktemp("spill"))
-    source = LocalSource(warehouse, Processes(JOB, size=1))
-    yield source
-    source.close()
-    warehouse.close()
 
 
 def columns(source: LocalSource, path: Path) -> list[str]:

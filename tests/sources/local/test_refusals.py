@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,6 @@ from support.instances import ME
 from agnes_mcp.calls.audit import Audit
 from agnes_mcp.calls.call import Call, timed_out
 from agnes_mcp.calls.frame import Calls
-from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Table
 from agnes_mcp.sources.local import refusals
@@ -22,9 +20,7 @@ from agnes_mcp.sources.local.conversion import Conversions
 from agnes_mcp.sources.local.files import find_files
 from agnes_mcp.sources.local.refusals import Refusals
 from agnes_mcp.sources.local.source import LocalSource
-from agnes_mcp.sources.warehouse import Warehouse
 from agnes_mcp.sql.duckdb_errors import unavailable
-from agnes_mcp.workbench import JOB
 
 MINUTES = 60.0
 
@@ -43,15 +39,6 @@ def unforgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """However little time the first call had, however long the next ones may last, and come later."""
     monkeypatch.setattr(refusals, "_TIMES", 1e9)
     monkeypatch.setattr(refusals, "_LONGER", 1e9)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
-    warehouse = Warehouse(memory_limit_bytes=2**28, threads=1, spill_root=tmp_path_factory.mktemp("spill"))
-    source = LocalSource(warehouse, Processes(JOB, size=1))
-    yield source
-    source.close()
-    warehouse.close()
 
 
 def attempt(

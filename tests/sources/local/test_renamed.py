@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,23 +10,11 @@ import pytest
 from support.instances import ME
 
 from agnes_mcp.calls.call import Call
-from agnes_mcp.calls.processes.processes import Processes
 from agnes_mcp.errors import AgnesError
 from agnes_mcp.models import Price, Statement, Table
 from agnes_mcp.sources.local.source import LocalSource
-from agnes_mcp.sources.warehouse import Warehouse
-from agnes_mcp.workbench import JOB
 
 FREE = Price(scan_bytes=0, reserved_bytes=0, path="local")
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSource]:
-    warehouse = Warehouse(memory_limit_bytes=2**28, threads=1, spill_root=tmp_path_factory.mktemp("spill"))
-    source = LocalSource(warehouse, Processes(JOB, size=1))
-    yield source
-    source.close()
-    warehouse.close()
 
 
 def rows(source: LocalSource, table: Table, names: list[str]) -> list[dict[str, object]]:
