@@ -49,8 +49,8 @@ async def both(folder: Path) -> AsyncIterator[tuple[Client, Client]]:
     """Our server and the bare one over the same file."""
     path = write(folder, "events.parquet", EVENTS)
     many = {"scan": {"max_concurrent_per_user": 64}}
-    few = write(folder, "few.parquet", EVENTS.replace("1000000", "1000").replace("9973", "10"))
-    tables = [table("events", path, description="What happened"), table("few", few)]
+    small = write(folder, "few.parquet", EVENTS.replace("1000000", "1000").replace("9973", "10"))
+    tables = [table("events", path, description="What happened"), table("few", small)]
     instance = write_instance(folder / "instance.yaml", tables=tables, api=many)
     bare = StdioServerParameters(command=sys.executable, args=[str(BARE), str(folder)], env=environment())
     async with connect(instance, "stdio", "legacy") as ours, Client(bare, mode="legacy") as theirs:

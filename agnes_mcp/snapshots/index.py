@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -41,6 +41,8 @@ _SETTLED_AFTER_NS = 100_000_000
 _SETTLED_AFTER_COARSE_NS = 3_000_000_000
 _FILE = ".index.json"
 
+K = TypeVar("K")
+V = TypeVar("V")
 #: Device, inode, size, times of change: those of one version of a file.
 _Signature = tuple[int, int, int, int, int]
 
@@ -68,6 +70,20 @@ class _Listing(NamedTuple):
     paths: list[str]
 
 
+class _Latest(OrderedDict[K, V]):
+    """At most so many, those that were put or used last. Not thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: K, value: V) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        while len(self) > self._most:
+            self.popitem(last=False)
+
+
 class Index:
     """Thread-safe; for any number of folders."""
 
@@ -75,12 +91,12 @@ class Index:
         self._lock = threading.Lock()
         # `_MOST_KNOWN`, least used out; true of a sidecar with that signature alone.
         # By the sidecar's path, as a text: to make and to compare `Path`s took longer than to look at the files.
-        self._known: OrderedDict[str, _Entry] = OrderedDict()
+        self._known = _Latest[str, _Entry](_MOST_KNOWN)
         self._read: set[str] = set()
         self._turns: dict[Path, threading.Lock] = {}  # one a folder, so one a caller who has snapshots
-        self._listings: OrderedDict[str, _Listing] = OrderedDict()  # `_MOST_LISTINGS`
+        self._listings = _Latest[str, _Listing](_MOST_LISTINGS)  # of a folder, true of that version of it alone
         # `_MOST_COLUMN_SETS`; by what the sidecar's file is, so never of another.
-        self._columns: OrderedDict[_Signature, Columns] = OrderedDict()
+        self._columns = _Latest[_Signature, Columns](_MOST_COLUMN_SETS)
 
     def outlines(self, folder: Folder) -> list[Stored]:
         """Every snapshot of a folder, sorted by name, damaged ones too; large ones without columns and SQL."""
@@ -103,7 +119,8 @@ class Index:
         if learnt:
             self._write_file(folder, place)
         if every and signature is not None:
-            self._remember_listing(place, _Listing(signature, paths))
+            with self._lock:
+                self._listings.put(place, _Listing(signature, paths))
         return found
 
     def chosen(self, folder: Folder, choose: Callable[[list[Stored]], Snapshot | None]) -> Snapshot | None:
@@ -129,9 +146,7 @@ class Index:
         columns = columns_of(stored.snapshot)
         if signature is not None and signature == _signature(folder.sidecar(name)):  # else replaced while it was read
             with self._lock:
-                self._columns[signature] = columns
-                while len(self._columns) > _MOST_COLUMN_SETS:
-                    self._columns.popitem(last=False)
+                self._columns.put(signature, columns)
         return columns
 
     def _remembered(self, folder: Folder) -> list[Stored] | None:
@@ -178,17 +193,7 @@ class Index:
 
     def _remember(self, path: str, entry: _Entry) -> None:
         with self._lock:
-            self._known[path] = entry
-            self._known.move_to_end(path)
-            while len(self._known) > _MOST_KNOWN:
-                self._known.popitem(last=False)
-
-    def _remember_listing(self, place: str, listing: _Listing) -> None:
-        with self._lock:
-            self._listings[place] = listing
-            self._listings.move_to_end(place)
-            while len(self._listings) > _MOST_LISTINGS:
-                self._listings.popitem(last=False)
+            self._known.put(path, entry)
 
     def _read_file(self, folder: Folder, place: str) -> None:
         with self._lock:

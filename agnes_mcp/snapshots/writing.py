@@ -171,7 +171,8 @@ def _written(tables: Iterator[pa.Table], writer: pq.ParquetWriter, beside: Threa
     waits whenever the other takes a little longer."""
     under_way: deque[Future[None]] = deque()
     for table in tables:
-        while len(under_way) > (2 * table.nbytes <= ROW_GROUP_BYTES):
+        may_wait = 1 if 2 * table.nbytes <= ROW_GROUP_BYTES else 0
+        while len(under_way) > may_wait:
             under_way.popleft().result()
         under_way.append(beside.submit(writer.write_table, table, row_group_size=ROW_GROUP_ROWS))
         yield table

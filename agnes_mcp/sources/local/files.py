@@ -37,8 +37,9 @@ _KEPT_LOOKS = 20_000
 
 #: Where a disk keeps what it lost, of which nothing is a table's; nobody but root may read it.
 _LOST = "lost+found"
-#: Kinds that are about what a file holds, and as much of its name as is shown.
-_OF_FILES = ("table_unavailable", "unsupported_format")
+#: Kinds of errors that are about what a file holds: true of that state of it, whoever asks.
+OF_FILES = ("table_unavailable", "unsupported_format")
+#: As much of a file's name as is shown.
 _SHOWN_CHARS = 120
 
 _HIVE_FOLDER = re.compile(r"([A-Za-z_][A-Za-z0-9_ .\-]*)=(.*)", re.DOTALL)
@@ -225,7 +226,7 @@ def _is_made_up(path: str, device: int) -> bool:
 
 def of_file(error: AgnesError, path: str | None, paths: Sequence[str]) -> AgnesError:
     """The same error, saying which of several files it is about: by its name below the folder that they share."""
-    if path is None or len(paths) < 2 or error.kind not in _OF_FILES or "file" in error.details:
+    if path is None or len(paths) < 2 or error.kind not in OF_FILES or "file" in error.details:
         return error
     shared = os.path.commonpath([os.path.dirname(os.path.realpath(each)) for each in paths])
     name = clean(os.path.relpath(os.path.realpath(path), shared), _SHOWN_CHARS)

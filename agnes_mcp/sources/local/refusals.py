@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from agnes_mcp.calls.call import Call
 from agnes_mcp.errors import AgnesError
+from agnes_mcp.sources.local.files import OF_FILES
 
 #: Work that was in vain is not begun again for so many times what it took: a machine may have been busy just then.
 _TIMES = 12
@@ -22,8 +23,6 @@ _TIMES = 12
 _LONGER = 1.5
 #: What took longer to find out is kept; the files may not be what is wrong with what did not.
 _LONG_S = 5.0
-#: Kinds that are true of a state of a file, whoever asks.
-_OF_FILES = ("table_unavailable", "unsupported_format")
 
 
 class _Refusal(NamedTuple):
@@ -78,7 +77,7 @@ class Refusals:
         again_at = time.monotonic() + _TIMES * took_s
         if error.kind == "timeout":
             self._kept[table_id] = _Refusal(state, _overdue(table_id, took_s), again_at, _LONGER * took_s)
-        elif error.kind in _OF_FILES and (for_good or took_s > _LONG_S):
+        elif error.kind in OF_FILES and (for_good or took_s > _LONG_S):
             self._kept[table_id] = _Refusal(state, copy(error), math.inf if for_good else again_at, math.inf)
 
 
